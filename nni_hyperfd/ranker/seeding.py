@@ -1,0 +1,17 @@
+"""Seeded initial weights that leave the caller's random numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Within the block torch's CPU random numbers follow `seed`; afterwards they go on as if nothing had happened."""
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed: that would also seed the GPUs, which fork_rng(devices=[]) does not restore.
+        torch.default_generator.manual_seed(seed)
+        yield
