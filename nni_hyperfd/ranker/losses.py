@@ -1,0 +1,60 @@
+"""The ranking loss and the triplet loss, equations 6 and 7 of papers/README.md."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu, softplus
+
+LN2 = math.log(2)
+
+
+def lambda_rank(
+    scores: Tensor, performance: Tensor, sigma: float = 1.0, span: tuple[float, float] | None = None
+) -> Tensor:
+    """LambdaLoss with the change of NDCG as weight (eq. 6), for configurations of one task.
+
+    scores: (n,), predicted. performance: (n,), measured, finite, higher is better. sigma: > 0.
+    span: lowest and highest performance of the task, when the list is a sample of it; by default those of the list.
+    Every pair with y_a > y_b costs |dNDCG(a, b)| log2(1 + exp(-sigma (s_a - s_b))), where dNDCG is what NDCG changes
+    by when a and b swap places in the predicted order; gain 2^rel - 1 with rel = performance scaled to [0, 1] by
+    `span`, discount 1 / log2(1 + rank). Ties make no pair. Returns a scalar >= 0; without a pair it is 0 and still has
+    a gradient (of 0).
+    """
+    if scores.ndim != 1 or scores.shape != performance.shape:
+        raise ValueError(
+            "The ranking loss needs one score and one performance for each configuration, "
+            f"got shapes {tuple(scores.shape)} and {tuple(performance.shape)}."
+        )
+    if performance.unique().numel() < 2:
+        return 0.0 * scores.sum()
+    lowest, highest = span or (performance.min(), performance.max())
+    # expm1 instead of 2^rel - 1: exact also for the small gains of a batch from the bottom of its task.
+    gain = torch.expm1(LN2 * (performance - lowest) / (highest - lowest))
+
+    discount = 1 / torch.log2(torch.arange(2, len(scores) + 2, dtype=scores.dtype, device=scores.device))
+    discount_here = torch.empty_like(discount)
+    discount_here[scores.detach().argsort(descending=True, stable=True)] = discount
+    ideal = (gain.sort(descending=True).values * discount).sum()
+
+    swap = _differences(gain).abs() * _differences(discount_here).abs() / ideal
+    cost = softplus(-sigma * _differences(scores)) / LN2
+    return (swap.to(cost.dtype) * cost)[_differences(performance) > 0].sum()
+
+
+def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
+    """max(0, |a - p| - |a - n| + margin) with the plain Euclidean distance (eq. 7).
+
+    anchor, positive: (..., 64), meta-features of two image batches of the same data set; negative: of another.
+    Returns (...), >= 0. Where two meta-features coincide the distance has gradient 0.
+    """
+    near = torch.linalg.vector_norm(anchor - positive, dim=-1)
+    far = torch.linalg.vector_norm(anchor - negative, dim=-1)
+    return relu(near - far + margin)
+
+
+def _differences(values: Tensor) -> Tensor:
+    """(n,) -> (n, n) with [a, b] = values[a] - values[b]."""
+    return values.unsqueeze(1) - values.unsqueeze(0)
