@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from nni_hyperfd.ranker import (
+    ClientTask,
+    MetaFeatureExtractor,
+    MLPEncoder,
+    RankerSettings,
+    TaskExperience,
+    WeightsError,
+    lambda_rank,
+    score,
+    triplet,
+    update_encoder,
+    update_extractor,
+    weights,
+)
+
+PAPER = RankerSettings()
+DIM = 5
+NAN = float("nan")
+
+
+def images(count, shift=0.0, seed=0):
+    """Images whose first feature lies around `shift`, a fifth of the groups empty."""
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(count, 3, 3, DIM, generator=generator)
+    features[..., 0] += shift
+    features[torch.rand(count, 3, 3, generator=generator) < 0.2] = NAN
+    return features
+
+
+def client_task(count=40, offline=2, configurations=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(configurations, 64, generator=generator)
+    return ClientTask(
+        features=images(count),
+        counts=torch.tensor([count, 3.0 * count]),
+        embeddings=embeddings,
+        performance=embeddings[:, 0].clone(),
+        offline_features=[images(30, shift=2.0 * (i + 1), seed=i + 1) for i in range(offline)],
+        offline_counts=[torch.tensor([900.0, 4000.0 + i]) for i in range(offline)],
+    )
+
+
+def extractor():
+    return MetaFeatureExtractor.initial(DIM, seed=0)
+
+
+def uniform_importance(value):
+    return {name: torch.full_like(parameter, value) for name, parameter in extractor().named_parameters()}
+
+
+def rank_loss(network, task):
+    with torch.no_grad():
+        return lambda_rank(score(task.embeddings, network(task.features, task.counts)), task.performance).item()
+
+
+def distance(first, second):
+    one, two = dict(first.named_parameters()), dict(second.named_parameters())
+    return math.sqrt(sum(((one[name] - two[name]) ** 2).sum().item() for name in one))
+
+
+# ------------------------------------------------------------------------------------------ the extractor, client side
+
+
+def test_extractor_learns_to_rank_with_the_constants_of_the_paper():
+    task = client_task()
+    update = update_extractor(extractor(), None, task, PAPER, seed=0)
+    assert rank_loss(update.extractor, task) < 0.9 * rank_loss(extractor(), task)
+
+
+def test_extractor_learns_a_separable_list_completely():
+    task = client_task(configurations=12)
+    settings = dataclasses.replace(PAPER, learning_rate=3e-3, batches=150)
+    update = update_extractor(extractor(), None, task, settings, seed=0)
+    scores = score(task.embeddings, update.meta_feature)
+    assert rank_loss(update.extractor, task) < 0.2 * rank_loss(extractor(), task)
+    assert scores.argsort().tolist() == task.performance.argsort().tolist()
+
+
+def test_the_update_is_complete_and_the_input_untouched():
+    task, before = client_task(), extractor()
+    given = uniform_importance(1e-3)
+    update = update_extractor(before, given, task, PAPER, seed=0)
+    assert distance(before, extractor()) == 0
+    assert all((values == 1e-3).all() for values in given.values())
+    assert distance(before, update.extractor) > 0
+    weights.check_like(update.importance, dict(before.named_parameters()), "the importance")
+    assert all((values >= 0).all() for values in update.importance.values())
+    assert update.meta_feature.shape == (64,) and not update.meta_feature.requires_grad
+    torch.testing.assert_close(update.meta_feature, update.extractor(task.features, task.counts).detach())
+    assert update.losses.keys() == {"rank", "triplet", "si"}
+    assert update.losses["si"][0] == 0 and update.losses["si"][1] > 0
+    weights.dumps(update.importance)
+
+
+def test_importance_is_the_path_integral_of_the_unregularised_loss():
+    # One image and no offline data set: every batch is the same, so a plain loop can follow.
+    task = client_task(count=1, offline=0)
+    settings = dataclasses.replace(PAPER, batches=12, learning_rate=1e-2, si_weight=5.0)
+    given = uniform_importance(0.02)
+    update = update_extractor(extractor(), given, task, settings, seed=0)
+
+    def follow(unregularised_only):
+        network = extractor()
+        names, parameters = zip(*network.named_parameters(), strict=True)
+        start = [p.detach().clone() for p in parameters]
+        first, second = [torch.zeros_like(p) for p in parameters], [torch.zeros_like(p) for p in parameters]
+        omega = [torch.zeros_like(p) for p in parameters]
+        for step in range(1, settings.batches + 1):
+            loss = lambda_rank(score(task.embeddings, network(task.features, task.counts)), task.performance)
+            gradients = torch.autograd.grad(loss, parameters)
+            with torch.no_grad():
+                for k, parameter in enumerate(parameters):
+                    total = gradients[k] + settings.si_weight * 2 * 0.02 * (parameter - start[k])
+                    first[k] = 0.9 * first[k] + 0.1 * total
+                    second[k] = 0.999 * second[k] + 0.001 * total**2
+                    scale = (second[k] / (1 - 0.999**step)).sqrt() + 1e-8
+                    change = -settings.learning_rate * first[k] / (1 - 0.9**step) / scale
+                    parameter += change
+                    omega[k] += -(gradients[k] if unregularised_only else total) * change
+        return {
+            name: torch.relu(0.02 + omega[k] / ((parameters[k].detach() - start[k]) ** 2 + 0.1))
+            for k, name in enumerate(names)
+        }
+
+    # Summed, because where a gradient is rounding noise around zero Adam's direction is arbitrary.
+    def error(values):
+        return sum((values[name] - update.importance[name]).abs().sum().item() for name in values)
+
+    total = sum((values - 0.02).abs().sum().item() for values in update.importance.values())
+    assert error(follow(unregularised_only=True)) < 0.01 * total
+    assert error(follow(unregularised_only=False)) > 0.05 * total
+
+
+def test_synaptic_intelligence_holds_the_weights():
+    task = client_task()
+    settings = dataclasses.replace(PAPER, learning_rate=1e-3)
+    free = update_extractor(extractor(), None, task, settings, seed=0)
+    held = update_extractor(extractor(), uniform_importance(1.0), task, settings, seed=0)
+    assert distance(extractor(), held.extractor) < 0.3 * distance(extractor(), free.extractor)
+
+
+def test_importance_of_no_earlier_task_is_zero_importance():
+    task = client_task()
+    first = update_extractor(extractor(), None, task, PAPER, seed=0)
+    second = update_extractor(extractor(), uniform_importance(0.0), task, PAPER, seed=0)
+    assert weights.dumps(first.extractor.state_dict()) == weights.dumps(second.extractor.state_dict())
+    assert weights.dumps(first.importance) == weights.dumps(second.importance)
+
+
+def test_same_seed_same_bytes_and_the_global_random_state_is_left_alone():
+    task, state = client_task(), torch.random.get_rng_state()
+    one, two, other = (update_extractor(extractor(), None, task, PAPER, seed) for seed in (7, 7, 8))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert weights.dumps(one.extractor.state_dict()) == weights.dumps(two.extractor.state_dict())
+    assert weights.dumps(one.importance) == weights.dumps(two.importance)
+    assert torch.equal(one.meta_feature, two.meta_feature) and one.losses == two.losses
+    assert weights.dumps(one.extractor.state_dict()) != weights.dumps(other.extractor.state_dict())
+
+
+def test_triplets_pull_data_sets_apart():
+    # Nothing to rank, so that only the triplet can move the weights.
+    task = dataclasses.replace(client_task(offline=1), performance=torch.ones(4))
+    settings = dataclasses.replace(PAPER, margin=30.0, learning_rate=1e-3)
+    update = update_extractor(extractor(), None, task, settings, seed=0)
+
+    def loss(network):
+        with torch.no_grad():
+            own, half = network(task.features, task.counts), network(task.features[:20], task.counts)
+            other = network(task.offline_features[0], task.offline_counts[0])
+        return triplet(own, half, other, 30.0).item()
+
+    assert update.losses["rank"] == (0.0, 0.0)
+    assert update.losses["triplet"][1] < update.losses["triplet"][0]
+    assert loss(update.extractor) < loss(extractor()) - 0.5
+
+
+def test_the_first_batch_is_the_loss_of_the_given_weights():
+    # Images of the same content make every batch equal, and one offline set makes the negative certain.
+    image = images(1)
+    task = dataclasses.replace(
+        client_task(offline=1), features=image.repeat(4, 1, 1, 1), offline_features=[images(1, shift=3.0)]
+    )
+    settings = dataclasses.replace(PAPER, sampling=(1, 0, 0), margin=20.0)
+    update = update_extractor(extractor(), None, task, settings, seed=0)
+    own = extractor()(image, task.counts)
+    other = extractor()(images(1, shift=3.0), task.offline_counts[0])
+    expected = triplet(own, own, other, 20.0).item()
+    assert 0 < expected < 20
+    assert update.losses["triplet"][0] == pytest.approx(expected, rel=1e-4)
+    assert update.losses["rank"][0] == pytest.approx(rank_loss(extractor(), dataclasses.replace(task, features=image)))
+
+
+def test_triplets_are_drawn_by_the_ratio_of_current_to_offline_anchors():
+    # One current image and two offline ones leave three possible triplets, all known.
+    task = dataclasses.replace(client_task(offline=1), features=images(1), offline_features=[images(2, shift=3.0)])
+    settings = dataclasses.replace(PAPER, batches=1, margin=20.0)
+    (offline,), (offline_counts,) = task.offline_features, task.offline_counts
+    with torch.no_grad():
+        own, other = extractor()(task.features, task.counts), extractor()(offline, offline_counts)
+        one, two = extractor()(offline[:1], offline_counts), extractor()(offline[1:], offline_counts)
+    possible = [triplet(*abc, 20.0).item() for abc in [(own, own, other), (one, two, own), (two, one, own)]]
+
+    drawn = [0, 0, 0]
+    for seed in range(120):
+        loss = update_extractor(extractor(), None, task, settings, seed).losses["triplet"][0]
+        (match,) = [index for index, value in enumerate(possible) if loss == pytest.approx(value, abs=1e-4)]
+        drawn[match] += 1
+    # 5 : 1 of 120; standard deviation 4.
+    assert 5 <= drawn[1] + drawn[2] <= 36 and min(drawn) > 0
+
+
+def test_without_offline_data_sets_and_without_anything_to_rank_nothing_moves():
+    task = dataclasses.replace(client_task(offline=0), performance=torch.full((4,), 0.9))
+    update = update_extractor(extractor(), uniform_importance(1.0), task, PAPER, seed=0)
+    assert distance(extractor(), update.extractor) == 0
+    assert update.losses == {"rank": (0.0, 0.0), "triplet": (0.0, 0.0), "si": (0.0, 0.0)}
+    assert all((values == 1).all() for values in update.importance.values())
+
+
+@pytest.mark.parametrize("configurations", [0, 1])
+def test_short_lists_still_learn_from_triplets(configurations):
+    update = update_extractor(extractor(), None, client_task(configurations=configurations), PAPER, seed=0)
+    assert update.losses["rank"] == (0.0, 0.0)
+    assert distance(extractor(), update.extractor) > 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100])
+def test_any_number_of_images(count):
+    update = update_extractor(extractor(), None, client_task(count=count), PAPER, seed=0)
+    assert update.meta_feature.isfinite().all()
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    task = client_task()
+    with pytest.raises(FloatingPointError, match="rank loss is not finite after 0 batches"):
+        too_large = dataclasses.replace(task, embeddings=3e38 * task.embeddings.sign())
+        update_extractor(extractor(), None, too_large, PAPER, seed=0)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        settings = dataclasses.replace(PAPER, learning_rate=1e30)
+        update_extractor(extractor(), None, task, settings, seed=0)
+
+
+def test_importance_that_is_not_the_extractors_is_refused():
+    task = client_task()
+    with pytest.raises(WeightsError, match="the extractor's importance has shape"):
+        given = {name: torch.zeros(3) for name in uniform_importance(0.0)}
+        update_extractor(extractor(), given, task, PAPER, seed=0)
+    for value in (-1.0, NAN):
+        with pytest.raises(WeightsError, match="must be finite and 0 or greater"):
+            update_extractor(extractor(), uniform_importance(value), task, PAPER, seed=0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"performance": torch.zeros(3)}, "one row of embeddings and one performance"),
+        ({"performance": torch.tensor([1.0, 2.0, NAN, 0.0])}, "performance must be finite: leave failed trials out"),
+        ({"embeddings": torch.full((4, 64), NAN)}, "embeddings must be finite"),
+        ({"embeddings": torch.zeros(4, 64).double()}, "embeddings must be float32, not float64"),
+        ({"features": images(40).double()}, "image features must be float32"),
+        ({"features": images(40) / 0}, "image features of the current task must be finite"),
+        ({"features": images(40).index_fill(3, torch.tensor([1]), NAN)}, "image features of the current task"),
+        ({"counts": torch.tensor([1.0, NAN])}, "counts of the current task"),
+        ({"counts": torch.tensor([1.0, -2.0])}, "counts of the current task"),
+        ({"counts": torch.tensor([1.0])}, "counts of the current task"),
+        ({"offline_counts": []}, "2 offline data sets but counts for 0"),
+        ({"offline_counts": [torch.ones(2), torch.ones(3)]}, "counts of offline data set 1"),
+    ],
+)
+def test_client_tasks_are_checked_at_the_door(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(client_task(), **change)
+
+
+# ------------------------------------------------------------------------------------------- the encoder, platform side
+
+
+def experience(direction, seed=0, n=20, in_dim=6):
+    """A task whose performance is linear in the configuration, along `direction`."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(n, in_dim, generator=generator)
+    meta_feature = torch.randn(64, generator=torch.Generator().manual_seed(100 + seed))
+    return TaskExperience(inputs, inputs @ torch.tensor(direction), meta_feature)
+
+
+TASKS = [
+    experience([1.0, 0.0, 0.0, 0.0, 0.0, 0.0], seed=0),
+    experience([0.0, 1.0, 0.0, 0.0, 0.5, 0.0], seed=1),
+    experience([0.0, 0.0, -1.0, 1.0, 0.0, 0.0], seed=2),
+]
+
+
+def encoder():
+    return MLPEncoder.initial(6, seed=0)
+
+
+def encoder_loss(network, task):
+    with torch.no_grad():
+        return lambda_rank(score(network(task.inputs), task.meta_feature), task.performance).item()
+
+
+def bytes_of(network):
+    return weights.dumps(network.state_dict())
+
+
+def test_encoder_learns_with_the_constants_of_the_paper():
+    learned = update_encoder(encoder(), TASKS[0], TASKS[1:2], TASKS[2:], PAPER, seed=0)
+    before = sum(encoder_loss(encoder(), task) for task in TASKS)
+    assert sum(encoder_loss(learned, task) for task in TASKS) < before
+
+
+def test_encoder_learns_separable_tasks_jointly():
+    settings = dataclasses.replace(PAPER, learning_rate=3e-3, batches=300)
+    before = encoder()
+    learned = update_encoder(before, TASKS[0], TASKS[1:2], TASKS[2:], settings, seed=0)
+    for task in TASKS:
+        assert encoder_loss(learned, task) < 0.3 * encoder_loss(encoder(), task)
+    assert bytes_of(before) == bytes_of(encoder())
+
+
+def test_encoder_same_seed_same_bytes_and_the_global_random_state_is_left_alone():
+    state = torch.random.get_rng_state()
+    one, two, other = (bytes_of(update_encoder(encoder(), TASKS[0], TASKS[1:], [], PAPER, seed)) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert one == two != other
+
+
+def test_encoder_one_batch_is_one_step_of_adam():
+    # Three configurations fit into one batch, whose order does not matter; Adam's first step is lr * sign(gradient).
+    task = experience([1.0, 0.0, 0.0, 0.0, 0.0, 0.0], n=3)
+    settings = dataclasses.replace(PAPER, batches=1)
+    learned = update_encoder(encoder(), task, [], [], settings, seed=0)
+    start = encoder()
+    gradients = torch.autograd.grad(
+        lambda_rank(score(start(task.inputs), task.meta_feature), task.performance), list(start.parameters())
+    )
+    for old, new, gradient in zip(start.parameters(), learned.parameters(), gradients, strict=True):
+        clear = gradient.abs() > 1e-4
+        assert clear.any()
+        torch.testing.assert_close((new - old)[clear], -1e-4 * gradient[clear].sign(), rtol=1e-2, atol=1e-7)
+
+
+def test_kinds_are_drawn_in_their_ratio():
+    # Every kind has its own input dimension switched on, so the first layer's columns show who was trained on.
+    def only(column, n=12):
+        inputs = torch.zeros(n, 3)
+        inputs[:, column] = torch.linspace(-1, 1, n)
+        return TaskExperience(inputs, inputs[:, column].clone(), torch.ones(64))
+
+    counts = [0, 0, 0]
+    for seed in range(350):
+        start = MLPEncoder.initial(3, seed=0)
+        settings = dataclasses.replace(PAPER, batches=1)
+        learned = update_encoder(start, only(0), [only(1)], [only(2), only(2)], settings, seed)
+        change = (learned.layers[0].weight - start.layers[0].weight).abs().sum(dim=0)
+        counts[int(change.argmax())] += 1
+        assert (change > 0).sum() == 1
+    # 5 : 1 : 1 of 350; standard deviations 8.5 and 6.5.
+    assert abs(counts[0] - 250) < 40 and abs(counts[1] - 50) < 30 and abs(counts[2] - 50) < 30
+
+
+def test_absent_kinds_and_lists_without_a_pair_are_skipped():
+    flat = TaskExperience(torch.zeros(5, 6), torch.full((5,), 0.5), torch.ones(64))
+    single = TaskExperience(torch.zeros(1, 6), torch.tensor([0.5]), torch.ones(64))
+    empty = TaskExperience(torch.zeros(0, 6), torch.zeros(0), torch.ones(64))
+    untouched = update_encoder(encoder(), flat, [single], [empty], PAPER, seed=0)
+    assert bytes_of(untouched) == bytes_of(encoder())
+    with_useless = update_encoder(encoder(), empty, [single, TASKS[0], flat], [], PAPER, seed=0)
+    assert bytes_of(with_useless) == bytes_of(update_encoder(encoder(), flat, [TASKS[0]], [], PAPER, seed=0))
+    assert bytes_of(with_useless) != bytes_of(encoder())
+
+
+def test_encoder_names_another_space_and_a_loss_that_is_not_finite():
+    with pytest.raises(ValueError, match="made for another search space"):
+        update_encoder(MLPEncoder.initial(5, seed=0), TASKS[0], [], [], PAPER, seed=0)
+    huge = dataclasses.replace(TASKS[0], meta_feature=torch.full((64,), 3e38))
+    with pytest.raises(FloatingPointError, match="rank loss is not finite"):
+        update_encoder(encoder(), huge, [], [], PAPER, seed=0)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"performance": torch.zeros(3)}, "one row of inputs and one performance"),
+        ({"performance": torch.full((20,), NAN)}, "performance must be finite"),
+        ({"meta_feature": torch.full((64,), NAN)}, "one vector of finite numbers"),
+        ({"meta_feature": torch.zeros(1, 64)}, "one vector of finite numbers"),
+        ({"meta_feature": torch.zeros(64).double()}, "meta_feature must be float32"),
+        ({"inputs": torch.zeros(20, 6).long()}, "inputs must be float32, not int64"),
+    ],
+)
+def test_experience_is_checked_at_the_door(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(TASKS[0], **change)
