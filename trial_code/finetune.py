@@ -1,0 +1,52 @@
+"""One NNI trial: fine-tune the starting detector on a face data set with the parameters that NNI proposes.
+
+    python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] [--work-dir DIR] ...
+
+Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nni
+from retinaface.face_dataset import FaceDataset
+from retinaface.job import Job
+
+import nni_hyperfd
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Job.parser(__doc__.splitlines()[0])
+    output = Path(os.environ.get("NNI_OUTPUT_DIR", "."), "work")
+    parser.add_argument("--work-dir", type=Path, default=output, help="for logs, checkpoint and the tuned detector")
+    arguments = parser.parse_args(argv)
+    dataset = FaceDataset(Job.from_arguments(arguments))
+
+    # NNI's service jobs (extract, learn) end the process inside this call; nothing heavy may come before it.
+    parameters = nni_hyperfd.get_next_parameter(dataset)
+    nni.report_final_result(finetune(dataset, parameters, arguments.work_dir))
+
+
+def finetune(dataset: FaceDataset, parameters: dict | None, work_dir: Path) -> dict[str, float | int | str]:
+    """Train with these of the six parameters (defaults for the rest); returns NNI's final result."""
+    from retinaface.parameters import apply_parameters
+    from retinaface.training import train
+
+    config = apply_parameters(dataset.job.load_config(), parameters)
+    outcome = train(config, dataset.train, dataset.val, work_dir, report=_report)
+    return {
+        "default": outcome.best,
+        "epochs": outcome.epochs,
+        "seconds": round(outcome.seconds, 1),
+        "phase": "fine-tune",
+    }
+
+
+def _report(ap50: float) -> None:
+    nni.report_intermediate_result({"default": ap50})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""MobileNets that return the feature maps of strides 8, 16 and 32."""
+
+from __future__ import annotations
+
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
+from mmdet.models.layers import InvertedResidual
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+BATCH_NORM = {"type": "BN"}
+LEAKY_RELU = {"type": "LeakyReLU", "negative_slope": 0.1}
+RELU6 = {"type": "ReLU6"}
+
+
+class _StagedBackbone(BaseModule):
+    """`stages` in a row, each ending at one of the strides 8, 16, 32; `out_channels` are theirs."""
+
+    stages: nn.ModuleList
+    out_channels: tuple[int, int, int]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> three maps (B, out_channels[i], H/8/2^i, W/8/2^i)."""
+        maps = []
+        x = images
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return tuple(maps)
+
+
+@MODELS.register_module()
+class FaceMobileNetV1(_StagedBackbone):
+    """MobileNetV1 with LeakyReLU; `width` 0.25 is the backbone of the released RetinaFace."""
+
+    # (channels at width 1, stride) of the depthwise separable blocks of each stage
+    STAGES = (
+        ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)),
+        ((512, 2), *((512, 1),) * 5),
+        ((1024, 2), (1024, 1)),
+    )
+
+    def __init__(self, width: float = 0.25, act_cfg: dict = LEAKY_RELU, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        channels = round(32 * width)
+        stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
+        stages = []
+        for stage in self.STAGES:
+            blocks = [] if stages else [stem]
+            for full, stride in stage:
+                wide = round(full * width)
+                blocks.append(
+                    DepthwiseSeparableConvModule(
+                        channels, wide, 3, stride=stride, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg
+                    )
+                )
+                channels = wide
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.out_channels = tuple(round(stage[-1][0] * width) for stage in self.STAGES)
+
+
+@MODELS.register_module()
+class FaceMobileNetV2(_StagedBackbone):
+    """MobileNetV2 up to its last inverted residual, without the 1280-channel convolution of the classifier.
+
+    `width` multiplies the channels without rounding to multiples of 8, as the paper's half-width space has it
+    (8, 12, 16, 32, 48, 80, 160). Width 1 with ReLU6 takes torchvision's ImageNet weights.
+    """
+
+    # (expansion, channels at width 1, blocks, stride) of the groups of each stage
+    STAGES = (
+        ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2)),
+        ((6, 64, 4, 2), (6, 96, 3, 1)),
+        ((6, 160, 3, 2), (6, 320, 1, 1)),
+    )
+
+    def __init__(self, width: float = 1.0, act_cfg: dict = RELU6, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        channels = round(32 * width)
+        stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
+        stages = []
+        for stage in self.STAGES:
+            blocks = [] if stages else [stem]
+            for expansion, full, count, first_stride in stage:
+                wide = round(full * width)
+                for stride in (first_stride, *(1,) * (count - 1)):
+                    blocks.append(
+                        InvertedResidual(
+                            channels,
+                            wide,
+                            channels * expansion,
+                            stride=stride,
+                            with_expand_conv=expansion > 1,
+                            norm_cfg=BATCH_NORM,
+                            act_cfg=act_cfg,
+                        )
+                    )
+                    channels = wide
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.out_channels = tuple(round(stage[-1][1] * width) for stage in self.STAGES)

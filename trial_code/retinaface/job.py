@@ -1,0 +1,80 @@
+"""What a job works on and how big it is: the command line that all scripts share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retinaface.parameters import find_transform
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A data set folder, a detector and sizes; None leaves a size as the config has it."""
+
+    data: Path
+    weights: str | None = None
+    config: Path = CONFIGS / "retinaface_mobilenetv2.py"
+    size: int | None = None
+    eval_size: int | None = None
+    min_face: float | None = None
+    epochs: int | None = None
+    val_interval: int | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    seed: int = 0
+
+    @classmethod
+    def parser(cls, description: str) -> argparse.ArgumentParser:
+        """A parser with an option for each field; `from_arguments` makes a Job of what it parses."""
+        parser = argparse.ArgumentParser(description=description)
+        add = parser.add_argument
+        add("--data", type=Path, required=True, help="folder with train.json, val.json and images/")
+        add("--weights", help="detector to start from: .safetensors, released RetinaFace .pth, or 'imagenet'")
+        add("--config", type=Path, default=cls.config, help="mmengine config of the detector")
+        add("--size", type=int, help="side of the training crop in pixels")
+        add("--eval-size", type=int, help="shorter side at evaluation in pixels (default: --size where that is given)")
+        add("--min-face", type=float, help="smaller faces do not count in AP; share of the image's shorter side")
+        add("--epochs", type=int, help="the most epochs to train")
+        add("--val-interval", type=int, help="epochs from one validation to the next")
+        add("--batch-size", type=int)
+        add("--workers", type=int, help="processes that load images; results depend on it as they do on the seed")
+        add("--seed", type=int, default=cls.seed)
+        return parser
+
+    @classmethod
+    def from_arguments(cls, arguments: argparse.Namespace) -> Job:
+        return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
+
+    def load_config(self) -> Config:
+        """The config with this job's sizes. Imports mmengine, and not yet mmdet."""
+        from mmengine.config import Config
+
+        config = Config.fromfile(self.config, import_custom_modules=False)
+        train, val = config.train_dataloader, config.val_dataloader
+        if self.size is not None:
+            find_transform(train, "ResizeFaces").scale = (self.size, self.size)
+        if (eval_size := self.eval_size or self.size) is not None:
+            resize = find_transform(val, "ResizeShortestEdge")
+            resize.update(scale=eval_size, max_size=4 * eval_size)
+        if self.min_face is not None:
+            val.dataset.min_face = self.min_face
+        if self.epochs is not None:
+            config.train_cfg.max_epochs = self.epochs
+        if self.val_interval is not None:
+            config.train_cfg.val_interval = self.val_interval
+        if self.batch_size is not None:
+            train.batch_size = self.batch_size
+        if self.workers is not None:
+            for loader in (train, val):
+                loader.update(num_workers=self.workers, persistent_workers=self.workers > 0)
+        config.model.weights = self.weights
+        config.randomness.seed = self.seed
+        return config

@@ -1,0 +1,24 @@
+"""Registers everything of this package with MMDetection; the configs import it by `custom_imports`."""
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+
+from retinaface import backbones, dataset, detector, head, hooks, metric, neck, transforms
+
+__all__ = ["backbones", "dataset", "detector", "head", "hooks", "metric", "neck", "transforms"]
+
+# mmengine 0.10.7 writes its message hub into checkpoints and reads them with a bare torch.load, which refuses these
+# types since torch 2.6; without them no run could be resumed.
+torch.serialization.add_safe_globals(
+    [
+        HistoryBuffer,
+        getattr,
+        np.ndarray,
+        np.dtype,
+        np.dtypes.Float64DType,
+        np.dtypes.Int64DType,
+        np.empty(0).__reduce__()[0],
+        np.float64(0).__reduce__()[0],
+    ]
+)

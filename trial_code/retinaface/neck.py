@@ -1,0 +1,60 @@
+"""RetinaFace's feature pyramid with SSH context modules."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmcv.cnn import ConvModule
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from retinaface.backbones import BATCH_NORM, LEAKY_RELU
+
+
+class ContextModule(BaseModule):
+    """SSH: a 3x3 branch beside stacked 3x3 convolutions that see 5x5 and 7x7; channels stay as they are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        if channels % 4:
+            raise ValueError(
+                f"the neck's out_channels must be a multiple of 4, for its context modules, not {channels}"
+            )
+        quarter = channels // 4
+        linear = {"kernel_size": 3, "padding": 1, "norm_cfg": BATCH_NORM, "act_cfg": None}
+        active = {**linear, "act_cfg": LEAKY_RELU}
+        self.see3 = ConvModule(channels, channels // 2, **linear)
+        self.to5 = ConvModule(channels, quarter, **active)
+        self.see5 = ConvModule(quarter, quarter, **linear)
+        self.to7 = ConvModule(quarter, quarter, **active)
+        self.see7 = ConvModule(quarter, quarter, **linear)
+
+    def forward(self, x: Tensor) -> Tensor:
+        five = self.to5(x)
+        return F.relu(torch.cat([self.see3(x), self.see5(five), self.see7(self.to7(five))], dim=1))
+
+
+@MODELS.register_module()
+class RetinaFaceNeck(BaseModule):
+    """1x1 laterals, from the coarsest level down: nearest upsampling, sum, 3x3 merge; then one context module a level.
+
+    Unlike mmdet's FPN the merged map, not the bare sum, goes on to the next level, and the coarsest is not convolved.
+    """
+
+    def __init__(self, in_channels: tuple[int, ...], out_channels: int, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        block = {"norm_cfg": BATCH_NORM, "act_cfg": LEAKY_RELU}
+        self.laterals = nn.ModuleList(ConvModule(channels, out_channels, 1, **block) for channels in in_channels)
+        self.merges = nn.ModuleList(
+            ConvModule(out_channels, out_channels, 3, padding=1, **block) for _ in in_channels[:-1]
+        )
+        self.contexts = nn.ModuleList(ContextModule(out_channels) for _ in in_channels)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps from fine to coarse -> as many with `out_channels` channels, each of its map's height and width."""
+        levels = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+        for i in reversed(range(len(self.merges))):
+            coarser = F.interpolate(levels[i + 1], size=levels[i].shape[-2:], mode="nearest")
+            levels[i] = self.merges[i](levels[i] + coarser)
+        return tuple(context(x) for context, x in zip(self.contexts, levels, strict=True))

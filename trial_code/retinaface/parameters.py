@@ -1,0 +1,74 @@
+"""The six hyper-parameters of the search space, and where each acts in a detector's config."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+# Those of the original RetinaFace; its crop scales start at 0.3.
+DEFAULTS = {
+    "optimizer": "SGD",
+    "learning_rate": 1e-3,
+    "min_crop_ratio": 0.3,
+    "positive_iou": 0.35,
+    "location_weight": 2.0,
+    "negative_positive_ratio": 7,
+}
+OPTIMIZERS = {
+    "SGD": {"type": "SGD", "momentum": 0.9, "weight_decay": 5e-4},
+    "Adam": {"type": "Adam"},
+}
+NEGATIVE_IOU = 0.3
+
+_RANGES = {
+    "learning_rate": ("above 0", lambda value: 0 < value < float("inf")),
+    "min_crop_ratio": ("in (0, 1]", lambda value: 0 < value <= 1),
+    "positive_iou": ("in (0, 1]", lambda value: 0 < value <= 1),
+    "location_weight": ("0 or above", lambda value: 0 <= value < float("inf")),
+    "negative_positive_ratio": ("a whole number, 1 or above", lambda value: value >= 1 and value == int(value)),
+}
+
+
+def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The parameters with defaults for those not given.
+
+    Raises ValueError for a name or a value that is not one of the search space.
+    """
+    given = dict(parameters or {})
+    if unknown := sorted(given.keys() - DEFAULTS.keys()):
+        raise ValueError(f"unknown parameters {', '.join(unknown)}; this trial knows {', '.join(DEFAULTS)}.")
+    values = {**DEFAULTS, **given}
+    if values["optimizer"] not in OPTIMIZERS:
+        raise ValueError(f"optimizer is {values['optimizer']!r}; it must be {' or '.join(OPTIMIZERS)}.")
+    for name, (wanted, holds) in _RANGES.items():
+        value = values[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
+            raise ValueError(f"{name} is {value!r}; it must be {wanted}.")
+    return values
+
+
+def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Config:
+    """A copy of the config in which each of the six parameters (defaults where not given) is set.
+
+    Anchors below IoU 0.3 are negative whatever the positive threshold is; those between are ignored.
+    """
+    values = complete(parameters)
+    config = copy.deepcopy(config)
+    config.optim_wrapper.optimizer = {**OPTIMIZERS[values["optimizer"]], "lr": float(values["learning_rate"])}
+    find_transform(config.train_dataloader, "RandomSquareCrop").min_ratio = values["min_crop_ratio"]
+    config.model.bbox_head.location_weight = values["location_weight"]
+    train = config.model.train_cfg
+    train.neg_pos_ratio = int(values["negative_positive_ratio"])
+    train.assigner.pos_iou_thr = values["positive_iou"]
+    train.assigner.neg_iou_thr = min(NEGATIVE_IOU, values["positive_iou"])
+    return config
+
+
+def find_transform(dataloader: Config, kind: str) -> Config:
+    """The one transform of this type in a data loader's pipeline."""
+    (found,) = [transform for transform in dataloader.dataset.pipeline if transform["type"] == kind]
+    return found
