@@ -217,6 +217,41 @@ def test_triplets_are_drawn_by_the_ratio_of_current_to_offline_anchors():
     assert 5 <= drawn[1] + drawn[2] <= 36 and min(drawn) > 0
 
 
+def test_offline_anchors_share_their_odds():
+    # Only an offline anchor has a positive that differs; with odds 1 : 1 that is half of the draws, however many
+    # offline data sets there are.
+    offline = [images(2, shift=3.0, seed=i) for i in range(4)]
+    task = dataclasses.replace(
+        client_task(offline=0), features=images(1), offline_features=offline, offline_counts=[torch.ones(2)] * 4
+    )
+    settings = dataclasses.replace(PAPER, batches=1, margin=20.0, sampling=(1, 0, 1))
+    with torch.no_grad():
+        own = extractor()(task.features, task.counts)
+        current_anchor = [triplet(own, own, extractor()(images, torch.ones(2)), 20.0).item() for images in offline]
+    losses = [update_extractor(extractor(), None, task, settings, seed).losses["triplet"][0] for seed in range(100)]
+    current = sum(any(loss == pytest.approx(known, abs=1e-4) for known in current_anchor) for loss in losses)
+    assert 30 < current < 70  # standard deviation 5
+
+
+def test_image_batches_are_disjoint_and_of_limited_size():
+    seen = []
+
+    class Spy(MetaFeatureExtractor):
+        def forward(self, features, counts):
+            seen.append(features[:, 0, 0, 0].tolist())
+            return super().forward(features, counts)
+
+    task = dataclasses.replace(
+        client_task(offline=1), features=torch.arange(900.0).reshape(100, 3, 3, 1).repeat_interleave(DIM, 3)
+    )
+    update_extractor(Spy(DIM), None, task, dataclasses.replace(PAPER, batches=1, sampling=(1, 0, 0)), seed=0)
+    ranked, anchor, positive, negative, everything = seen
+    assert [len(batch) for batch in seen] == [32, 32, 32, 30, 100]
+    assert all(set(batch) <= set(everything) for batch in (ranked, anchor, positive))
+    assert len(set(anchor) | set(positive)) == 64
+    assert set(ranked) != set(anchor)
+
+
 def test_without_offline_data_sets_and_without_anything_to_rank_nothing_moves():
     task = dataclasses.replace(client_task(offline=0), performance=torch.full((4,), 0.9))
     update = update_extractor(extractor(), uniform_importance(1.0), task, PAPER, seed=0)
@@ -346,6 +381,29 @@ def test_encoder_one_batch_is_one_step_of_adam():
         clear = gradient.abs() > 1e-4
         assert clear.any()
         torch.testing.assert_close((new - old)[clear], -1e-4 * gradient[clear].sign(), rtol=1e-2, atol=1e-7)
+
+
+def test_encoder_batches_are_scaled_by_their_whole_task():
+    # Two batches of two out of three configurations: whatever is drawn, the result is one of nine. A pair of the
+    # middle and the best one weighs less than its own scale would say, as the middle one has a gain of a third.
+    task = TaskExperience(torch.eye(3, 6), torch.tensor([0.0, math.log2(1 + 1 / 3), 1.0]), torch.ones(64))
+    settings = dataclasses.replace(PAPER, batches=2, batch_size=2)
+
+    def follow(samples):
+        network = encoder()
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        for sample in samples:
+            optimizer.zero_grad()
+            scores = score(network(task.inputs[sample]), task.meta_feature)
+            lambda_rank(scores, task.performance[sample], span=(0.0, 1.0)).backward()
+            optimizer.step()
+        return network
+
+    pairs = [[0, 1], [0, 2], [1, 2]]
+    possible = [follow((first, second)) for first in pairs for second in pairs]
+    for seed in range(8):
+        learned = update_encoder(encoder(), task, [], [], settings, seed)
+        assert min(distance(learned, other) for other in possible) < 1e-5
 
 
 def test_kinds_are_drawn_in_their_ratio():
