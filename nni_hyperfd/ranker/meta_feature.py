@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from .seeding import seeded
+from .weights import WeightsError, check_like
 
 STAGES = 3
 GROUPS = 3
@@ -47,6 +50,22 @@ class MetaFeatureExtractor(nn.Module):
         """Untrained weights that follow from `seed` alone; the global random state is left as it was."""
         with seeded(seed):
             return cls(feature_dim, hidden)
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, Tensor]) -> MetaFeatureExtractor:
+        """The extractor with these weights (its `state_dict`), its width read off them.
+
+        Raises WeightsError when they are not those of an extractor.
+        """
+        norm, bias = weights.get("visual_norm.weight"), weights.get("image.bias")
+        lengths = [t.numel() if t is not None and t.ndim == 1 else 0 for t in (norm, bias)]
+        if not all(lengths) or lengths[0] % STAGES or lengths[1] % HEADS:
+            raise WeightsError("These are not the weights of a meta-feature extractor.")
+        with torch.device("meta"):  # takes no memory, whatever width is claimed
+            extractor = cls(lengths[0] // STAGES, hidden=lengths[1])
+        check_like(weights, extractor.state_dict(), "the meta-feature extractor")
+        extractor.load_state_dict(dict(weights), assign=True)
+        return extractor
 
     def forward(self, features: Tensor, counts: Tensor) -> Tensor:
         """The meta-feature of each data set (or image batch of it).

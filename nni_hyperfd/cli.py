@@ -1,0 +1,183 @@
+"""`hyperfd`: look into the state, try a recommendation, move experience, register with NNI."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nni_hyperfd.exchange import DocumentError
+from nni_hyperfd.platform import FINE_TUNE, IMPORT, Platform, ReportError, TaskSettings
+from nni_hyperfd.space import SearchSpace, SpaceError
+from nni_hyperfd.store import StateError, default_state
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
+)
+console = Console()
+
+State = Annotated[
+    Path, typer.Option(help="The state file.", default_factory=default_state, show_default="in the user's data folder")
+]
+
+
+@app.command()
+def status(state: State) -> None:
+    """What the state holds: tasks, trials, versions, size."""
+    platform = _open(state)
+    known = platform.tasks()
+    results = [trial for task in known for trial in task.trials if trial.phase in (FINE_TUNE, IMPORT)]
+    table = Table(title=f"State {state}", show_header=False)
+    table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
+    for name in ("succeeded", "failed", "running", "planned"):
+        table.add_row(f"trials {name}", str(sum(trial.status == name for trial in results)))
+    for name, count in platform.counts().items():
+        table.add_row(name, str(count))
+    table.add_row("size", f"{state.stat().st_size / 2**20:.2f} MiB")
+    console.print(table)
+
+
+@app.command()
+def tasks(state: State) -> None:
+    """One line per task: its data set in numbers, and what came out."""
+    table = Table("task", "experiment", "space", "images", "boxes", "AP@50 before", "best", "results", "closed")
+    for task in _open(state).tasks():
+        results = [t.performance for t in task.trials if t.phase in (FINE_TUNE, IMPORT) and t.performance is not None]
+        best = (max if task.settings["maximize"] else min)(results, default=None)
+        table.add_row(
+            str(task.id),
+            task.experiment,
+            task.space.kind,
+            *(_number(value) for value in (task.num_images, task.num_boxes, task.baseline, best)),
+            str(len(results)),
+            "-" if task.closed is None else f"{task.closed:%Y-%m-%d}",
+        )
+    console.print(table)
+
+
+@app.command()
+def recommend(
+    state: State,
+    space: Annotated[Path, typer.Option(help="NNI search space file (JSON).")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print; trials are started by NNI.")] = False,
+    task: Annotated[int | None, typer.Option(help="Rank for the data set of this past task.")] = None,
+    candidates: Annotated[int, typer.Option(min=1)] = 200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
+) -> None:
+    """The ranked configurations with their scores and the nearest past tasks, before anything is paid for."""
+    if not dry_run:
+        _stop("recommendations are run by 'nnictl create'; add --dry-run to see them here")
+    platform = _open(state)
+    meta_feature = None
+    if task is not None:
+        found = next((t for t in platform.tasks() if t.id == task), None)
+        if found is None or found.meta_feature is None:
+            _stop(f"the state has no task {task} with a meta-feature; 'hyperfd tasks' lists them")
+        meta_feature = found.meta_feature
+    search_space = SearchSpace.from_nni(_read_json(space))
+    ranking = platform.rank(search_space, meta_feature, TaskSettings(candidates=candidates, seed=seed))
+    table = Table("rank", "score", *search_space.parameters, title=f"Best of {len(ranking.recommendations)} candidates")
+    for pick in ranking.recommendations[:top]:
+        values = (str(pick.configuration[name]) for name in search_space.parameters)
+        table.add_row(str(pick.rank), f"{pick.score:.4f}", *values)
+    console.print(table)
+    if meta_feature is None:
+        console.print("Ranked without a meta-feature: name a past task with --task to rank for its data set.")
+    for task_id, distance in ranking.neighbours[:5]:
+        console.print(f"  near: task {task_id}, distance {distance:.3f}")
+
+
+@app.command("export")
+def export_experience(file: Path, state: State) -> None:
+    """Write all experience as JSON: tasks, meta-features, configurations, results. No weights."""
+    document = _open(state).export()
+    try:
+        file.write_text(json.dumps(document, indent=1))
+    except OSError as error:
+        _stop(f"{file}: {error.strerror}")
+    console.print(f"{len(document['tasks'])} tasks written to {file}")
+
+
+@app.command("import")
+def import_experience(file: Path, state: State) -> None:
+    """Add the experience of an exported file. Tasks that the state has already are left as they are."""
+    added = Platform(state).import_(_read_json(file))
+    console.print(f"{added} tasks added to {state}")
+
+
+@app.command()
+def offline(files: list[Path], state: State) -> None:
+    """Add the server's own data sets (D_off), as trial_code/pretrain.py writes them."""
+    platform = Platform(state)
+    for file in files:
+        try:
+            platform.add_offline(file.stem, file.read_bytes())
+        except OSError as error:
+            _stop(f"{file}: {error.strerror}")
+    console.print(f"{len(files)} offline data sets added to {state}")
+
+
+@app.command()
+def synthetic(
+    folder: Path,
+    domain: Annotated[str, typer.Option(help="Which kind of scenes; nni_hyperfd.datasets.synthetic lists them.")],
+    images: Annotated[tuple[int, int, int], typer.Option(help="Training, validation and test images.")] = (64, 32, 0),
+    size: Annotated[int, typer.Option(min=64, help="Side of an image in pixels.")] = 160,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Draw a synthetic face data set, for trying things out without any real image."""
+    from nni_hyperfd.datasets.synthetic import make
+
+    try:
+        make(folder, domain, images=images, size=size, seed=seed)
+    except (ValueError, OSError) as error:
+        _stop(str(error))
+    console.print(f"Synthetic scenes of the domain {domain} in {folder}")
+
+
+@app.command()
+def register() -> None:
+    """Make `tuner: {name: HyperFD}` known to the NNI of this environment."""
+    from nni.tools.package_utils import AlgoMeta, register_algo_meta
+
+    meta = {"builtinName": "HyperFD", "className": "nni_hyperfd.HyperFDAdvisor", "algoType": "advisor"}
+    register_algo_meta(AlgoMeta.load(meta))
+    console.print("Registered. In the experiment's configuration: tuner: {name: HyperFD, classArgs: {...}}")
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        app()
+    except (StateError, SpaceError, ReportError, DocumentError) as error:
+        _stop(str(error))
+
+
+def _open(state: Path) -> Platform:
+    if not state.exists():
+        _stop(f"state {state}: there is none yet; run an experiment or name another file with --state")
+    return Platform(state)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _read_json(file: Path) -> object:
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        _stop(f"{file}: {error.strerror}")
+    except ValueError as error:
+        _stop(f"{file}: this is no JSON ({error})")
+
+
+def _stop(message: str) -> NoReturn:
+    Console(stderr=True).print(f"hyperfd: {message}", soft_wrap=True, highlight=False, markup=False)
+    raise SystemExit(1)

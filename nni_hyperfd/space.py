@@ -1,0 +1,218 @@
+"""NNI search space <-> configuration <-> input of the configuration encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Configuration = dict[str, Any]
+"""One point of a search space: parameter name -> value, JSON types only."""
+
+KINDS = ("hpo", "nas")
+_ARCHITECTURE_NAME = re.compile(r"(s|stage_?)\d+_", re.IGNORECASE)
+_MAX_ENUMERATED = 10_000
+
+
+class SpaceError(ValueError):
+    """The search space, or a configuration of it, cannot be ranked."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A categorical parameter; encoded one-hot, in the order of the search space file."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.values)
+
+    def sample(self, rng: np.random.Generator) -> Any:
+        return self.values[rng.integers(len(self.values))]
+
+    def canonical(self, value: Any) -> Any:
+        for own in self.values:
+            # NNI's JSON turns 1.0 into 1 on its way through node, so numbers are compared as numbers.
+            if own == value and isinstance(own, str) == isinstance(value, str):
+                return own
+        raise SpaceError(f"{value!r} is none of {list(self.values)}")
+
+    def encode(self, value: Any) -> list[float]:
+        return [float(own == value) for own in self.values]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A numeric parameter between two bounds; encoded as its place in [0, 1], on a log scale where NNI draws it so."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float = 0.0
+    integer: bool = False
+
+    width = 1
+
+    def sample(self, rng: np.random.Generator) -> float | int:
+        if self.integer:
+            return int(rng.integers(int(self.low), int(self.high), endpoint=True))
+        value = rng.uniform(*self._scaled(self.low, self.high))
+        value = math.exp(value) if self.log else value
+        if self.step:
+            value = round(value / self.step) * self.step
+        return float(min(max(value, self.low), self.high))
+
+    def canonical(self, value: Any) -> float | int:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
+            raise SpaceError(f"{value!r} is no number between {self.low} and {self.high}")
+        return int(value) if self.integer else float(value)
+
+    def encode(self, value: float) -> list[float]:
+        low, high, value = self._scaled(self.low, self.high, value)
+        return [(value - low) / (high - low)]
+
+    def _scaled(self, *values: float) -> list[float]:
+        return [math.log(v) for v in values] if self.log else list(values)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """The configurations among which the platform chooses.
+
+    Attributes:
+        parameters: name -> `Choice` or `Interval`, in the order of the search space file.
+        kind: ``"hpo"`` or ``"nas"``.
+        definition: the NNI search space that it was made from.
+    """
+
+    parameters: Mapping[str, Choice | Interval]
+    kind: str
+    definition: Mapping[str, Any]
+
+    @classmethod
+    def from_nni(cls, definition: Any, kind: str | None = None) -> SearchSpace:
+        """Check and read NNI's search space; `kind` is found from the parameters' names unless given.
+
+        Raises:
+            SpaceError: the space is malformed, or holds a parameter that the ranker cannot encode.
+        """
+        from nni.common.hpo_utils import validate_search_space
+
+        try:
+            validate_search_space(definition, raise_exception=True)
+        except ValueError as error:
+            raise SpaceError(f"search space: {error}") from None
+        if not definition:
+            raise SpaceError("search space: it has no parameters; add at least one to the searchSpaceFile")
+        parameters = {name: _parameter(name, spec["_type"], spec["_value"]) for name, spec in definition.items()}
+        if kind is None:
+            kind = "nas" if all(map(_ARCHITECTURE_NAME.match, parameters)) else "hpo"
+        return cls(parameters, kind, definition)
+
+    @cached_property
+    def signature(self) -> str:
+        """Identifies the space in a state: sha256 over its parameters, blind to 1 versus 1.0."""
+        described = {name: repr(parameter) for name, parameter in self.canonical_parameters.items()}
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+    @property
+    def canonical_parameters(self) -> dict[str, Choice | Interval]:
+        def plain(value: Any) -> Any:
+            return float(value) if isinstance(value, (int, float)) else value
+
+        return {
+            name: Choice(tuple(map(plain, p.values))) if isinstance(p, Choice) else p
+            for name, p in self.parameters.items()
+        }
+
+    @property
+    def dim(self) -> int:
+        """Length of an encoded configuration."""
+        return sum(parameter.width for parameter in self.parameters.values())
+
+    @property
+    def size(self) -> float:
+        """Number of configurations; infinite as soon as one parameter is numeric."""
+        return math.prod(len(p.values) if isinstance(p, Choice) else math.inf for p in self.parameters.values())
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Configuration]:
+        """`n` distinct configurations drawn uniformly, or all of a smaller space in random order."""
+        if self.size <= _MAX_ENUMERATED:
+            order = rng.permutation(int(self.size))[:n]
+            return [self._at(int(index)) for index in order]
+        drawn: dict[str, Configuration] = {}
+        # More than _MAX_ENUMERATED configurations: a draw repeats an earlier one rarely, so this ends soon.
+        while len(drawn) < min(n, self.size):
+            configuration = {name: p.sample(rng) for name, p in self.parameters.items()}
+            drawn.setdefault(self.key(configuration), configuration)
+        return list(drawn.values())
+
+    def canonical(self, configuration: Any) -> Configuration:
+        """The configuration with exactly the space's own values.
+
+        Raises:
+            SpaceError: a parameter is missing, unknown, or outside the space.
+        """
+        if not isinstance(configuration, Mapping):
+            raise SpaceError(f"a configuration is a JSON object, not {configuration!r}")
+        if missing := [name for name in self.parameters if name not in configuration]:
+            raise SpaceError(f"the configuration lacks {', '.join(missing)}")
+        if unknown := [str(name) for name in configuration if name not in self.parameters]:
+            raise SpaceError(f"the search space does not have {', '.join(unknown)}")
+        result = {}
+        for name, parameter in self.parameters.items():
+            try:
+                result[name] = parameter.canonical(configuration[name])
+            except SpaceError as error:
+                raise SpaceError(f"{name}: {error}") from None
+        return result
+
+    def key(self, configuration: Configuration) -> str:
+        """A text that two equal configurations share."""
+        canonical = self.canonical(configuration)
+        return json.dumps([canonical[name] for name in self.parameters])
+
+    def encode(self, configurations: Sequence[Configuration]) -> np.ndarray:
+        """Encoder input, float32 (n, dim)."""
+        rows = []
+        for configuration in map(self.canonical, configurations):
+            rows.append(
+                [x for name, parameter in self.parameters.items() for x in parameter.encode(configuration[name])]
+            )
+        return np.asarray(rows, dtype=np.float32).reshape(len(rows), self.dim)
+
+    def _at(self, index: int) -> Configuration:
+        configuration = {}
+        for name, parameter in self.parameters.items():
+            index, place = divmod(index, len(parameter.values))
+            configuration[name] = parameter.values[place]
+        return configuration
+
+
+def _parameter(name: str, type_: str, value: list[Any]) -> Choice | Interval:
+    if type_ == "choice":
+        if not value or not all(isinstance(v, (int, float, str)) and not isinstance(v, bool) for v in value):
+            raise SpaceError(
+                f"search space: the ranker cannot encode {name!r}, a choice among {value}; "
+                "write a flat, non-empty list of numbers or strings"
+            )
+        if len(set(value)) < len(value):
+            raise SpaceError(f"search space: {name!r} names a value twice: {value}")
+        return Choice(tuple(value))
+    if type_ == "randint":
+        low, high = value[0], value[1] - 1  # NNI's upper bound is exclusive
+        return Choice((low,)) if low == high else Interval(low, high, integer=True)
+    if type_ in ("uniform", "quniform", "loguniform", "qloguniform"):
+        return Interval(value[0], value[1], log="log" in type_, step=value[2] if type_.startswith("q") else 0.0)
+    raise SpaceError(
+        f"search space: the ranker cannot encode {name!r} of type {type_!r}; "
+        "use choice, randint or a (q)(log)uniform range"
+    )
