@@ -161,7 +161,7 @@ def cartoon_face(canvas: Canvas, pose: Pose, rng: Generator, number: int) -> Fac
         canvas.fill(pose.at(oval(side, 0.05, 0.22, 0.25)), skin, line, label=0)
     canvas.fill(outline, skin, line, label=number)
     if style == 2:
-        canvas.fill(pose.at([[-0.9, -0.95], [0.9, -0.95], [0.5, -1.75], [-0.5, -1.75]]), hair, line, label=0)
+        canvas.fill(pose.at([[-0.9, -1], [0.9, -1], [0.5, -1.75], [-0.5, -1.75]]), hair, line, label=0)
 
     eyes, nose, mouth = _layout(rng, spread=rng.uniform(0.3, 0.4))
     size = rng.uniform(0.2, 0.32)

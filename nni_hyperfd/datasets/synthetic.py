@@ -224,8 +224,11 @@ def _populate(canvas: Canvas, style: Domain, rng: Generator) -> list[Face]:
     for _ in range(rng.integers(style.faces[0], style.faces[1] + 1)):
         for _attempt in range(20):
             pose = _pose(canvas, style, rng)
-            box, landmarks = _measured(_as_seen(_sketch(pose), canvas.side, style.barrel), canvas.side)
-            if _fits(box, landmarks, boxes, canvas.side / _OVERSAMPLING):
+            sketch = _as_seen(_sketch(pose), canvas.side, style.barrel)
+            box, landmarks = _measured(sketch, canvas.side)
+            if _in_lens(sketch, canvas.side, style.barrel) and _fits(
+                box, landmarks, boxes, canvas.side / _OVERSAMPLING
+            ):
                 poses.append((pose, None))
                 boxes.append(box)
                 break
@@ -270,9 +273,19 @@ def _fits(box: Points, landmarks: Points, others: list[Points], size: float) -> 
 
 
 def _as_seen(face: Face, side: int, barrel: float) -> Face:
+    """A face of the canvas as the lens shows it, in canvas px; its outline ends with the lens."""
     if not barrel:
         return face
-    return Face(_warped(face.outline, side, barrel), _warped(face.landmarks, side, barrel))
+    outline = _warped(face.outline, side, barrel)
+    reach = np.linalg.norm(outline - (side - 1) / 2, axis=1, keepdims=True) / (side / 2)
+    cut = np.minimum(1, _LENS / reach.clip(1e-9))
+    outline = (outline - (side - 1) / 2) * cut + (side - 1) / 2
+    return Face(outline, _warped(face.landmarks, side, barrel))
+
+
+def _in_lens(face: Face, side: int, barrel: float) -> bool:
+    reach = np.linalg.norm(face.landmarks - (side - 1) / 2, axis=1) / (side / 2)
+    return not barrel or bool(reach.max() < _LENS)
 
 
 def _measured(face: Face, side: int) -> tuple[Points, Points]:
@@ -285,7 +298,7 @@ def _measured(face: Face, side: int) -> tuple[Points, Points]:
 
 # The barrel warp, about the centre and in units of half the side: what is seen at radius r lies on the canvas at
 # r (1 + k r^2) / (1 + k R^2). R is where the lens ends: pictures are black beyond it.
-_LENS_SQUARED = 1.3
+_LENS = 1.14
 
 
 @lru_cache(maxsize=4)
@@ -294,9 +307,9 @@ def _barrel_grid(side: int, k: float) -> tuple[tuple[NDArray[np.float32], NDArra
     middle = (side - 1) / 2
     x, y = np.meshgrid((np.arange(side) - middle) / (side / 2), (np.arange(side) - middle) / (side / 2))
     squared = x**2 + y**2
-    stretch = (1 + k * squared) / (1 + k * _LENS_SQUARED) * (side / 2)
+    stretch = (1 + k * squared) / (1 + k * _LENS**2) * (side / 2)
     grid = (x * stretch + middle).astype(np.float32), (y * stretch + middle).astype(np.float32)
-    return grid, squared > _LENS_SQUARED
+    return grid, squared > _LENS**2
 
 
 def _warped(points: Points, side: int, k: float) -> Points:
@@ -304,7 +317,7 @@ def _warped(points: Points, side: int, k: float) -> Points:
     middle = (side - 1) / 2
     offset = (points - middle) / (side / 2)
     radius = np.linalg.norm(offset, axis=1, keepdims=True)
-    half = radius * (1 + k * _LENS_SQUARED) / (2 * k)
+    half = radius * (1 + k * _LENS**2) / (2 * k)
     root = np.sqrt(half**2 + 1 / (3 * k) ** 3)
     seen = np.cbrt(half + root) + np.cbrt(half - root)
     return offset * np.divide(seen, radius, out=np.ones_like(seen), where=radius > 0) * (side / 2) + middle
