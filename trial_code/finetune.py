@@ -1,6 +1,6 @@
 """One NNI trial: fine-tune the starting detector on a face data set with the parameters that NNI proposes.
 
-    python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] [--work-dir DIR] ...
+    python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] ...
 
 Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults.
 """

@@ -39,7 +39,7 @@ def weights_file(weights: str | Path) -> Path:
 def load_detector(config: Config, weights: str | Path) -> nn.Module:
     """The detector of `config.model` with these weights, in evaluation mode.
 
-    Raises WeightsError if the weights do not fit it.
+    Raises WeightsError if the weights do not fit it, or are a backbone's only.
     """
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
@@ -47,13 +47,17 @@ def load_detector(config: Config, weights: str | Path) -> nn.Module:
     from retinaface import modules  # noqa: F401  registers what the config names
 
     register_all_modules(init_default_scope=True)
-    detector = MODELS.build({**config.model, "weights": str(weights)})
-    detector.init_weights()
+    detector = MODELS.build(config.model)
+    if load_weights(detector, weights) is not detector:
+        raise WeightsError(f"{weights} fills the backbone only; train a detector from it with pretrain.py.")
     return detector.eval()
 
 
-def load_weights(detector: nn.Module, weights: str | Path) -> None:
-    """Fill a detector, or its backbone alone from classifier weights, from what `weights_file` finds."""
+def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
+    """Fill a detector, or from classifier weights its backbone, with what `weights_file` finds.
+
+    Returns what was filled. Raises WeightsError, naming a tensor, unless names and shapes agree.
+    """
     path = weights_file(weights)
     tensors = _read(path)
     part = detector
@@ -63,6 +67,7 @@ def load_weights(detector: nn.Module, weights: str | Path) -> None:
         tensors, part = from_torchvision(tensors), detector.backbone
     check_like(tensors, part.state_dict(), f"the {type(part).__name__} weights in {path}")
     part.load_state_dict(tensors)
+    return part
 
 
 def save_detector(detector: nn.Module, path: str | Path) -> None:

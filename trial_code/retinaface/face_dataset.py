@@ -70,14 +70,11 @@ class FaceDataset:
         Which images is drawn by `seed`, without replacement; they come in the order of the annotation file. See
         `features.image_features` for the axes; ignored boxes take no part.
         """
-        import torch
-
         from retinaface.convert import load_detector
-        from retinaface.features import extract
+        from retinaface.features import extract, frozen
 
         config = self.job.load_config()
-        detector = load_detector(config, self.job.weights)
-        detector.to("cuda" if torch.cuda.is_available() else "cpu")
+        detector = frozen(load_detector(config, self.job.weights))
         return extract(detector, self.training_images(config, limit, seed))
 
     def training_images(self, config: Config, limit: int, seed: int) -> Iterable[dict]:

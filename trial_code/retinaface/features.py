@@ -1,13 +1,14 @@
-"""What the frozen detector tells about an image: mean context features of its positive, negative and ignored anchors."""
+"""What the frozen detector tells about an image: mean features of its positive, negative and ignored anchors."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
-from mmengine.dataset import pseudo_collate
+from mmcv.cnn.utils import fuse_conv_bn
+from mmdet.models import DetDataPreprocessor
 from torch import Tensor, nn
 
 POSITIVE_IOU = 0.5
@@ -15,7 +16,6 @@ NEGATIVE_IOU = 0.3
 POSITIVE, NEGATIVE, IGNORED = range(3)
 
 BATCH = 8
-PAD = 32  # images are padded to multiples of the coarsest stride
 
 
 def match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,11 +26,22 @@ def match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not len(boxes):
         return torch.full((len(anchors),), NEGATIVE, device=anchors.device), torch.zeros_like(anchors)
-    overlap, best = bbox_overlaps(anchors, boxes).max(dim=1)
+    overlap, best = _iou(boxes, anchors).max(dim=0)
     groups = torch.full_like(best, IGNORED)
     groups[overlap >= POSITIVE_IOU] = POSITIVE
     groups[overlap < NEGATIVE_IOU] = NEGATIVE
     return groups, boxes[best] * (overlap > 0)[:, None]
+
+
+def _iou(boxes: Tensor, anchors: Tensor) -> Tensor:
+    """IoU (G, A). One coordinate at a time, four times as fast as mmdet's bbox_overlaps, which would take as long as a
+    tenth of the forward pass."""
+    ax1, ay1, ax2, ay2 = anchors.T.contiguous()
+    bx1, by1, bx2, by2 = boxes.T[..., None]
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp_(min=0)
+    shared = width * height
+    return shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared)
 
 
 def group_means(features: Tensor, groups: Tensor, boxes: Tensor) -> Tensor:
@@ -63,6 +74,16 @@ def image_features(detector: nn.Module, images: Tensor, boxes: Sequence[Tensor],
     return torch.stack([group_means(*stage) for stage in of_stage], dim=1)
 
 
+def frozen(detector: nn.Module) -> nn.Module:
+    """A copy of the detector that only extracts features: same numbers up to rounding, in about half the time.
+
+    Each batch normalisation goes into its convolution, and maps are laid out with channels last. It is on the GPU where
+    there is one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return fuse_conv_bn(copy.deepcopy(detector)).to(device, memory_format=torch.channels_last)
+
+
 @torch.inference_mode()
 def extract(detector: nn.Module, samples: Iterable[dict]) -> Tensor:
     """Features of all images of an evaluation pipeline, float32 (n, 3, 3, C + 4) on the CPU, in their order.
@@ -70,22 +91,43 @@ def extract(detector: nn.Module, samples: Iterable[dict]) -> Tensor:
     Faces that are ignored take no part.
     """
     rows: dict[int, Tensor] = {}
-    for batch in batches_of_like_size(samples):
-        data = detector.data_preprocessor(pseudo_collate(list(batch.values())))
-        images, truths = data["inputs"], data["data_samples"]
+    for batch in batches_of_like_size(samples, detector.data_preprocessor.pad_size_divisor):
+        truths = [sample["data_samples"] for sample in batch.values()]
+        images = normalised(detector.data_preprocessor, [sample["inputs"] for sample in batch.values()])
         # The pipeline leaves boxes in the pixels of the file.
-        boxes = [t.gt_instances.bboxes * images.new_tensor(t.scale_factor).repeat(2) for t in truths]
-        sizes = images.new_tensor([t.img_shape[::-1] for t in truths])
+        scales = images.new_tensor([truth.scale_factor for truth in truths]).repeat(1, 2)
+        found = [truth.gt_instances.bboxes.tensor.to(images.device) for truth in truths]
+        boxes = [corners * scale for corners, scale in zip(found, scales, strict=True)]
+        sizes = images.new_tensor([truth.img_shape[::-1] for truth in truths])
         rows.update(zip(batch, image_features(detector, images, boxes, sizes).cpu(), strict=True))
     return torch.stack([rows[position] for position in sorted(rows)])
 
 
-def batches_of_like_size(samples: Iterable[dict]) -> Iterator[dict[int, dict]]:
-    """Samples by position, in batches that are padded to one size, so that none is padded further for another."""
+def normalised(preprocessor: DetDataPreprocessor, images: Sequence[Tensor]) -> Tensor:
+    """Images (3, h, w), uint8, as one normalised batch (B, 3, H, W), padded with zeros at the right and the bottom.
+
+    The same numbers as the preprocessor gives itself, without its six copies of every image.
+    """
+    divisor = preprocessor.pad_size_divisor
+    largest = torch.tensor([image.shape[-2:] for image in images]).amax(dim=0)
+    height, width = (math.ceil(side / divisor) * divisor for side in largest.tolist())
+    batch = torch.zeros(len(images), 3, height, width, device=preprocessor.device)
+    for place, image in zip(batch, images, strict=True):
+        inside = place[:, : image.shape[1], : image.shape[2]]
+        inside.copy_(image.flip(0) if preprocessor._channel_conversion else image)
+        inside.sub_(preprocessor.mean).div_(preprocessor.std)
+    return batch
+
+
+def batches_of_like_size(samples: Iterable[dict], divisor: int) -> Iterator[dict[int, dict]]:
+    """Samples by position, in batches whose images have one size when padded to multiples of `divisor`.
+
+    So none is padded further for another, and its features do not depend on what else is in the batch.
+    """
     waiting: dict[tuple[int, int], dict[int, dict]] = {}
     for position, sample in enumerate(samples):
         height, width = sample["inputs"].shape[-2:]
-        shape = math.ceil(height / PAD), math.ceil(width / PAD)
+        shape = math.ceil(height / divisor), math.ceil(width / divisor)
         alike = waiting.setdefault(shape, {})
         alike[position] = sample
         if len(alike) == BATCH:

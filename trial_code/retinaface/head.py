@@ -39,7 +39,7 @@ class RetinaFaceHead(SSDHead):
         self.landmark_convs = predictors(10)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Levels (B, C, H, W) -> for each level classes (B, 2 * 2, H, W), boxes (B, 2 * 4, H, W), landmarks (B, 2 * 10, H, W)."""
+        """Levels (B, C, H, W) -> for each, with two anchors a cell, 2 x 2 class, 2 x 4 box and 2 x 10 landmark maps."""
         branches = (self.cls_convs, self.reg_convs, self.landmark_convs)
         return tuple([conv(x) for conv, x in zip(convs, maps, strict=True)] for convs in branches)
 
@@ -57,21 +57,18 @@ class RetinaFaceHead(SSDHead):
     def _landmark_loss(self, landmark_preds: list[Tensor], gt_instances: list[InstanceData]) -> Tensor:
         """Smooth L1 over the positive anchors of faces with landmarks, divided by their number.
 
-        Which anchors those are is what the assigner has just found for the other two losses.
+        Which anchors those are is what the assigner has just found for the other two losses. Its indices count valid
+        anchors, which are all of them, as the crops of a batch have one size.
         """
         flat = torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, 10) for x in landmark_preds], dim=1)
+        samplings = self._raw_positive_infos["sampling_results"]
         predicted, wanted = [], []
-        for prediction, gt, sampled in zip(
-            flat, gt_instances, self._raw_positive_infos["sampling_results"], strict=True
-        ):
-            points = gt.landmarks[sampled.pos_assigned_gt_inds]  # (positives, 5, 3)
+        for prediction, gt, sampling in zip(flat, gt_instances, samplings, strict=True):
+            points = gt.landmarks[sampling.pos_assigned_gt_inds]  # (positives, 5, 3)
             known = (points[..., 2] > 0).all(dim=1)
-            anchors = sampled.pos_priors[known]
-            centre, size = (
-                (anchors[:, None, :2] + anchors[:, None, 2:]) / 2,
-                anchors[:, None, 2:] - anchors[:, None, :2],
-            )
+            anchors = sampling.pos_priors[known][:, None]
+            centre, size = (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
             wanted.append(((points[known, :, :2] - centre) / size / LANDMARK_VARIANCE).flatten(1))
-            predicted.append(prediction[sampled.pos_inds[known]])
+            predicted.append(prediction[sampling.pos_inds[known]])
         predicted, wanted = torch.cat(predicted), torch.cat(wanted)
         return smooth_l1_loss(predicted, wanted, beta=self.train_cfg["smoothl1_beta"], avg_factor=max(len(wanted), 1))

@@ -18,9 +18,7 @@ class ContextModule(BaseModule):
     def __init__(self, channels: int) -> None:
         super().__init__()
         if channels % 4:
-            raise ValueError(
-                f"the neck's out_channels must be a multiple of 4, for its context modules, not {channels}"
-            )
+            raise ValueError(f"out_channels of the neck is {channels}; its context modules need a multiple of 4.")
         quarter = channels // 4
         linear = {"kernel_size": 3, "padding": 1, "norm_cfg": BATCH_NORM, "act_cfg": None}
         active = {**linear, "act_cfg": LEAKY_RELU}
