@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +35,13 @@ class Choice:
     def width(self) -> int:
         return len(self.values)
 
+    @property
+    def count(self) -> float:
+        return len(self.values)
+
+    def at(self, place: int) -> Any:
+        return self.values[place]
+
     def sample(self, rng: np.random.Generator) -> Any:
         return self.values[rng.integers(len(self.values))]
 
@@ -61,23 +68,37 @@ class Interval:
 
     width = 1
 
+    @property
+    def count(self) -> float:
+        """How many values can be drawn; infinite without a step."""
+        if self.integer:
+            return int(self.high) - int(self.low) + 1
+        return round(self.high / self.step) - round(self.low / self.step) + 1 if self.step else math.inf
+
+    def at(self, place: int) -> float | int:
+        """One of the `count` values."""
+        return int(self.low) + place if self.integer else self._clip((round(self.low / self.step) + place) * self.step)
+
     def sample(self, rng: np.random.Generator) -> float | int:
         if self.integer:
             return int(rng.integers(int(self.low), int(self.high), endpoint=True))
         value = rng.uniform(*self._scaled(self.low, self.high))
         value = math.exp(value) if self.log else value
-        if self.step:
-            value = round(value / self.step) * self.step
-        return float(min(max(value, self.low), self.high))
+        return self._clip(round(value / self.step) * self.step if self.step else value)
 
     def canonical(self, value: Any) -> float | int:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
             raise SpaceError(f"{value!r} is no number between {self.low} and {self.high}")
+        if self.integer and value != int(value):
+            raise SpaceError(f"{value!r} is no whole number")
         return int(value) if self.integer else float(value)
 
     def encode(self, value: float) -> list[float]:
         low, high, value = self._scaled(self.low, self.high, value)
         return [(value - low) / (high - low)]
+
+    def _clip(self, value: float) -> float:
+        return float(min(max(value, self.low), self.high))
 
     def _scaled(self, *values: float) -> list[float]:
         return [math.log(v) for v in values] if self.log else list(values)
@@ -129,7 +150,9 @@ class SearchSpace:
             return float(value) if isinstance(value, (int, float)) else value
 
         return {
-            name: Choice(tuple(map(plain, p.values))) if isinstance(p, Choice) else p
+            name: Choice(tuple(map(plain, p.values)))
+            if isinstance(p, Choice)
+            else replace(p, low=plain(p.low), high=plain(p.high), step=plain(p.step))
             for name, p in self.parameters.items()
         }
 
@@ -140,8 +163,8 @@ class SearchSpace:
 
     @property
     def size(self) -> float:
-        """Number of configurations; infinite as soon as one parameter is numeric."""
-        return math.prod(len(p.values) if isinstance(p, Choice) else math.inf for p in self.parameters.values())
+        """Number of configurations; infinite as soon as one parameter is continuous."""
+        return math.prod(parameter.count for parameter in self.parameters.values())
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Configuration]:
         """`n` distinct configurations drawn uniformly, or all of a smaller space in random order."""
@@ -192,12 +215,14 @@ class SearchSpace:
     def _at(self, index: int) -> Configuration:
         configuration = {}
         for name, parameter in self.parameters.items():
-            index, place = divmod(index, len(parameter.values))
-            configuration[name] = parameter.values[place]
+            index, place = divmod(index, parameter.count)
+            configuration[name] = parameter.at(place)
         return configuration
 
 
 def _parameter(name: str, type_: str, value: list[Any]) -> Choice | Interval:
+    if any(isinstance(v, float) and not math.isfinite(v) for v in value):
+        raise SpaceError(f"search space: {name!r} holds a number that is not finite: {value}")
     if type_ == "choice":
         if not value or not all(isinstance(v, (int, float, str)) and not isinstance(v, bool) for v in value):
             raise SpaceError(
@@ -211,6 +236,8 @@ def _parameter(name: str, type_: str, value: list[Any]) -> Choice | Interval:
         low, high = value[0], value[1] - 1  # NNI's upper bound is exclusive
         return Choice((low,)) if low == high else Interval(low, high, integer=True)
     if type_ in ("uniform", "quniform", "loguniform", "qloguniform"):
+        if type_.startswith("q") and value[2] <= 0:
+            raise SpaceError(f"search space: {name!r} has a step of {value[2]}; write one greater than 0")
         return Interval(value[0], value[1], log="log" in type_, step=value[2] if type_.startswith("q") else 0.0)
     raise SpaceError(
         f"search space: the ranker cannot encode {name!r} of type {type_!r}; "
