@@ -33,6 +33,7 @@ _logger = logging.getLogger(__name__)
 EXTRACT, FINE_TUNE, LEARN, IMPORT = "extract", "fine-tune", "learn", "import"
 META_FEATURE_LENGTH = 64
 _META_FEATURE_NORM = 1e4  # far above any trained extractor's output; stops a client from swamping the ranker
+_LARGEST_NUMBER = 1e38  # the difference of two still fits into float32
 _OFFLINE_SETS, _OFFLINE_IMAGES = 8, 16  # what a learn job is given of D_off: about 0.4 MB
 
 
@@ -85,7 +86,7 @@ class Description:
             if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**53:
                 raise ReportError(f"{name}: {count!r} is no count")
         baseline = report["baseline"]
-        if not _is_number(baseline) or not 0 <= baseline <= 1:
+        if not is_finite_number(baseline) or not 0 <= baseline <= 1:
             raise ReportError(f"baseline: {baseline!r} is no AP between 0 and 1")
         return cls(meta_feature, report["num_images"], report["num_boxes"], float(baseline))
 
@@ -111,11 +112,12 @@ def check_meta_feature(values: Any) -> list[float]:
     """The meta-feature as a list of floats; `ReportError` if it is none."""
     if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != META_FEATURE_LENGTH:
         raise ReportError(f"meta_feature: a list of {META_FEATURE_LENGTH} numbers was expected")
-    if not all(_is_number(v) and math.isfinite(v) for v in values):
+    if not all(map(is_finite_number, values)):
         raise ReportError("meta_feature: every entry must be a finite number")
-    if math.sqrt(sum(v * v for v in values)) > _META_FEATURE_NORM:
+    meta_feature = [float(v) for v in values]
+    if math.hypot(*meta_feature) > _META_FEATURE_NORM:
         raise ReportError(f"meta_feature: its length exceeds {_META_FEATURE_NORM:g}")
-    return [float(v) for v in values]
+    return meta_feature
 
 
 class Platform:
@@ -194,7 +196,7 @@ class Platform:
         A performance from the extract trial means that it ran its configuration as an ordinary trial would (it does
         not know our hook, or has no images): then it counts as a pick, and the task goes without a meta-feature.
         """
-        if performance is not None and not math.isfinite(performance):
+        if performance is not None and not is_finite_number(performance):
             performance, reason = None, f"reported {performance}"
         with self.store.write() as session:
             trial = _trial(session, task_id, parameter_id)
@@ -650,5 +652,6 @@ def _experience(task: tables.Task) -> tuple[list[Configuration], list[float]]:
     return [t.configuration for t in finished], [sign * t.performance for t in finished]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_finite_number(value: Any) -> bool:
+    """Whether this is a number that the ranker can work with, in float32: no NaN, nothing beyond +-1e38."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER

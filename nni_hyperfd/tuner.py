@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,16 @@ from nni import NoMoreTrialError
 from nni.runtime.env_vars import dispatcher_env_vars
 from nni.tuner import Tuner
 
-from nni_hyperfd.platform import EXTRACT, FINE_TUNE, LEARN, Description, Platform, ReportError, TaskSettings
+from nni_hyperfd.platform import (
+    EXTRACT,
+    FINE_TUNE,
+    LEARN,
+    Description,
+    Platform,
+    ReportError,
+    TaskSettings,
+    is_finite_number,
+)
 from nni_hyperfd.space import KINDS, SearchSpace, SpaceError
 from nni_hyperfd.store import default_state
 
@@ -85,7 +93,8 @@ class HyperFDTuner(Tuner):
         _check(space is None or space in KINDS, f"space: {space!r} is none of {', '.join(KINDS)}")
         _check(_is_int(candidates) and candidates >= 1, f"candidates: {candidates!r} is no whole number from 1 up")
         _check(candidates >= budget, f"candidates: {candidates} are fewer than the budget of {budget}")
-        _check(_is_number(exploration) and 0 <= exploration <= 1, f"exploration: {exploration!r} is not within 0 and 1")
+        share = is_finite_number(exploration) and 0 <= exploration <= 1
+        _check(share, f"exploration: {exploration!r} is not within 0 and 1")
         _check(_is_int(seed) and seed >= 0, f"seed: {seed!r} is no whole number from 0 up")
         modes = ("maximize", "minimize")
         _check(optimize_mode in modes, f"optimize_mode: {optimize_mode!r} is none of {', '.join(modes)}")
@@ -114,7 +123,7 @@ class HyperFDTuner(Tuner):
         if isinstance(value, dict) and value.get("phase") in (EXTRACT, LEARN):
             return  # the answer itself came as an intermediate result
         number = value.get("default") if isinstance(value, dict) else value
-        if _is_number(number) and math.isfinite(number):
+        if is_finite_number(number):
             self.platform.observe(self.task_id, parameter_id, float(number))
         else:
             self._fail(parameter_id, f"reported {number!r} instead of a finite number")
@@ -137,7 +146,7 @@ class HyperFDTuner(Tuner):
             if isinstance(value, dict) and value.get("phase") in (EXTRACT, LEARN):
                 continue
             number = value.get("default") if isinstance(value, dict) else value
-            if not _is_number(number) or not math.isfinite(number):
+            if not is_finite_number(number):
                 _logger.warning("Imported trial %s is left out: its value %r is no finite number.", parameters, number)
                 continue
             try:
@@ -249,7 +258,3 @@ def _check(valid: bool, message: str) -> None:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
