@@ -33,6 +33,7 @@ _logger = logging.getLogger(__name__)
 EXTRACT, FINE_TUNE, LEARN, IMPORT = "extract", "fine-tune", "learn", "import"
 META_FEATURE_LENGTH = 64
 _META_FEATURE_NORM = 1e4  # far above any trained extractor's output; stops a client from swamping the ranker
+_LARGEST_WEIGHT = 1e4  # likewise: trained weights stay around 1, importances below it
 _LARGEST_NUMBER = 1e38  # the difference of two still fits into float32
 _OFFLINE_SETS, _OFFLINE_IMAGES = 8, 16  # what a learn job is given of D_off: about 0.4 MB
 
@@ -517,12 +518,16 @@ class Platform:
         }
         parent = session.get_one(tables.Extractor, task.extractor_id)
         head = _head(session)
-        template = self._load_extractor(session, head, parts["extractor"]).state_dict()
         try:
+            template = self._load_extractor(session, head, parts["extractor"]).state_dict()
             weights.check_like(parts["extractor"], template, "extractor update")
             weights.check_like(parts["importance"], template, "extractor importance")
         except weights.WeightsError as error:
             raise ReportError(str(error)) from None
+        if len(template["image.bias"]) != META_FEATURE_LENGTH:
+            raise ReportError(f"extractor update: its meta-features do not have {META_FEATURE_LENGTH} numbers")
+        if any(float(tensor.abs().max()) > _LARGEST_WEIGHT for tensor in update.values()):
+            raise ReportError(f"extractor update: it holds numbers beyond {_LARGEST_WEIGHT:g}")
         if any(bool((t < 0).any()) for t in parts["importance"].values()):
             raise ReportError("extractor importance: it holds negative numbers")
         extractor = tables.Extractor(
