@@ -74,20 +74,14 @@ def recommend(
     if not dry_run:
         _stop("recommendations are run by 'nnictl create'; add --dry-run to see them here")
     platform = _open(state)
-    meta_feature = None
-    if task is not None:
-        found = next((t for t in platform.tasks() if t.id == task), None)
-        if found is None or found.meta_feature is None:
-            _stop(f"the state has no task {task} with a meta-feature; 'hyperfd tasks' lists them")
-        meta_feature = found.meta_feature
     search_space = SearchSpace.from_nni(_read_json(space))
-    ranking = platform.rank(search_space, meta_feature, TaskSettings(candidates=candidates, seed=seed))
+    ranking = platform.rank(search_space, task, TaskSettings(candidates=candidates, seed=seed))
     table = Table("rank", "score", *search_space.parameters, title=f"Best of {len(ranking.recommendations)} candidates")
     for pick in ranking.recommendations[:top]:
         values = (str(pick.configuration[name]) for name in search_space.parameters)
         table.add_row(str(pick.rank), f"{pick.score:.4f}", *values)
     console.print(table)
-    if meta_feature is None:
+    if task is None:
         console.print("Ranked without a meta-feature: name a past task with --task to rank for its data set.")
     for task_id, distance in ranking.neighbours[:5]:
         console.print(f"  near: task {task_id}, distance {distance:.3f}")

@@ -307,14 +307,24 @@ class Platform:
         with self.store.read() as session:
             return session.get_one(tables.Task, task_id)
 
-    def rank(self, space: SearchSpace, meta_feature: Sequence[float] | None, settings: TaskSettings) -> Ranking:
-        """What would be recommended to a new task, before anything is paid for (`hyperfd recommend --dry-run`)."""
+    def rank(self, space: SearchSpace, like: int | None, settings: TaskSettings) -> Ranking:
+        """What would be recommended to a new task, before anything is paid for (`hyperfd recommend --dry-run`).
+
+        Args:
+            like: id of a past task; the new one has the same data set. None: nothing is known of its data set.
+
+        Raises:
+            ReportError: there is no such task, or it has no meta-feature.
+        """
         with self.store.write() as session:  # a missing transformation is computed, and kept
+            past = None if like is None else session.get(tables.Task, like)
+            if like is not None and (past is None or past.meta_feature is None):
+                raise ReportError(f"the state has no task {like} with a meta-feature; 'hyperfd tasks' lists them")
             task = tables.Task(
                 id=1 + (session.scalar(select(func.max(tables.Task.id))) or 0),
                 settings=asdict(settings),
-                extractor_id=_head(session).id,
-                meta_feature=None if meta_feature is None else check_meta_feature(list(meta_feature)),
+                extractor_id=past.extractor_id if past else _head(session).id,
+                meta_feature=past.meta_feature if past else None,
             )
             return self._rank(session, task, space, self._candidates(task, space))
 
