@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
@@ -76,7 +75,9 @@ def read(document: Any) -> list[ExportedTask]:
             "upgrade nni_hyperfd"
         )
     tasks = []
-    for index, task in enumerate(document["tasks"] if isinstance(document.get("tasks"), list) else []):
+    if not isinstance(document.get("tasks"), list):
+        raise DocumentError("tasks: a list was expected")
+    for index, task in enumerate(document["tasks"]):
         try:
             tasks.append(_task(task))
         except (KeyError, TypeError, ValueError) as error:
@@ -90,17 +91,27 @@ _RESULT_PHASES = ("fine-tune", "import")
 
 
 def _task(task: Mapping[str, Any]) -> ExportedTask:
-    from nni_hyperfd.platform import Description, TaskSettings
+    from nni_hyperfd.platform import META_FEATURE_LENGTH, SEEDS, Description, TaskSettings, is_finite_number
 
     space = SearchSpace.from_nni(task["space"]["definition"], task["space"]["kind"])
     description = {name: task["description"][name] for name in _DESCRIPTION}
-    if description["meta_feature"] is not None:
-        Description.from_report(description)
-    TaskSettings(**task["settings"])
+    if any(value is not None for value in description.values()):
+        # The meta-feature alone may be missing: `Platform.import_` leaves out what it cannot use.
+        placeholder = {"meta_feature": [0.0] * META_FEATURE_LENGTH} if description["meta_feature"] is None else {}
+        Description.from_report(description | placeholder)
+    settings = asdict(TaskSettings(**task["settings"]))
+    for name, default in asdict(TaskSettings()).items():
+        # A whole share may come as 1: not every JSON writer knows 1.0.
+        if type(settings[name]) is not type(default) and not (name == "exploration" and settings[name] in (0, 1)):
+            raise ValueError(f"settings: {name} cannot be {settings[name]!r}")
+    if settings["seed"] not in SEEDS:
+        raise ValueError(f"settings: seed {settings['seed']} is not within 0 and {SEEDS.stop - 1}")
+    if not isinstance(task["extractor"], str | None):
+        raise ValueError(f"extractor: {task['extractor']!r} is no sha256")
     results = []
     for index, result in enumerate(task["results"]):
         performance = result["performance"]
-        if performance is not None and not (isinstance(performance, (int, float)) and math.isfinite(performance)):
+        if performance is not None and not is_finite_number(performance):
             raise ValueError(f"results[{index}]: {performance!r} is no finite number")
         if result["phase"] not in _RESULT_PHASES:
             raise ValueError(f"results[{index}]: {result['phase']!r} is no phase of a result")
@@ -108,4 +119,4 @@ def _task(task: Mapping[str, Any]) -> ExportedTask:
             results.append(Result(result["phase"], space.canonical(result["configuration"]), performance))
         except SpaceError as error:
             raise ValueError(f"results[{index}]: {error}") from None
-    return ExportedTask(str(task["experiment"]), space, dict(task["settings"]), task["extractor"], description, results)
+    return ExportedTask(str(task["experiment"]), space, settings, task["extractor"], description, results)

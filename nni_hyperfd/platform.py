@@ -32,6 +32,7 @@ _logger = logging.getLogger(__name__)
 
 EXTRACT, FINE_TUNE, LEARN, IMPORT = "extract", "fine-tune", "learn", "import"
 META_FEATURE_LENGTH = 64
+SEEDS = range(2**32)  # what every random generator in use takes
 _META_FEATURE_NORM = 1e4  # far above any trained extractor's output; stops a client from swamping the ranker
 _LARGEST_WEIGHT = 1e4  # likewise: trained weights stay around 1, importances below it
 _LARGEST_NUMBER = 1e38  # the difference of two still fits into float32
@@ -382,8 +383,10 @@ class Platform:
             DocumentError: the document is refused as a whole; nothing was added.
         """
         added = 0
+        tasks = exchange.read(document)
         with self.store.write() as session:
-            for exported in exchange.read(document):
+            head = _head(session)
+            for exported in tasks:
                 if session.scalar(select(tables.Task).where(tables.Task.experiment == exported.experiment)):
                     continue
                 extractor = session.scalar(
@@ -394,7 +397,7 @@ class Platform:
                     experiment=exported.experiment,
                     space_signature=_keep_space(session, exported.space),
                     settings=exported.settings,
-                    extractor_id=(extractor or _head(session)).id,
+                    extractor_id=(extractor or head).id,
                     **description,
                 )
                 for result in exported.results:
