@@ -16,6 +16,7 @@ from nni_hyperfd.platform import (
     EXTRACT,
     FINE_TUNE,
     LEARN,
+    SEEDS,
     Description,
     Platform,
     ReportError,
@@ -63,7 +64,7 @@ class HyperFDTuner(Tuner):
         space: ``"hpo"`` or ``"nas"``; found from the search space by default.
         candidates: configurations that are drawn from the space and ranked, at least `budget`.
         exploration: share of the budget that is drawn at random instead of from the top of the ranking, in [0, 1].
-        seed: of everything random, at least 0. Same seed, same state, same recommendations.
+        seed: of everything random, from 0 to 2^32 - 1. Same seed, same state, same recommendations.
         optimize_mode: ``"maximize"`` or ``"minimize"`` the trial's ``default`` metric.
 
     Raises:
@@ -95,7 +96,7 @@ class HyperFDTuner(Tuner):
         _check(candidates >= budget, f"candidates: {candidates} are fewer than the budget of {budget}")
         share = is_finite_number(exploration) and 0 <= exploration <= 1
         _check(share, f"exploration: {exploration!r} is not within 0 and 1")
-        _check(_is_int(seed) and seed >= 0, f"seed: {seed!r} is no whole number from 0 up")
+        _check(_is_int(seed) and seed in SEEDS, f"seed: {seed!r} is no whole number from 0 to {SEEDS.stop - 1}")
         modes = ("maximize", "minimize")
         _check(optimize_mode in modes, f"optimize_mode: {optimize_mode!r} is none of {', '.join(modes)}")
         self.settings = TaskSettings(
