@@ -57,7 +57,10 @@ class HyperFDAdvisor(MsgDispatcherBase):
             super().process_command(command, data)
         except Exception as error:
             # Without this the experiment would stay RUNNING for ever, and only the dispatcher's log would know why.
-            self.report_error(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+            try:
+                self._manager.fail(f"HyperFD stopped with {type(error).__name__}: {error}")
+            except OSError:
+                self.report_error(traceback.format_exc())  # ends it too, but NNI keeps the text for its log
             raise
 
     def handle_initialize(self, data: dict[str, Any]) -> None:

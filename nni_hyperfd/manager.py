@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -36,11 +37,32 @@ class Manager:
         return sum(entry["trialJobNumber"] for entry in self._get("/job-statistics"))
 
     def set_max_trial_number(self, number: int) -> None:
+        self._update("MAX_TRIAL_NUM", {"maxTrialNumber": number})
+
+    def fail(self, message: str) -> None:
+        """End the experiment as ERROR, with a message that ``nnictl experiment status`` and the web UI show.
+
+        NNI 3.0 shows "Dispatcher stream error" for everything that a dispatcher reports. The one text of ours that it
+        repeats (in small letters) is a maxExperimentDuration that it cannot read; the right one is put back afterwards.
+
+        Raises:
+            OSError: the manager cannot be reached, or does not take notice.
+        """
+        name = "maxExperimentDuration"
+        given = {key: value for key, value in self.experiment()["params"].items() if key == name}
+        try:
+            self._update("MAX_EXEC_DURATION", {name: f"{message}."})  # the dot: it must not end like "30m"
+            deadline = time.monotonic() + _TIMEOUT_SECONDS
+            while self._get("/check-status")["status"] != "ERROR":
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the manager does not end the experiment")
+                time.sleep(0.2)
+        finally:
+            self._update("MAX_EXEC_DURATION", given)
+
+    def _update(self, what: str, params: dict[str, Any]) -> None:
         response = requests.put(
-            f"{self._api}/experiment",
-            params={"update_type": "MAX_TRIAL_NUM"},
-            json={"params": {"maxTrialNumber": number}},
-            timeout=_TIMEOUT_SECONDS,
+            f"{self._api}/experiment", params={"update_type": what}, json={"params": params}, timeout=_TIMEOUT_SECONDS
         )
         response.raise_for_status()
 
