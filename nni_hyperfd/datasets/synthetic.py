@@ -226,9 +226,8 @@ def _populate(canvas: Canvas, style: Domain, rng: Generator) -> list[Face]:
             pose = _pose(canvas, style, rng)
             sketch = _as_seen(_sketch(pose), canvas.side, style.barrel)
             box, landmarks = _measured(sketch, canvas.side)
-            if _in_lens(sketch, canvas.side, style.barrel) and _fits(
-                box, landmarks, boxes, canvas.side / _OVERSAMPLING
-            ):
+            in_lens = _in_lens(sketch, canvas.side, style.barrel)
+            if in_lens and _fits(box, landmarks, boxes, canvas.side / _OVERSAMPLING):
                 poses.append((pose, None))
                 boxes.append(box)
                 break
