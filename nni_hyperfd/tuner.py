@@ -142,7 +142,10 @@ class HyperFDTuner(Tuner):
         An entry that is not usable is left out with a warning; the others are kept.
         """
         for entry in data:
-            parameters, value = dict(entry["parameter"]), entry["value"]
+            if not isinstance(entry, dict) or not isinstance(entry.get("parameter"), dict):
+                _logger.warning("Imported entry %r is left out: it has no 'parameter' that is a JSON object.", entry)
+                continue
+            parameters, value = dict(entry["parameter"]), entry.get("value")
             phase = parameters.pop("phase", FINE_TUNE)
             if isinstance(value, dict) and value.get("phase") in (EXTRACT, LEARN):
                 continue
