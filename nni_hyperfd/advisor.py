@@ -80,9 +80,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         _logger.warning("HyperFD ranks one search space per experiment; the update of the search space is ignored.")
 
     def handle_import_data(self, data: list[dict[str, Any]]) -> None:
-        # A value may come as JSON in a string: that is what 'nnictl experiment export' writes.
-        entries = [e | {"value": nni.load(e["value"]) if isinstance(e["value"], str) else e["value"]} for e in data]
-        self._tuner.import_data(entries)
+        self._tuner.import_data([_with_loaded_value(entry) for entry in data])
         self._flush()
 
     def handle_add_customized_trial(self, data: list[dict[str, Any]]) -> None:
@@ -123,6 +121,14 @@ class HyperFDAdvisor(MsgDispatcherBase):
                 f"maxTrialNumber is {limit}, but a budget of {needed - _SERVICE_TRIALS} needs {needed} trials: one "
                 "describes the data set first and one learns from the results; raise maxTrialNumber or leave it out"
             )
+
+
+def _with_loaded_value(entry: Any) -> Any:
+    """An imported entry; its value may be JSON in a string, which is what 'nnictl experiment export' writes."""
+    try:
+        return entry | {"value": nni.load(entry["value"])}
+    except (KeyError, TypeError, ValueError):
+        return entry  # the tuner takes what is a number, and says so of the rest
 
 
 def _pack(parameter_id: int, job: Job) -> str:
