@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,9 @@ class HyperFDAdvisor(MsgDispatcherBase):
         _logger.warning("HyperFD ranks one search space per experiment; the update of the search space is ignored.")
 
     def handle_import_data(self, data: list[dict[str, Any]]) -> None:
-        self._tuner.import_data([_with_loaded_value(entry) for entry in data])
+        # A value may come as JSON in a string: that is what 'nnictl experiment export' writes.
+        entries = [e | {"value": _load(e["value"])} if isinstance(e, dict) and "value" in e else e for e in data]
+        self._tuner.import_data(entries)
         self._flush()
 
     def handle_add_customized_trial(self, data: list[dict[str, Any]]) -> None:
@@ -88,7 +91,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._tuner.release({trial["parameter_id"] for trial in data})
 
     def handle_report_metric_data(self, data: dict[str, Any]) -> None:
-        value = nni.load(data["value"])
+        value = _load(data["value"])
         if data["type"] == MetricType.PERIODICAL:
             self._tuner.receive_intermediate(data["parameter_id"], value)
         elif data["type"] == MetricType.FINAL:
@@ -96,7 +99,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._flush()
 
     def handle_trial_end(self, data: dict[str, Any]) -> None:
-        parameter_id = nni.load(data["hyper_params"])["parameter_id"]
+        parameter_id = json.loads(data["hyper_params"])["parameter_id"]
         self._tuner.trial_end(parameter_id, data["event"] == "SUCCEEDED")
         self._flush()
 
@@ -123,12 +126,15 @@ class HyperFDAdvisor(MsgDispatcherBase):
             )
 
 
-def _with_loaded_value(entry: Any) -> Any:
-    """An imported entry; its value may be JSON in a string, which is what 'nnictl experiment export' writes."""
+def _load(text: Any) -> Any:
+    """What a trial or a user has sent as JSON; anything else comes back as it is, for the tuner to refuse.
+
+    Not `nni.load`: that runs the pickles it finds, and what a trial sends is not trusted.
+    """
     try:
-        return entry | {"value": nni.load(entry["value"])}
-    except (KeyError, TypeError, ValueError):
-        return entry  # the tuner takes what is a number, and says so of the rest
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text
 
 
 def _pack(parameter_id: int, job: Job) -> str:
