@@ -42,11 +42,9 @@ def load_detector(config: Config, weights: str | Path) -> nn.Module:
     Raises WeightsError if the weights do not fit it, or are a backbone's only.
     """
     from mmdet.registry import MODELS
-    from mmdet.utils import register_all_modules
 
     from retinaface import modules  # noqa: F401  registers what the config names
 
-    register_all_modules(init_default_scope=True)
     detector = MODELS.build(config.model)
     if load_weights(detector, weights) is not detector:
         raise WeightsError(f"{weights} fills the backbone only; train a detector from it with pretrain.py.")

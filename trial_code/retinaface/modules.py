@@ -1,7 +1,11 @@
-"""Registers everything of this package with MMDetection; the configs import it by `custom_imports`."""
+"""Importing it registers everything of this package, and of mmdet, under mmdet's names.
+
+The configs name it in `custom_imports`, so that mmdet's own tools take them too.
+"""
 
 import numpy as np
 import torch
+from mmdet.utils import register_all_modules
 from mmengine.logging.history_buffer import HistoryBuffer
 
 from retinaface import backbones, dataset, detector, head, hooks, metric, neck, transforms
@@ -22,3 +26,5 @@ torch.serialization.add_safe_globals(
         np.float64(0).__reduce__()[0],
     ]
 )
+
+register_all_modules(init_default_scope=True)

@@ -42,8 +42,8 @@ def train(
     from retinaface.hooks import ReportAP
 
     started = time.monotonic()
-    _use_split(config.train_dataloader, train, work_dir)
-    _use_split(config.val_dataloader, val, work_dir)
+    use_split(config.train_dataloader, train, work_dir)
+    use_split(config.val_dataloader, val, work_dir)
     runner = build_runner(config, work_dir)
     reporter = ReportAP(report)
     runner.register_hook(reporter)
@@ -60,7 +60,7 @@ def validate(config: Config, val: CocoSplit) -> float:
         config.pop(key)
     config.default_hooks.checkpoint = None
     with TemporaryDirectory() as folder:
-        _use_split(config.val_dataloader, val, Path(folder))
+        use_split(config.val_dataloader, val, Path(folder))
         runner = build_runner(config, Path(folder))
         runner.model.init_weights()
         return runner.val()["face/ap50"]
@@ -70,17 +70,15 @@ def build_runner(config: Config, work_dir: Path) -> Runner:
     """mmengine's Runner, with everything registered that the configs name."""
     # Without it cuBLAS has no deterministic algorithm to choose.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from mmdet.utils import register_all_modules
     from mmengine.runner import Runner
 
     from retinaface import modules  # noqa: F401
 
-    register_all_modules(init_default_scope=True)
     # Runners of one name share their message hub, and the default name is the second they were built in.
     return Runner.from_cfg(type(config)({**config, "work_dir": str(work_dir), "experiment_name": uuid.uuid4().hex}))
 
 
-def _use_split(dataloader: Config, split: CocoSplit, work_dir: Path) -> None:
+def use_split(dataloader: Config, split: CocoSplit, work_dir: Path) -> None:
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f"{split.split}.json"
     split.write(path)
