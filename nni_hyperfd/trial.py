@@ -147,7 +147,7 @@ def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
         [images for images, _ in offline],
         [counts for _, counts in offline],
     )
-    extractor = _extractor(given, features.shape[-1])
+    extractor = _extractor(_under(given, "extractor"), features.shape[-1])
     importance = _under(given, "importance") or None
     update = learning.update_extractor(extractor, importance, task, settings.RankerSettings(), _SEED)
     tensors = {f"extractor.{name}": tensor for name, tensor in update.extractor.state_dict().items()}
@@ -181,12 +181,12 @@ def _features(dataset: Dataset) -> Tensor:
 
 
 def _extractor(given: dict[str, Tensor], feature_dim: int) -> MetaFeatureExtractor:
+    """The extractor with the given weights; the initial one where the platform has none yet."""
     from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
 
-    kept = _under(given, "extractor")
-    if not kept:
+    if not given:
         return MetaFeatureExtractor.initial(feature_dim, seed=0)
-    return MetaFeatureExtractor.from_weights(kept)
+    return MetaFeatureExtractor.from_weights(given)
 
 
 def _tensors(job: dict[str, Any]) -> dict[str, Tensor]:
