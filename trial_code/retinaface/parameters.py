@@ -69,6 +69,10 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
 
 
 def find_transform(dataloader: Config, kind: str) -> Config:
-    """The one transform of this type in a data loader's pipeline."""
-    (found,) = [transform for transform in dataloader.dataset.pipeline if transform["type"] == kind]
-    return found
+    """The one transform of this type in a data loader's pipeline; ValueError if it is not there once."""
+    pipeline = dataloader.dataset.pipeline
+    found = [transform for transform in pipeline if transform["type"] == kind]
+    if len(found) != 1:
+        present = ", ".join(str(transform["type"]) for transform in pipeline)
+        raise ValueError(f"the config's pipeline ({present}) must have {kind} once, as the job sets it.")
+    return found[0]

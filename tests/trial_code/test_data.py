@@ -1,0 +1,49 @@
+"""FaceCocoDataset: what is a target, what is ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mmdet.registry import DATASETS
+from retinaface import modules  # noqa: F401
+
+from nni_hyperfd.datasets import coco
+
+
+def parsed(folder: Path, min_face: float = 0.0) -> list[dict]:
+    coco.load(folder, "val").write(folder / "checked.json")
+    config = {"type": "FaceCocoDataset", "ann_file": str(folder / "checked.json"), "data_prefix": {"img": ""}}
+    dataset = DATASETS.build({**config, "pipeline": [], "test_mode": True, "min_face": min_face})
+    return [dataset.get_data_info(index)["instances"] for index in range(len(dataset))]
+
+
+@pytest.fixture
+def folder(write_folder) -> Path:
+    points = [value for k in range(5) for value in (12 + k, 14 + k, 2)]
+    faces = [
+        {"bbox": [10, 10, 20, 30], "keypoints": points, "num_keypoints": 5},
+        {"bbox": [50, 10, 5, 30]},
+        {"bbox": [60, 60, 20, 20], "ignore": 1},
+        {"bbox": [80, 60, 20, 20], "iscrowd": 1},
+    ]
+    return write_folder([((200, 100), faces), ((100, 200), [])])
+
+
+def test_ignored_faces_stay_as_ignored(folder: Path) -> None:
+    (faces, nothing) = parsed(folder)
+    assert [face["bbox"] for face in faces] == [[10, 10, 30, 40], [50, 10, 55, 40], [60, 60, 80, 80], [80, 60, 100, 80]]
+    assert [face["ignore_flag"] for face in faces] == [0, 0, 1, 1]
+    assert nothing == []
+
+
+def test_small_faces_are_ignored_by_their_share_of_the_image(folder: Path) -> None:
+    """5 of 100 pixels is a share of 0.05, which still counts."""
+    assert [face["ignore_flag"] for face in parsed(folder, min_face=0.05)[0]] == [0, 0, 1, 1]
+    assert [face["ignore_flag"] for face in parsed(folder, min_face=0.051)[0]] == [0, 1, 1, 1]
+
+
+def test_landmarks_are_read_or_absent(folder: Path) -> None:
+    faces = parsed(folder)[0]
+    assert faces[0]["landmarks"].tolist() == [[12 + k, 14 + k, 2] for k in range(5)]
+    assert faces[1]["landmarks"].shape == (5, 3) and not faces[1]["landmarks"].any()

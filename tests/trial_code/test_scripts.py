@@ -1,0 +1,64 @@
+"""The scripts as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import benchmark_extract
+import pretrain
+import pytest
+from finetune import finetune
+from retinaface.convert import load_detector
+from retinaface.face_dataset import FaceDataset
+
+from .conftest import TRIAL_CODE
+
+
+def options(job) -> list[str]:
+    named = {"data": job.data, "weights": job.weights, "config": job.config, "size": job.size}
+    named |= {"eval-size": job.eval_size, "min-face": job.min_face, "epochs": job.epochs}
+    named |= {"val-interval": job.val_interval, "batch-size": job.batch_size, "workers": job.workers}
+    return [text for name, value in named.items() for text in (f"--{name}", str(value))]
+
+
+def test_a_trial_runs_without_nni(job, tmp_path: Path) -> None:
+    """With the defaults; the final result is flat numbers and short strings, as NNI's web UI needs it."""
+    command = [sys.executable, str(TRIAL_CODE / "finetune.py"), *options(job), "--work-dir", str(tmp_path / "work")]
+    environment = {**os.environ, "PYTHONPATH": str(TRIAL_CODE.parent)}
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    output = result.stdout + result.stderr
+    assert "Intermediate result: {'default': " in output and "'phase': 'fine-tune'" in output
+    assert (tmp_path / "work" / "detector.safetensors").is_file()
+
+
+def test_a_trial_reports_each_validation_and_returns_the_best(job, tmp_path: Path, monkeypatch) -> None:
+    reported: list[dict] = []
+    monkeypatch.setattr("nni.report_intermediate_result", reported.append)
+    final = finetune(FaceDataset(job), {"optimizer": "Adam", "learning_rate": 3e-3}, tmp_path)
+    assert reported == [{"default": final["default"]}]
+    assert final.keys() == {"default", "epochs", "seconds", "phase"}
+    assert final["epochs"] == 1 and final["phase"] == "fine-tune" and final["seconds"] > 0
+    json.dumps(final)
+
+
+def test_a_trial_refuses_parameters_that_it_does_not_know(job, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown parameters width"):
+        finetune(FaceDataset(job), {"width": 0.5}, tmp_path)
+
+
+def test_pretraining_writes_a_detector_to_start_from(job, tmp_path: Path, capsys) -> None:
+    arguments = [text for text in options(job) if text not in ("--weights", job.weights)]
+    best = pretrain.main([*arguments, "--out", str(tmp_path / "start.safetensors")])
+    assert 0 <= best <= 1 and "AP@50" in capsys.readouterr().out
+    load_detector(job.load_config(), tmp_path / "start.safetensors")
+
+
+def test_benchmark_counts_both_in_one_run(job, capsys) -> None:
+    whole, bare = benchmark_extract.main([*options(job), "--limit", "4", "--repeats", "1"])
+    assert whole > 0 and bare > 0
+    assert "4 images: extract" in capsys.readouterr().out
