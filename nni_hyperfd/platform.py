@@ -227,7 +227,8 @@ class Platform:
                 return
             trial = next((t for t in known if t.phase == phase and t.status in ("planned", "running")), None)
             if trial is None:
-                trial = Trial(task=task, phase=IMPORT, configuration=configuration)
+                trial = Trial(phase=IMPORT, configuration=configuration)
+                task.trials.append(trial)  # naming the task in the constructor would not put it into the session
             elif phase == EXTRACT:
                 trial.phase = FINE_TUNE
             trial.status, trial.performance, trial.ended = "succeeded", float(performance), _now()
