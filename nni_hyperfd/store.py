@@ -202,6 +202,7 @@ class Store:
                 f"{SCHEMA_VERSION}); upgrade nni_hyperfd or name another file"
             )
         if (verdict := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
+            verdict = " ".join(verdict.split())
             raise StateError(f"state {self.path}: the file is damaged ({verdict}); restore it from a backup")
 
     @contextmanager
@@ -209,10 +210,10 @@ class Store:
         try:
             yield
         except (DBAPIError, OSError) as error:
-            cause = str(error.orig if isinstance(error, DBAPIError) else error)
+            cause = str(error.orig if isinstance(error, DBAPIError) else error.strerror or error)
             if "malformed" in cause or "not a database" in cause:
                 advice = "the file is damaged or no state; restore it from a backup or name another file"
-            elif "full" in cause or "I/O" in cause:
+            elif "full" in cause or "I/O" in cause or "No space" in cause:
                 advice = "make room on the disk, then go on with 'nnictl resume'"
             elif "locked" in cause:
                 advice = "another process holds it; try again when it has finished"
