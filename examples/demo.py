@@ -23,8 +23,9 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from nni_hyperfd.platform import FINE_TUNE, Platform
+from nni_hyperfd.platform import Platform
 from nni_hyperfd.store import Task
+from nni_hyperfd.task import FINE_TUNE
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL_CODE = ROOT / "trial_code"

@@ -12,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from nni_hyperfd.exchange import DocumentError
-from nni_hyperfd.platform import FINE_TUNE, IMPORT, Platform, ReportError, TaskSettings
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.reports import ReportError
 from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.store import StateError, default_state
+from nni_hyperfd.task import FINE_TUNE, IMPORT, TaskSettings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__

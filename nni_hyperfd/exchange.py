@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nni_hyperfd.reports import META_FEATURE_LENGTH, Description, is_finite_number
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.store import Task
+from nni_hyperfd.task import FINE_TUNE, IMPORT, SEEDS, TaskSettings
 
 FORMAT = "nni_hyperfd experience"
 FORMAT_VERSION = 1
@@ -87,12 +89,10 @@ def read(document: Any) -> list[ExportedTask]:
 
 
 _DESCRIPTION = ("meta_feature", "num_images", "num_boxes", "baseline")
-_RESULT_PHASES = ("fine-tune", "import")
+_RESULT_PHASES = (FINE_TUNE, IMPORT)
 
 
 def _task(task: Mapping[str, Any]) -> ExportedTask:
-    from nni_hyperfd.platform import META_FEATURE_LENGTH, SEEDS, Description, TaskSettings, is_finite_number
-
     space = SearchSpace.from_nni(task["space"]["definition"], task["space"]["kind"])
     description = {name: task["description"][name] for name in _DESCRIPTION}
     if any(value is not None for value in description.values()):

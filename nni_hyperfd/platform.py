@@ -1,8 +1,6 @@
 """The platform: what all experiments share. The only writer of state; knows nothing of NNI, mmdet or files.
 
-A task goes through three phases, one trial row each: ``extract`` (the data owner's side makes the meta-feature),
-``fine-tune`` (one per pick of the budget) and ``learn`` (the data owner's side updates the extractor). Where a task
-stands is read from its rows alone, so a platform that was killed goes on where its state says.
+Where a task stands is read from its trials' rows alone, so a platform that was killed goes on where its state says.
 
 torch is imported by the methods that rank or learn, not by this module.
 """
@@ -10,11 +8,9 @@ torch is imported by the methods that rank or learn, not by this module.
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sqlalchemy import func, select
@@ -22,75 +18,15 @@ from sqlalchemy.orm import Session
 
 from nni_hyperfd import exchange
 from nni_hyperfd import store as tables
+from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, is_finite_number
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
-from nni_hyperfd.store import Store, Trial, _now
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from nni_hyperfd.store import Store, Trial, now
+from nni_hyperfd.task import EXTRACT, FINE_TUNE, IMPORT, LEARN, TaskSettings
+from nni_hyperfd.versions import Versions, unknown_meta_feature
 
 _logger = logging.getLogger(__name__)
 
-EXTRACT, FINE_TUNE, LEARN, IMPORT = "extract", "fine-tune", "learn", "import"
-META_FEATURE_LENGTH = 64
-SEEDS = range(2**32)  # what every random generator in use takes
-_META_FEATURE_NORM = 1e4  # far above any trained extractor's output; stops a client from swamping the ranker
-_LARGEST_WEIGHT = 1e4  # likewise: trained weights stay around 1, importances below it
-_LARGEST_NUMBER = 1e38  # the difference of two still fits into float32
 _OFFLINE_SETS, _OFFLINE_IMAGES = 8, 16  # what a learn job is given of D_off: about 0.4 MB
-
-
-class ReportError(ValueError):
-    """What a trial reported is refused; the message names the field."""
-
-
-@dataclass(frozen=True)
-class TaskSettings:
-    """How one task is searched. Checked by `HyperFDTuner`, kept with the task."""
-
-    budget: int = 4
-    candidates: int = 200
-    exploration: float = 0.5
-    seed: int = 0
-    maximize: bool = True
-    service: bool = True
-    """Whether `extract` and `learn` trials are asked for (a plain NNI tuner cannot hear their answers)."""
-
-
-@dataclass(frozen=True)
-class Description:
-    """What an `extract` trial tells of its data set: all that ever leaves it before fine-tuning.
-
-    Attributes:
-        meta_feature: 64 finite numbers.
-        num_images, num_boxes: of the training split.
-        baseline: AP@50 of the pretrained detector before fine-tuning, in [0, 1].
-    """
-
-    meta_feature: list[float]
-    num_images: int
-    num_boxes: int
-    baseline: float
-
-    @classmethod
-    def from_report(cls, report: Any) -> Description:
-        """Check a report, which is untrusted.
-
-        Raises:
-            ReportError: a field is missing, of the wrong shape, not finite, or out of range.
-        """
-        if not isinstance(report, Mapping):
-            raise ReportError("the report of the extract trial is no JSON object")
-        if missing := {"meta_feature", "num_images", "num_boxes", "baseline"} - set(report):
-            raise ReportError(f"the report of the extract trial lacks {', '.join(sorted(missing))}")
-        meta_feature = check_meta_feature(report["meta_feature"])
-        for name in ("num_images", "num_boxes"):
-            count = report[name]
-            if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < 2**53:
-                raise ReportError(f"{name}: {count!r} is no count")
-        baseline = report["baseline"]
-        if not is_finite_number(baseline) or not 0 <= baseline <= 1:
-            raise ReportError(f"baseline: {baseline!r} is no AP between 0 and 1")
-        return cls(meta_feature, report["num_images"], report["num_boxes"], float(baseline))
 
 
 @dataclass(frozen=True)
@@ -108,18 +44,6 @@ class Ranking:
 
     recommendations: list[Recommendation]
     neighbours: list[tuple[int, float]]
-
-
-def check_meta_feature(values: Any) -> list[float]:
-    """The meta-feature as a list of floats; `ReportError` if it is none."""
-    if not isinstance(values, Sequence) or isinstance(values, str) or len(values) != META_FEATURE_LENGTH:
-        raise ReportError(f"meta_feature: a list of {META_FEATURE_LENGTH} numbers was expected")
-    if not all(map(is_finite_number, values)):
-        raise ReportError("meta_feature: every entry must be a finite number")
-    meta_feature = [float(v) for v in values]
-    if math.hypot(*meta_feature) > _META_FEATURE_NORM:
-        raise ReportError(f"meta_feature: its length exceeds {_META_FEATURE_NORM:g}")
-    return meta_feature
 
 
 class Platform:
@@ -153,7 +77,7 @@ class Platform:
                 experiment=experiment,
                 space_signature=_keep_space(session, space),
                 settings=asdict(settings),
-                extractor_id=_head(session).id,
+                extractor_id=Versions(self.store, session).head().id,
             )
             session.add(task)
             session.flush()
@@ -179,7 +103,7 @@ class Platform:
         """Note that a planned trial was handed out under NNI's parameter id."""
         with self.store.write() as session:
             trial = session.get_one(Trial, trial_id)
-            trial.status, trial.parameter_id, trial.started = "running", parameter_id, _now()
+            trial.status, trial.parameter_id, trial.started = "running", parameter_id, now()
 
     def describe(self, task_id: int, parameter_id: int, description: Description) -> None:
         """Keep what the extract trial found out, which ends that phase."""
@@ -190,7 +114,7 @@ class Platform:
             task = trial.task
             for name, value in asdict(description).items():
                 setattr(task, name, value)
-            trial.status, trial.performance, trial.ended = "succeeded", description.baseline, _now()
+            trial.status, trial.performance, trial.ended = "succeeded", description.baseline, now()
 
     def observe(self, task_id: int, parameter_id: int, performance: float | None, reason: str | None = None) -> None:
         """Keep a trial's performance, or None for a failed one. Durable on return; the first performance stands.
@@ -207,7 +131,7 @@ class Platform:
             if trial.phase == EXTRACT and performance is not None:
                 trial.phase = FINE_TUNE
             trial.status = "failed" if performance is None else "succeeded"
-            trial.performance, trial.reason, trial.ended = performance, reason, _now()
+            trial.performance, trial.reason, trial.ended = performance, reason, now()
 
     def add_experience(self, task_id: int, configuration: Any, performance: float, phase: str = FINE_TUNE) -> None:
         """Keep a result that comes with its configuration only: a resumed trial's, or one the user imports.
@@ -231,7 +155,7 @@ class Platform:
                 task.trials.append(trial)  # naming the task in the constructor would not put it into the session
             elif phase == EXTRACT:
                 trial.phase = FINE_TUNE
-            trial.status, trial.performance, trial.ended = "succeeded", float(performance), _now()
+            trial.status, trial.performance, trial.ended = "succeeded", float(performance), now()
 
     def release(self, task_id: int, still_running: set[int]) -> None:
         """After a resume: every trial that NNI does not run again is planned anew."""
@@ -240,26 +164,22 @@ class Platform:
                 if trial.status == "running" and trial.parameter_id not in still_running:
                     trial.status, trial.started = "planned", None
 
-    def close_task(self, task_id: int, update: Mapping[str, Tensor] | None = None, meta_feature: Any = None) -> None:
+    def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:
         """Learn from the task and commit new versions of extractor and ranker, all in one transaction.
 
-        Args:
-            update: ``extractor.*`` and ``importance.*`` tensors from the learn trial, untrusted; None without one.
-            meta_feature: the data set's 64 numbers under the updated extractor, untrusted.
-
         Raises:
-            ReportError: the update is refused. Nothing has changed then; call again without it.
+            ReportError: the update does not fit the extractor. Nothing has changed then; call again without it.
         """
         with self.store.write() as session:
             task = session.get_one(tables.Task, task_id)
             if task.closed is not None:
                 return
             if update is not None:
-                task.meta_feature = check_meta_feature(meta_feature)
-                task.extractor_id = self._add_extractor(session, task, update).id
+                task.meta_feature = update.meta_feature
+                task.extractor_id = Versions(self.store, session).add_extractor(task.extractor_id, update).id
             for trial in task.trials:
                 if trial.phase == LEARN and trial.status == "running":
-                    trial.status, trial.ended = "succeeded", _now()
+                    trial.status, trial.ended = "succeeded", now()
             self._close(session, task)
 
     # -- what the jobs of a task need ----------------------------------------------------------------------------------
@@ -278,20 +198,16 @@ class Platform:
         from nni_hyperfd.ranker import features, weights
 
         with self.store.read() as session:
-            task = session.get_one(tables.Task, task_id)
+            task, versions = session.get_one(tables.Task, task_id), Versions(self.store, session)
             space = _space(task)
-            extractor = session.get_one(tables.Extractor, task.extractor_id)
-            tensors: dict[str, Tensor] = {}
-            for prefix, digest in (("extractor", extractor.weights), ("importance", extractor.importance)):
-                if digest is not None:
-                    tensors |= {f"{prefix}.{k}": v for k, v in weights.loads(self.store.get(session, digest)).items()}
+            tensors = versions.extractor_tensors(task.extractor_id)
             configurations, performance = _experience(task)
-            encoder, _ = self._encoder(session, space)
+            encoder, _ = versions.encoder(space)
             with torch.no_grad():
                 tensors["embeddings"] = encoder(torch.from_numpy(space.encode(configurations)))
             tensors["performance"] = torch.tensor(performance, dtype=torch.float32)
             rng = np.random.default_rng([task.settings["seed"], task.id])
-            offline = self._offline(session)
+            offline = versions.offline()
             for index, place in enumerate(rng.permutation(len(offline))[:_OFFLINE_SETS]):
                 images, counts = offline[place]
                 sample = images[rng.permutation(len(images))[:_OFFLINE_IMAGES]]
@@ -325,7 +241,7 @@ class Platform:
             task = tables.Task(
                 id=1 + (session.scalar(select(func.max(tables.Task.id))) or 0),
                 settings=asdict(settings),
-                extractor_id=past.extractor_id if past else _head(session).id,
+                extractor_id=past.extractor_id if past else Versions(self.store, session).head().id,
                 meta_feature=past.meta_feature if past else None,
             )
             return self._rank(session, task, space, self._candidates(task, space))
@@ -343,7 +259,7 @@ class Platform:
         except weights.WeightsError as error:
             raise ReportError(f"offline data set {name}: {error}") from None
         with self.store.write() as session:
-            for other, _ in self._offline(session):
+            for other, _ in Versions(self.store, session).offline():
                 if other.shape[-1] != images.shape[-1]:
                     raise ReportError(
                         f"offline data set {name}: its features have {images.shape[-1]} entries, the ones in the state "
@@ -386,7 +302,7 @@ class Platform:
         added = 0
         tasks = exchange.read(document)
         with self.store.write() as session:
-            head = _head(session)
+            head = Versions(self.store, session).head()
             for exported in tasks:
                 if session.scalar(select(tables.Task).where(tables.Task.experiment == exported.experiment)):
                     continue
@@ -403,7 +319,7 @@ class Platform:
                 )
                 for result in exported.results:
                     outcome = "failed" if result.performance is None else "succeeded"
-                    task.trials.append(Trial(status=outcome, ended=_now(), **asdict(result)))
+                    task.trials.append(Trial(status=outcome, ended=now(), **asdict(result)))
                 session.add(task)
                 session.flush()
                 session.refresh(task)
@@ -441,7 +357,7 @@ class Platform:
         return [ranked[i] for i in selection.explore_exploit(scores, n, settings.exploration, settings.seed + task.id)]
 
     def _close(self, session: Session, task: tables.Task) -> None:
-        task.closed = _now()
+        task.closed = now()
         session.flush()
         self._train_ranker(session, task)
 
@@ -452,12 +368,13 @@ class Platform:
 
         from nni_hyperfd.ranker import ranker
 
-        encoder, extractor_id = self._encoder(session, space)
-        past = self._meta_features(session, extractor_id, exclude=task.id)
+        versions = Versions(self.store, session)
+        encoder, extractor_id = versions.encoder(space)
+        past = versions.meta_features(extractor_id, exclude=task.id)
         if task.meta_feature is not None:
-            meta_feature = self._transform(session, task.meta_feature, task.extractor_id, extractor_id)
+            meta_feature = versions.transform(task.meta_feature, task.extractor_id, extractor_id)
         else:
-            meta_feature = _unknown(past)
+            meta_feature = unknown_meta_feature(past)
         with torch.no_grad():
             scores = ranker.score(encoder(torch.from_numpy(space.encode(candidates))), meta_feature).numpy()
         # Candidates come in seeded random order and the sort is stable, so ties are broken at random.
@@ -474,164 +391,36 @@ class Platform:
         rng = np.random.default_rng([task.settings["seed"], task.id])
         return space.sample(task.settings["candidates"], rng)
 
-    def _encoder(self, session: Session, space: SearchSpace) -> tuple[Any, int]:
-        """The space's newest configuration encoder and the extractor version it was trained towards."""
-        from nni_hyperfd.ranker import config_encoder, weights
-
-        encoder = config_encoder.MLPEncoder.initial(space.dim, seed=0)
-        newest = session.scalar(
-            select(tables.Ranker)
-            .where(tables.Ranker.space_signature == space.signature)
-            .order_by(tables.Ranker.id.desc())
-            .limit(1)
-        )
-        if newest is None:
-            return encoder, _head(session).id
-        encoder.load_state_dict(weights.loads(self.store.get(session, newest.weights)))
-        return encoder, newest.extractor_id
-
     def _train_ranker(self, session: Session, task: tables.Task) -> None:
         """Train the configuration encoder on this task and all earlier ones, towards the newest extractor."""
         import torch
 
-        from nni_hyperfd.ranker import learning, settings, weights
+        from nni_hyperfd.ranker import learning
+        from nni_hyperfd.ranker.settings import RankerSettings
 
-        space, head = _space(task), _head(session)
-        past = {}
-        for other in session.scalars(select(tables.Task).where(tables.Task.space_signature == space.signature)):
-            configurations, performance = _experience(other)
-            if (other.closed is not None or other is task) and len(configurations) >= 2:
-                past[other] = (torch.from_numpy(space.encode(configurations)), torch.tensor(performance))
-        meta_features = self._meta_features(session, head.id)
-        if task not in past:
-            return
-        unknown = _unknown(meta_features)
-        experience = {
-            other: learning.TaskExperience(inputs, performance, meta_features.get(other.id, unknown))
-            for other, (inputs, performance) in past.items()
-        }
-        encoder, _ = self._encoder(session, space)
-        current = experience.pop(task)
-        seed = task.settings["seed"] + task.id
-        encoder = learning.update_encoder(
-            encoder, current, list(experience.values()), [], settings.RankerSettings(), seed
-        )
-        digest = self.store.put(session, weights.dumps(encoder.state_dict()))
-        session.add(
-            tables.Ranker(space_signature=space.signature, task_id=task.id, extractor_id=head.id, weights=digest)
-        )
-
-    def _add_extractor(self, session: Session, task: tables.Task, update: Mapping[str, Tensor]) -> tables.Extractor:
-        """Check a client's update and keep it as a version. It becomes the newest one if it was made from that;
-        where another task was faster, it serves its own task's meta-feature only."""
-        from nni_hyperfd.ranker import weights
-
-        parts = {
-            prefix: {name.removeprefix(f"{prefix}."): t for name, t in update.items() if name.startswith(f"{prefix}.")}
-            for prefix in ("extractor", "importance")
-        }
-        parent = session.get_one(tables.Extractor, task.extractor_id)
-        head = _head(session)
-        try:
-            template = self._load_extractor(session, head, parts["extractor"]).state_dict()
-            weights.check_like(parts["extractor"], template, "extractor update")
-            weights.check_like(parts["importance"], template, "extractor importance")
-        except weights.WeightsError as error:
-            raise ReportError(str(error)) from None
-        if len(template["image.bias"]) != META_FEATURE_LENGTH:
-            raise ReportError(f"extractor update: its meta-features do not have {META_FEATURE_LENGTH} numbers")
-        if any(float(tensor.abs().max()) > _LARGEST_WEIGHT for tensor in update.values()):
-            raise ReportError(f"extractor update: it holds numbers beyond {_LARGEST_WEIGHT:g}")
-        if any(bool((t < 0).any()) for t in parts["importance"].values()):
-            raise ReportError("extractor importance: it holds negative numbers")
-        extractor = tables.Extractor(
-            parent_id=parent.id,
-            head=parent is head,
-            weights=self.store.put(session, weights.dumps(parts["extractor"])),
-            importance=self.store.put(session, weights.dumps(parts["importance"])),
-        )
-        if parent is head:
-            head.head = False
-        else:
-            _logger.warning(
-                "Task %d: another experiment has updated the extractor meanwhile; this update is kept for the "
-                "task's own meta-feature and does not become the newest version.", task.id,
-            )  # fmt: skip
-        session.add(extractor)
-        session.flush()
-        return extractor
-
-    def _meta_features(self, session: Session, target_id: int, exclude: int | None = None) -> dict[int, Tensor]:
-        """Task id -> its stored meta-feature, transformed to the extractor version `target_id` (equation 5)."""
-        tasks = session.scalars(select(tables.Task).where(tables.Task.closed.is_not(None)).order_by(tables.Task.id))
-        return {
-            task.id: self._transform(session, task.meta_feature, task.extractor_id, target_id)
-            for task in tasks
-            if task.meta_feature is not None and task.id != exclude
-        }
-
-    def _transform(self, session: Session, meta_feature: list[float], source_id: int, target_id: int) -> Tensor:
-        import torch
-
-        h = torch.tensor(meta_feature)
-        if source_id == target_id:
-            return h
-        return self._transformation(session, source_id, target_id) @ h
-
-    def _transformation(self, session: Session, source_id: int, target_id: int) -> Tensor:
-        """W of equation 4, fitted on the server's own data sets on first use and kept."""
-        from nni_hyperfd.ranker import transform, weights
-
-        kept = session.get(tables.Transformation, (source_id, target_id))
-        if kept is not None:
-            return weights.loads(self.store.get(session, kept.weights))["W"]
-        offline = self._offline(session)
-        source, target = (self._describe_offline(session, offline, version) for version in (source_id, target_id))
-        matrix = transform.fit_transform(source, target)
-        digest = self.store.put(session, weights.dumps({"W": matrix}))
-        session.add(tables.Transformation(source_id=source_id, target_id=target_id, weights=digest))
-        session.flush()
-        return matrix
-
-    def _describe_offline(self, session: Session, offline: list[tuple[Tensor, Tensor]], version: int) -> Tensor:
-        """Meta-features (m, 64) of the offline data sets under an extractor version."""
-        import torch
-
-        if not offline:
-            return torch.zeros(0, META_FEATURE_LENGTH)
-        extractor = self._load_extractor(session, session.get_one(tables.Extractor, version))
-        with torch.no_grad():
-            return torch.stack([extractor(features, counts) for features, counts in offline])
-
-    def _load_extractor(self, session: Session, extractor: tables.Extractor, like: Mapping[str, Tensor] | None = None):
-        """A version as a module. The initial one takes its input width from the offline data, else from `like`."""
-        from nni_hyperfd.ranker import meta_feature, weights
-
-        if extractor.weights is not None:
-            return meta_feature.MetaFeatureExtractor.from_weights(
-                weights.loads(self.store.get(session, extractor.weights))
+        versions, space = Versions(self.store, session), _space(task)
+        meta_features = versions.meta_features(versions.head().id)
+        unknown = unknown_meta_feature(meta_features)
+        experience = {}
+        for other in session.scalars(
+            select(tables.Task).where(
+                tables.Task.space_signature == task.space_signature, tables.Task.closed.is_not(None)
             )
-        offline = self._offline(session)
-        if offline:
-            return meta_feature.MetaFeatureExtractor.initial(offline[0][0].shape[-1], seed=0)
-        return meta_feature.MetaFeatureExtractor.from_weights(like or {})
-
-    def _offline(self, session: Session) -> list[tuple[Tensor, Tensor]]:
-        """Image features (n, 3, 3, D) and counts (2,) of the server's own data sets."""
-        from nni_hyperfd.ranker import features, weights
-
-        records = session.scalars(select(tables.OfflineDataset).order_by(tables.OfflineDataset.name))
-        return [features.unpack(weights.loads(self.store.get(session, record.features))) for record in records]
-
-
-def _head(session: Session) -> tables.Extractor:
-    """The newest extractor version; the initial one is made on first use."""
-    head = session.scalar(select(tables.Extractor).where(tables.Extractor.head))
-    if head is None:
-        head = tables.Extractor(head=True)
-        session.add(head)
-        session.flush()
-    return head
+        ):
+            configurations, performance = _experience(other)
+            if configurations:
+                experience[other.id] = learning.TaskExperience(
+                    torch.from_numpy(space.encode(configurations)),
+                    torch.tensor(performance),
+                    meta_features.get(other.id, unknown),
+                )
+        if task.id not in experience:
+            return
+        current = experience.pop(task.id)
+        encoder, _ = versions.encoder(space)
+        seed = task.settings["seed"] + task.id
+        encoder = learning.update_encoder(encoder, current, [*experience.values()], [], RankerSettings(), seed)
+        versions.add_encoder(space, task.id, encoder)
 
 
 def _keep_space(session: Session, space: SearchSpace) -> str:
@@ -650,16 +439,6 @@ def _trial(session: Session, task_id: int, parameter_id: int | None) -> Trial | 
     return trial
 
 
-def _unknown(past: Mapping[int, Tensor]) -> Tensor:
-    """What stands for a data set without meta-feature: the mean of the known ones, else one fixed direction, so that
-    the score is the same for all such data sets and still learns which configurations are good in general."""
-    import torch
-
-    if past:
-        return torch.stack(list(past.values())).mean(0)
-    return torch.full((META_FEATURE_LENGTH,), META_FEATURE_LENGTH**-0.5)
-
-
 def _space(task: tables.Task) -> SearchSpace:
     return SearchSpace.from_nni(task.space.definition, task.space.kind)
 
@@ -669,8 +448,3 @@ def _experience(task: tables.Task) -> tuple[list[Configuration], list[float]]:
     finished = [t for t in task.trials if t.phase in (FINE_TUNE, IMPORT) and t.status == "succeeded"]
     sign = 1.0 if task.settings["maximize"] else -1.0
     return [t.configuration for t in finished], [sign * t.performance for t in finished]
-
-
-def is_finite_number(value: Any) -> bool:
-    """Whether this is a number that the ranker can work with, in float32: no NaN, nothing beyond +-1e38."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST_NUMBER

@@ -28,7 +28,7 @@ def default_state() -> Path:
     return Path(platformdirs.user_data_path("nni_hyperfd")) / "state.sqlite"
 
 
-def _now() -> datetime:
+def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
@@ -60,7 +60,7 @@ class Extractor(Base):
     head: Mapped[bool]
     weights: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
     importance: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
-    created: Mapped[datetime] = mapped_column(default=_now)
+    created: Mapped[datetime] = mapped_column(default=now)
 
 
 class Task(Base):
@@ -76,7 +76,7 @@ class Task(Base):
     num_images: Mapped[int | None]
     num_boxes: Mapped[int | None]
     baseline: Mapped[float | None]
-    created: Mapped[datetime] = mapped_column(default=_now)
+    created: Mapped[datetime] = mapped_column(default=now)
     closed: Mapped[datetime | None]
     trials: Mapped[list[Trial]] = relationship(back_populates="task", order_by="Trial.id", lazy="selectin")
     space: Mapped[Space] = relationship(lazy="joined")
@@ -111,7 +111,7 @@ class Ranker(Base):
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
     extractor_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"))
     weights: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
-    created: Mapped[datetime] = mapped_column(default=_now)
+    created: Mapped[datetime] = mapped_column(default=now)
 
 
 class Transformation(Base):

@@ -136,7 +136,7 @@ def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
     given = _tensors(job)
     features = _features(dataset)
     offline = [
-        image_features.unpack(_under(given, f"offline.{index}"))
+        image_features.unpack(weights.under(given, f"offline.{index}"))
         for index in range(sum(name.endswith(".present") for name in given))
     ]
     task = learning.ClientTask(
@@ -147,8 +147,8 @@ def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
         [images for images, _ in offline],
         [counts for _, counts in offline],
     )
-    extractor = _extractor(_under(given, "extractor"), features.shape[-1])
-    importance = _under(given, "importance") or None
+    extractor = _extractor(weights.under(given, "extractor"), features.shape[-1])
+    importance = weights.under(given, "importance") or None
     update = learning.update_extractor(extractor, importance, task, settings.RankerSettings(), _SEED)
     tensors = {f"extractor.{name}": tensor for name, tensor in update.extractor.state_dict().items()}
     tensors |= {f"importance.{name}": tensor for name, tensor in update.importance.items()}
@@ -199,10 +199,6 @@ def _tensors(job: dict[str, Any]) -> dict[str, Tensor]:
     if weights.sha256(data) != job["sha256"]:
         raise RuntimeError("The weights that came with this job are damaged (sha256 differs); run the trial again.")
     return weights.loads(data)
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def _counts(dataset: Dataset) -> Tensor:

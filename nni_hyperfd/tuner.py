@@ -12,19 +12,11 @@ from nni import NoMoreTrialError
 from nni.runtime.env_vars import dispatcher_env_vars
 from nni.tuner import Tuner
 
-from nni_hyperfd.platform import (
-    EXTRACT,
-    FINE_TUNE,
-    LEARN,
-    SEEDS,
-    Description,
-    Platform,
-    ReportError,
-    TaskSettings,
-    is_finite_number,
-)
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, is_finite_number
 from nni_hyperfd.space import KINDS, SearchSpace, SpaceError
 from nni_hyperfd.store import default_state
+from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN, SEEDS, TaskSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -239,14 +231,8 @@ class ServiceTuner(HyperFDTuner):
     def _receive_answer(self, phase: str, parameter_id: int, answer: Any) -> None:
         if phase == EXTRACT:
             self.platform.describe(self.task_id, parameter_id, Description.from_report(answer))
-            return
-        from nni_hyperfd.ranker import weights
-
-        try:
-            update = weights.loads(weights.from_text(answer["update"]))
-            self.platform.close_task(self.task_id, update, answer["meta_feature"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ReportError(f"the answer of the learn trial is refused: {error}") from error
+        else:
+            self.platform.close_task(self.task_id, ExtractorUpdate.from_report(answer))
 
 
 def _experiment_id() -> str:

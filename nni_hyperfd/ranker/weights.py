@@ -55,6 +55,11 @@ def loads(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
     return tensors
 
 
+def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix` and a dot, without them."""
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
+
+
 def to_text(data: bytes) -> str:
     """Bytes as text for a JSON message of NNI. Without "/": NNI's JSON reader takes "//" for a comment, even inside a
     string, and cuts the message off there."""

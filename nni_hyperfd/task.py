@@ -1,0 +1,29 @@
+"""One data set's turn: its phases and its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+EXTRACT = "extract"
+"""The first trial: describes the data set, next to it."""
+FINE_TUNE = "fine-tune"
+"""One trial per pick of the budget."""
+LEARN = "learn"
+"""The last trial: updates the extractor, next to the data."""
+IMPORT = "import"
+"""Not run at all: a result that the user brought."""
+
+SEEDS = range(2**32)  # what every random generator in use takes
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """How one task is searched. Checked by `HyperFDTuner`, kept with the task."""
+
+    budget: int = 4
+    candidates: int = 200
+    exploration: float = 0.5
+    seed: int = 0
+    maximize: bool = True
+    service: bool = True
+    """Whether `extract` and `learn` trials are asked for (a plain NNI tuner cannot hear their answers)."""
