@@ -9,6 +9,7 @@ of a third kind. It stops what it started.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import subprocess
@@ -66,8 +67,9 @@ def main() -> None:
     console.print(f"The state lies in [bold]{state}[/]; trials and logs in {folder / 'experiments'}")
     for number, data in enumerate(data_sets, start=1):
         console.rule(f"Experiment {number} of {len(data_sets)}: {data.name}{_label(data)}")
-        _experiment(data, detector, folder, environment)
+        timing = _experiment(data, detector, folder, environment)
         console.print(_results(Platform(state).tasks()[-1], data, detector))
+        console.print(timing)
     console.print(f"Look into it: hyperfd tasks --state {state}")
 
 
@@ -94,9 +96,9 @@ def _data_sets(folder: Path) -> list[Path]:
 def _detector(weights: Path | None, general: Path, folder: Path, environment: dict[str, str]) -> Detector:
     if weights is not None:
         config = CONFIGS / "retinaface_mobilenet025.py"
-        return Detector(weights.resolve(), config, size=320, epochs=4, about=f"{weights.name}")
+        return Detector(weights.resolve(), config, size=320, epochs=8, about=weights.name)
     config, path = CONFIGS / "retinaface_mobilenetv2_imagenet.py", folder / "detector.safetensors"
-    detector = Detector(path, config, size=160, epochs=6, about="MobileNetV2, ImageNet, then synthetic scenes")
+    detector = Detector(path, config, size=160, epochs=20, about="ImageNet, synthetic scenes")
     if not path.exists():
         console.print("Training the detector to start from, on synthetic scenes (about a minute) ...")
         command = [sys.executable, "pretrain.py", "--data", general, "--out", path, "--weights", "imagenet"]
@@ -115,9 +117,9 @@ def _describe_offline(detector: Detector, general: Path, out: Path, state: Path,
     _run("hyperfd", "offline", *sorted(out.glob("*.safetensors")), "--state", state, env=environment)
 
 
-def _experiment(data: Path, detector: Detector, folder: Path, environment: dict[str, str]) -> None:
-    """One NNI experiment from `nnictl create` to `nnictl stop`; says what happens meanwhile."""
-    port = _free_port()
+def _experiment(data: Path, detector: Detector, folder: Path, environment: dict[str, str]) -> str:
+    """One NNI experiment from `nnictl create` to `nnictl stop`; says what happens meanwhile, and returns its timing."""
+    port, created = _free_port(), time.time()
     environment = environment | {
         "HYPERFD_DATA": str(data),
         "HYPERFD_WEIGHTS": str(detector.weights),
@@ -134,6 +136,25 @@ def _experiment(data: Path, detector: Detector, folder: Path, environment: dict[
         _say_changes(_get(f"{api}/trial-jobs"), seen)
         if status["status"] == "ERROR":
             sys.exit("demo: the experiment ended with an error: " + "\n".join(status["errors"]))
+        return _timing(created, _get(f"{api}/trial-jobs"))
+
+
+def _timing(created: float, trials: list[dict]) -> str:
+    """How long the first fine-tuning trial had to be waited for, and the share of time in which none ran."""
+    spans = sorted(
+        (trial["startTime"] / 1000, trial["endTime"] / 1000)
+        for trial in trials
+        if "phase" not in json.loads(trial["hyperParameters"][0])["parameters"]
+    )
+    end = max(trial["endTime"] for trial in trials) / 1000
+    busy, reached = 0.0, created
+    for start, stop in spans:
+        busy += max(0.0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return (
+        f"{end - created:.0f} s in all; the first fine-tuning trial started {spans[0][0] - created:.1f} s after "
+        f"'nnictl create'; {1 - busy / (end - created):.0%} of the time no trial was fine-tuning"
+    )
 
 
 @contextmanager

@@ -513,9 +513,9 @@ def test_two_tasks_open_at_once_the_second_update_is_kept_but_is_not_the_newest(
     second = lab.tuner("second", budget=2)
     lab.run(first)
     head = first.platform.counts()["extractor versions"]
-    assert "another experiment has updated the extractor" not in caplog.text
+    assert "nother experiment has updated the extractor" not in caplog.text
     lab.run(second, lab.dataset(2))
-    assert "another experiment has updated the extractor" in caplog.text
+    assert "nother experiment has updated the extractor" in caplog.text
     assert second.platform.counts()["extractor versions"] == head + 1
     third = lab.tuner("third", budget=2)
     tasks = third.platform.tasks()
