@@ -75,7 +75,7 @@ def image_features(detector: nn.Module, images: Tensor, boxes: Sequence[Tensor],
 
 
 def frozen(detector: nn.Module) -> nn.Module:
-    """A copy of the detector that only extracts features: same numbers up to rounding, in about half the time.
+    """A copy of the detector that only extracts features: same numbers up to rounding, in 0.6 of the time.
 
     Each batch normalisation goes into its convolution, and maps are laid out with channels last. It is on the GPU where
     there is one.

@@ -57,7 +57,7 @@ def validate(config: Config, val: CocoSplit) -> float:
     """AP@50 of the config's detector with the weights that it names."""
     config = copy.deepcopy(config)
     for key in TRAINING_ONLY:
-        config.pop(key)
+        config.pop(key, None)
     config.default_hooks.checkpoint = None
     with TemporaryDirectory() as folder:
         use_split(config.val_dataloader, val, Path(folder))
@@ -79,6 +79,7 @@ def build_runner(config: Config, work_dir: Path) -> Runner:
 
 
 def use_split(dataloader: Config, split: CocoSplit, work_dir: Path) -> None:
+    """Write a checked split below `work_dir` and have the data loader read it."""
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f"{split.split}.json"
     split.write(path)
