@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nni_hyperfd.ranker import MetaFeatureExtractor, gwap
+from nni_hyperfd.ranker import MetaFeatureExtractor, WeightsError, gwap
 
 NAN = float("nan")
 
@@ -136,3 +136,55 @@ def test_initial_weights_follow_from_the_seed_alone():
     for name, weights in first.state_dict().items():
         assert torch.equal(weights, again.state_dict()[name])
     assert not torch.equal(first.image.weight, other.image.weight)
+
+
+@pytest.mark.parametrize("dim, hidden", [(5, 64), (12, 8), (1, 4)])
+def test_from_weights_reads_the_width_off_the_weights(dim, hidden):
+    original = MetaFeatureExtractor.initial(dim, seed=4, hidden=hidden)
+    extractor = MetaFeatureExtractor.from_weights(original.state_dict())
+    assert extractor.feature_dim == dim
+    assert torch.equal(extractor(images(3, dim), COUNTS), original(images(3, dim), COUNTS))
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in extractor.parameters())
+
+
+def test_from_weights_leaves_the_given_mapping_alone():
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict()
+    names = list(given)
+    MetaFeatureExtractor.from_weights(given)
+    assert list(given) == names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image.bias": torch.zeros(0)},
+        {"image.bias": torch.zeros(())},
+        {"image.bias": torch.zeros(1, 64)},
+        {"image.bias": torch.zeros(63)},
+        {"image.bias": torch.zeros(128)},
+        {"visual_norm.weight": torch.zeros(0)},
+        {"visual_norm.weight": torch.zeros(16)},
+        {"visual_norm.weight": torch.zeros(18)},
+        {"image.weight": torch.zeros(64, 5)},
+        {"extra": torch.zeros(1)},
+        {"image.bias": None},
+        {"dataset.linear1.weight": None},
+    ],
+    ids=lambda change: " ".join(f"{name} {getattr(t, 'shape', None)}" for name, t in change.items()),
+)
+def test_from_weights_refuses_what_is_no_extractor(change):
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | change
+    with pytest.raises(WeightsError):
+        MetaFeatureExtractor.from_weights({name: t for name, t in given.items() if t is not None})
+    with pytest.raises(WeightsError, match="not the weights of a meta-feature extractor"):
+        MetaFeatureExtractor.from_weights({})
+
+
+def test_a_claimed_width_takes_no_memory():
+    # 4 MB of bias claim an attention matrix of 3 * 10^6 x 10^6 numbers: 12 TB if it were made before the check.
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | {"image.bias": torch.zeros(1_000_000)}
+    with pytest.raises(WeightsError, match="expected"):
+        MetaFeatureExtractor.from_weights(given)
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | {"visual_norm.weight": torch.zeros(3_000_000)}
+    with pytest.raises(WeightsError, match="expected"):
+        MetaFeatureExtractor.from_weights(given)

@@ -108,3 +108,28 @@ def test_check_like_names_the_first_difference():
     wrong = {**template, "image.bias": torch.ones(1, 64)}
     with pytest.raises(WeightsError, match=r"'image.bias' of the updated extractor has shape \(1, 64\), .* \(64,\)"):
         weights.check_like(wrong, template, "the updated extractor")
+
+
+def test_text_is_the_bytes_again_and_safe_for_nnis_json_reader():
+    # All pairs of six-bit groups; "/" and "#" begin a comment there, even inside a string.
+    data = bytes(range(256)) * 3 + b"\xff" * 999 + bytes([0xFB, 0xEF, 0xBE]) * 50
+    text = weights.to_text(data)
+    assert weights.from_text(text) == data
+    assert not set('/#+\\" \n') & set(text) and text.isascii()
+    assert set("-_") <= set(text)
+    assert weights.from_text(weights.to_text(b"")) == b""
+
+
+@pytest.mark.parametrize(
+    "text", [None, 7, 1.5, [], {}, ["AAAA"], "AAA", "AA=A", "AA A", "AAAA\n", "%%%%", "ä" * 4, "A" * 5]
+)
+def test_what_is_no_text_of_weights_is_refused(text):
+    with pytest.raises(WeightsError, match="not base64 text"):
+        weights.from_text(text)
+
+
+def test_under_takes_what_carries_the_prefix_and_takes_the_prefix_off():
+    one, two, three = torch.ones(1), torch.ones(2), torch.ones(3)
+    tensors = {"a.x": one, "a.b.x": two, "ab.x": three, "x": one}
+    assert {name: t.numel() for name, t in weights.under(tensors, "a").items()} == {"x": 1, "b.x": 2}
+    assert weights.under(tensors, "c") == {}
