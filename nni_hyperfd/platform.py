@@ -259,13 +259,21 @@ class Platform:
         except weights.WeightsError as error:
             raise ReportError(f"offline data set {name}: {error}") from None
         with self.store.write() as session:
-            for other, _ in Versions(self.store, session).offline():
+            versions = Versions(self.store, session)
+            for other, _ in versions.offline():
                 if other.shape[-1] != images.shape[-1]:
                     raise ReportError(
                         f"offline data set {name}: its features have {images.shape[-1]} entries, the ones in the state "
                         f"have {other.shape[-1]}; extract them with the same detector, or use another state"
                     )
             session.merge(tables.OfflineDataset(name=name, features=self.store.put(session, data)))
+            session.flush()
+            try:
+                described = versions.describe_offline(versions.head().id)
+            except ValueError as error:
+                raise ReportError(f"offline data set {name}: {error}") from None
+            if not described.isfinite().all():
+                raise ReportError(f"offline data set {name}: its counts or features are out of range")
 
     # -- looking in, and moving experience -----------------------------------------------------------------------------
 
