@@ -1,0 +1,64 @@
+"""Trials that crash, report nonsense, or do not know our hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from harness import Experiment
+
+pytestmark = pytest.mark.nni
+
+CRASHES, NAN, TWICE, SILENT, GOOD = 1, 2, 3, 4, 5
+
+
+@pytest.fixture(scope="module")
+def misbehaved(experiments: Callable[..., Experiment]) -> Experiment:
+    trial = f"--crash {CRASHES} --nan {NAN} --twice {TWICE} --silent {SILENT}"
+    return experiments({"budget": 5}, trial).create().wait_done()
+
+
+def test_every_trial_is_kept_with_its_outcome(misbehaved: Experiment) -> None:
+    jobs = {job["sequenceId"]: job for job in misbehaved.trial_jobs()}
+    assert set(jobs) == {0, CRASHES, NAN, TWICE, SILENT, GOOD, 6}  # extract, five picks, learn
+    rows = {trial.parameter_id: trial for trial in misbehaved.task().trials}
+    row = {number: rows[job["record"]["parameter_id"]] for number, job in jobs.items()}
+    assert [row[n].status for n in (CRASHES, NAN, SILENT)] == ["failed"] * 3
+    assert [row[n].performance for n in (CRASHES, NAN, SILENT)] == [None] * 3
+    assert "failed" in row[CRASHES].reason
+    assert "nan" in row[NAN].reason
+    assert "without reporting" in row[SILENT].reason
+    assert [row[n].status for n in (TWICE, GOOD)] == ["succeeded"] * 2
+    assert [row[n].performance for n in (TWICE, GOOD)] == [jobs[n]["final"]["default"] for n in (TWICE, GOOD)]
+    assert row[6].phase == "learn" and row[6].status == "succeeded"
+    assert misbehaved.task().closed is not None
+
+
+def test_a_crash_does_not_shift_the_parameters_of_later_trials(misbehaved: Experiment) -> None:
+    misbehaved.check_same_everywhere()
+    assert [entry["number"] for entry in sorted(misbehaved.began(), key=lambda e: e["number"])] == [2, 3, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def unaware(experiments: Callable[..., Experiment]) -> dict[str, Experiment]:
+    """Trials without our hook, and ones that use it but give it no data set; both at the same time."""
+    started = {hook: experiments({"budget": 3}, f"--hook {hook}").create() for hook in ("none", "plain")}
+    return {hook: experiment.wait_done() for hook, experiment in started.items()}
+
+
+@pytest.mark.parametrize("hook", ["none", "plain"])
+def test_trials_that_describe_no_data_set_run_to_the_end(unaware: dict[str, Experiment], hook: str) -> None:
+    experiment = unaware[hook]
+    jobs = experiment.trial_jobs()
+    assert [job["status"] for job in jobs] == ["SUCCEEDED"] * 3
+    assert all(job["final"]["kind"] == "quick" for job in jobs)
+    task = experiment.task()
+    assert task.closed is not None and task.meta_feature is None
+    assert [(t.phase, t.status) for t in task.trials] == [("fine-tune", "succeeded")] * 3
+    assert sorted(t.performance for t in task.trials) == sorted(job["final"]["default"] for job in jobs)
+    assert experiment.log("dispatcher").count("WARNING") == 1
+    assert experiment.log("dispatcher").count("ranked without a meta-feature") == 1
+
+
+def test_the_hook_puts_parameters_right_also_without_a_data_set(unaware: dict[str, Experiment]) -> None:
+    unaware["plain"].check_same_everywhere()

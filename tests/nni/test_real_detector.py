@@ -1,0 +1,118 @@
+"""The whole road on real faces: NNI, the advisor, MMDetection trials from WIDER-trained weights, two data sets."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness import HERE, Experiment
+
+from nni_hyperfd import Platform
+from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN
+
+pytestmark = [pytest.mark.nni, pytest.mark.timeout(900)]
+
+ROOT = HERE.parents[1]
+DOMAINS = ("facemask", "toon_dexter")  # the released detector knows the first kind of faces, and hardly the second
+BUDGET, IMAGES = 2, {"train": 24, "val": 12}
+
+
+@pytest.fixture(scope="module")
+def data_sets(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The first images of two real data sets."""
+    return [_part_of(real_data / name, tmp_path_factory.mktemp("data") / name) for name in DOMAINS]
+
+
+@pytest.fixture(scope="module")
+def ended(
+    experiments: Callable[..., Experiment], data_sets: list[Path], real_data: Path, tmp_path_factory
+) -> list[Experiment]:
+    """One experiment for each data set, on one state, with the repository's own trial and search space."""
+    state = tmp_path_factory.mktemp("state") / "state.sqlite"
+    weights = real_data / "weights" / "bubbliiiing_retinaface_mobilenet0.25.pth"
+    space = json.loads((ROOT / "search_spaces" / "hpo.json").read_text())
+    made = []
+    for data in data_sets:
+        experiment = experiments({"budget": BUDGET}, state=state, space=space)
+        proxy = f"{sys.executable} {HERE / 'recording_proxy.py'} {experiment.folder}/$NNI_TRIAL_JOB_ID.bytes --"
+        sizes = "--size 160 --epochs 2 --val-interval 1 --batch-size 8 --workers 0"
+        trial = f"finetune.py --data {data} --weights {weights} --config configs/retinaface_mobilenet025.py {sizes}"
+        experiment.configure(
+            trialCommand=f"{proxy} {sys.executable} {trial}", trialCodeDirectory=str(ROOT / "trial_code")
+        )
+        made.append(experiment.create().wait_done(400))
+    return made
+
+
+def test_every_phase_runs_and_every_ap_is_kept(ended: list[Experiment]) -> None:
+    for experiment in ended:
+        task = experiment.task()
+        assert [trial.phase for trial in task.trials] == [EXTRACT] + BUDGET * [FINE_TUNE] + [LEARN]
+        assert all(trial.status == "succeeded" for trial in task.trials), [t.reason for t in task.trials]
+        assert len(task.meta_feature) == 64 and task.num_images == IMAGES["train"]
+        jobs = [job for job in experiment.trial_jobs() if "phase" not in job["record"]["parameters"]]
+        shown = {job["record"]["parameter_id"]: job["final"]["default"] for job in jobs}
+        assert shown == {pick.parameter_id: pick.performance for pick in experiment.picks()}
+        assert all(isinstance(v, (int, float, str)) for job in jobs for v in job["final"].values())
+
+
+def test_the_wider_detector_sees_what_it_should_before_fine_tuning(ended: list[Experiment]) -> None:
+    photographs, cartoons = (experiment.task().baseline for experiment in ended)
+    assert photographs > 0.3 > cartoons
+
+
+def test_the_extract_trial_shows_the_ap_to_beat(ended: list[Experiment]) -> None:
+    for experiment in ended:
+        first = experiment.trial_jobs()[0]
+        assert first["record"]["parameters"]["phase"] == EXTRACT
+        assert first["final"]["default"] == experiment.task().baseline
+
+
+def test_the_second_data_set_starts_from_what_the_first_one_taught(ended: list[Experiment]) -> None:
+    first, second = (experiment.task() for experiment in ended)
+    assert second.extractor_id > first.extractor_id, "each learn trial made a new version"
+    assert first.meta_feature != second.meta_feature
+    counts = Platform(ended[0].state).counts()
+    assert (counts["extractor versions"], counts["ranker versions"]) == (3, 2)
+
+
+def test_nothing_of_an_image_leaves_any_trial(ended: list[Experiment], data_sets: list[Path]) -> None:
+    for experiment, data in zip(ended, data_sets, strict=True):
+        recordings = {path: path.read_bytes() for path in experiment.folder.glob("*.bytes")}
+        assert len(recordings) == 2 + BUDGET and all(recordings.values())
+        for needle in _needles(data):
+            assert not [path for path, sent in recordings.items() if needle in sent], needle[:40]
+
+
+def _needles(data: Path) -> Iterator[bytes]:
+    """Names, the path, and runs of each image's file and pixels, raw and as base64."""
+    from PIL import Image
+
+    yield str(data).encode()
+    for path in sorted((data / "images").iterdir()):
+        yield path.name.encode()
+        content, pixels = path.read_bytes(), Image.open(path).tobytes()
+        for run in (content[len(content) // 2 :][:24], pixels[len(pixels) // 2 :][:24]):
+            if len(set(run)) > 8:  # a plain patch of background is nobody's secret, and stands in any weights
+                yield run
+                yield base64.b64encode(run)
+                yield base64.urlsafe_b64encode(run)
+
+
+def _part_of(source: Path, target: Path) -> Path:
+    """A data set folder with the first images of another one."""
+    (target / "images").mkdir(parents=True)
+    for split, count in IMAGES.items():
+        content = json.loads((source / f"{split}.json").read_text())
+        content["images"] = content["images"][:count]
+        kept = {image["id"] for image in content["images"]}
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+        (target / f"{split}.json").write_text(json.dumps(content))
+        for image in content["images"]:
+            shutil.copy(source / "images" / image["file_name"], target / "images")
+    return target

@@ -1,0 +1,42 @@
+"""Two experiments at the same time on one state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from harness import Experiment
+
+from nni_hyperfd import Platform
+
+pytestmark = pytest.mark.nni
+
+
+def test_two_experiments_share_a_state(experiment: Callable[..., Experiment]) -> None:
+    one = experiment({"budget": 2}, "--data 1 --hold {hold}").create()
+    other = experiment({"budget": 2}, "--data 2 --hold {hold}", state=one.state).create()
+    for each in (one, other):
+        each.wait_event("begin", 1, 2)  # both are in their middle now
+    for each in (one, other):
+        each.go("all")
+    for each in (one, other):
+        each.wait_done()
+        each.check_same_everywhere()
+        task = each.task()
+        assert task.closed is not None and len(task.meta_feature) == 64
+        assert [(t.phase, t.status) for t in task.trials] == [
+            ("extract", "succeeded"),
+            ("fine-tune", "succeeded"),
+            ("fine-tune", "succeeded"),
+            ("learn", "succeeded"),
+        ]
+    platform = Platform(one.state)
+    assert len(platform.tasks()) == 2
+    # Each has its own extractor version; both have taught the ranker.
+    assert len({task.extractor_id for task in platform.tasks()}) == 2
+    assert platform.counts() == {
+        "extractor versions": 3,
+        "ranker versions": 2,
+        "transformations": platform.counts()["transformations"],
+        "offline data sets": 0,
+    }
