@@ -250,7 +250,7 @@ def test_a_file_size_limit_of_the_system_loses_nothing(path):
 
 # -- several processes ------------------------------------------------------------------------------------------------
 
-PROCESSES, ROWS = 4, 40
+PROCESSES, ROWS = 3, 25
 
 
 def write_rows(path, number):
