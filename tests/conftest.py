@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -128,6 +130,12 @@ class Lab:
             parameters.append(job.parameters)
         assert tuner.ask(tuner.next_parameter_id()) is None
         return parameters
+
+    def content(self) -> bytes:
+        """The state as the bytes of one file, whoever still has it open."""
+        with closing(sqlite3.connect(self.state)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self.state.read_bytes()
 
     @staticmethod
     def score(parameters: dict) -> float:

@@ -461,8 +461,7 @@ def about_to_learn(make_lab, tmp_path_factory):
         tuner = lab.tuner("e", budget=2)
         job, parameter_id = ready_to_learn(lab, tuner)
         answer = good_answer(lab, job)
-        tuner.platform.store.close()
-        return lab.state.read_bytes(), answer, parameter_id
+        return lab.content(), answer, parameter_id
 
 
 @pytest.mark.parametrize("bad", BAD_UPDATES)
