@@ -100,9 +100,16 @@ class Platform:
             return next((trial for trial in task.trials if trial.status == "planned"), None)
 
     def start(self, trial_id: int, parameter_id: int) -> None:
-        """Note that a planned trial was handed out under NNI's parameter id."""
+        """Note that a planned trial was handed out under NNI's parameter id.
+
+        After a resume NNI may give out an id for the second time; from then on it means the newer trial.
+        """
         with self.store.write() as session:
             trial = session.get_one(Trial, trial_id)
+            for other in trial.task.trials:
+                if other.parameter_id == parameter_id:
+                    other.parameter_id = None
+            session.flush()
             trial.status, trial.parameter_id, trial.started = "running", parameter_id, now()
 
     def describe(self, task_id: int, parameter_id: int, description: Description) -> None:
