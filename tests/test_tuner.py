@@ -685,6 +685,29 @@ def test_as_a_plain_nni_tuner_it_asks_for_no_service_trials(lab):
     assert ServiceTuner.service and not HyperFDTuner.service
 
 
+def test_as_a_plain_tuner_it_survives_nnis_counting_anew_after_a_resume(lab):
+    def plain_tuner():
+        lab.experiment("plain")
+        tuner = HyperFDTuner(state=str(lab.state), budget=5)
+        tuner.update_search_space(lab.space)
+        return tuner
+
+    tuner = plain_tuner()
+    parameters = [tuner.generate_parameters(i) for i in range(3)]
+    for i in (1, 2):
+        tuner.receive_trial_result(i, parameters[i], 0.1 * i)
+    again = plain_tuner()
+    again.import_data([{"parameter": parameters[i], "value": 0.1 * i} for i in (1, 2)])
+    # NNI runs trial 0 again and goes on with 1; the result of trial 0 comes like an imported one.
+    parameters += [again.generate_parameters(i) for i in (1, 2)]
+    assert len({json.dumps(p) for p in parameters}) == 5
+    again.import_data([{"parameter": parameters[0], "value": 0.7}])
+    again.receive_trial_result(1, parameters[3], 0.8)
+    again.receive_trial_result(2, parameters[4], 0.9)
+    assert [t.performance for t in trials_of(again)] == [0.7, 0.1, 0.2, 0.8, 0.9]
+    assert task_of(again).closed is not None
+
+
 # -- classArgs --------------------------------------------------------------------------------------------------------
 
 
