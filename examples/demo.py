@@ -76,7 +76,8 @@ def main() -> None:
 def _environment(folder: Path) -> dict[str, str]:
     """Everything that the demo keeps, NNI's list of experiments included, stays in its own folder."""
     own = {"HOME": folder, "XDG_DATA_HOME": folder, "XDG_CACHE_HOME": folder / "cache"}
-    return os.environ | {name: str(path) for name, path in own.items()}
+    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nnictl, python3 and hyperfd
+    return os.environ | {name: str(path) for name, path in own.items()} | {"PATH": programs}
 
 
 def _synthetic(folder: Path, domain: str, environment: dict[str, str], images=(64, 32, 0), seed: int = 0) -> Path:

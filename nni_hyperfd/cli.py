@@ -34,7 +34,8 @@ def status(state: State) -> None:
     platform = _open(state)
     known = platform.tasks()
     results = [trial for task in known for trial in task.trials if trial.phase in (FINE_TUNE, IMPORT)]
-    table = Table(title=f"State {state}", show_header=False)
+    console.print(f"State {state}", soft_wrap=True, highlight=False)
+    table = Table(show_header=False)
     table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
     for name in ("succeeded", "failed", "running", "planned"):
         table.add_row(f"trials {name}", str(sum(trial.status == name for trial in results)))

@@ -19,6 +19,7 @@ Configuration = dict[str, Any]
 KINDS = ("hpo", "nas")
 _ARCHITECTURE_NAME = re.compile(r"(s|stage_?)\d+_", re.IGNORECASE)
 _MAX_ENUMERATED = 10_000
+_RESERVED = {"phase"}  # tells the web UI and the hook what a service trial does
 
 
 class SpaceError(ValueError):
@@ -134,6 +135,8 @@ class SearchSpace:
         if not definition:
             raise SpaceError("search space: it has no parameters; add at least one to the searchSpaceFile")
         parameters = {name: _parameter(name, spec["_type"], spec["_value"]) for name, spec in definition.items()}
+        if reserved := _RESERVED & set(parameters):
+            raise SpaceError(f"search space: the name {reserved.pop()!r} is taken by HyperFD's own trials; rename it")
         if kind is None:
             kind = "nas" if all(map(_ARCHITECTURE_NAME.match, parameters)) else "hpo"
         return cls(parameters, kind, definition)

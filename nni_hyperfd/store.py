@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x48464431  # "HFD1": tells our files from other people's SQLite files
+_SQLITE_HEADER = b"SQLite format 3\0"
 _BUSY_SECONDS = 120  # closing a task trains the ranker inside its transaction; a second experiment waits for it
 
 
@@ -143,6 +144,7 @@ class Store:
         self.path = Path(path)
         with self._readable_errors("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_header()
             self._engine = _engine(self.path)
             with self._engine.begin() as connection:
                 self._check_or_create(connection)
@@ -183,6 +185,16 @@ class Store:
                 "or save its experience with 'hyperfd export' and import it into a new state"
             )
         return blob.data
+
+    def _check_header(self) -> None:
+        """SQLite takes a file of a few bytes for an empty database, and would overwrite it."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                header = file.read(len(_SQLITE_HEADER))
+            if header and header != _SQLITE_HEADER:
+                raise StateError(
+                    f"state {self.path}: the file is damaged or no state; restore it from a backup or name another file"
+                )
 
     def _check_or_create(self, connection: Any) -> None:
         application, version = (

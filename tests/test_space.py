@@ -253,3 +253,8 @@ def test_encoded_samples_are_distinct_and_within_0_and_1():
     assert rows.min() >= 0 and rows.max() <= 1
     assert len(np.unique(rows, axis=0)) == 200
     assert (rows[:, :3].sum(axis=1) == 1).all() and (rows[:, 3:5].sum(axis=1) == 1).all()
+
+
+def test_a_parameter_may_not_have_the_name_that_service_trials_use() -> None:
+    with pytest.raises(SpaceError, match="'phase' is taken"):
+        SearchSpace.from_nni({"phase": {"_type": "choice", "_value": [1, 2]}})

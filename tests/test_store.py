@@ -103,7 +103,9 @@ def test_an_sqlite_file_of_another_program_is_refused_and_not_touched(tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["photos.db"]
 
 
-@pytest.mark.parametrize("content", [b"garbage " * 1000, b"\0" * 4096, b"SQLite format 3\0" + b"\xff" * 5000, b"notes"])
+@pytest.mark.parametrize(
+    "content", [b"garbage " * 1000, b"\0" * 4096, b"SQLite format 3\0" + b"\xff" * 5000, b"notes", b"x"]
+)
 def test_garbage_is_refused_and_not_touched(tmp_path, content):
     path = tmp_path / "state.sqlite"
     path.write_bytes(content)
