@@ -110,9 +110,9 @@ def main() -> None:
         sys.exit(0)
     if number in args.nan:
         value = float("nan")
-    nni.report_final_result({"default": value, "kind": "quick"})
+    nni.report_final_result({"default": value, "trainer": "quick"})
     if number in args.twice:
-        nni.report_final_result({"default": value + 0.4, "kind": "quick"})
+        nni.report_final_result({"default": value + 0.4, "trainer": "quick"})
     note(args.ran, "end", number, parameters)
 
 

@@ -113,7 +113,7 @@ def test_the_trial_table_tells_the_phases_apart(page: Browser, two_data_sets: li
     page.wait("phase (space)")
     page.screenshot("trials")
     rows = page.table()
-    assert [row["phase (space)"] for row in rows] == ["extract", "--", "--", "--", "learn"]
+    assert [row["phase (space)"] for row in rows] == ["extract", "", "", "", "learn"]
     assert rows[0]["Default metric"] == "0.25 (FINAL)" and rows[0]["images (metric)"] == "20"
     shown = {row["ID"].split()[0]: row for row in rows}
     for job in two_data_sets[1].trial_jobs()[1:-1]:
