@@ -82,7 +82,7 @@ def test_extract_reports_the_meta_feature_two_counts_the_baseline_and_nothing_el
         expected = MetaFeatureExtractor.initial(12, seed=0)(lab.dataset(3).image_features(256, 0), COUNTS)
     assert reply["meta_feature"] == pytest.approx(expected.tolist(), abs=1e-5)
     assert final["default"] == 0.25 and final["phase"] == "extract"
-    assert set(final) == {"default", "phase", "images", "boxes", "seconds"}
+    assert set(final) == {"default", "phase", "seconds"}
 
 
 def test_extract_uses_the_weights_that_it_is_sent(lab):

@@ -61,9 +61,9 @@ def test_the_web_ui_is_sent_only_numbers_and_short_strings(ended: Experiment) ->
 def test_only_the_learn_trial_has_no_final_result(ended: Experiment) -> None:
     finals = [job["final"] for job in ended.trial_jobs()]
     assert finals[-1] is None and None not in finals[:-1]
-    assert finals[0] == {"default": 0.25, "phase": "extract", "images": 20, "boxes": 31} | {
-        "seconds": finals[0]["seconds"]
-    }
+    # What only one kind of trial reports is an axis of NNI's plot on which the lines of the others break off.
+    assert set(finals[0]) == {"default", "phase", "seconds"} <= set(finals[1])
+    assert finals[0]["default"] == 0.25 and finals[0]["phase"] == "extract"
 
 
 def test_the_dispatcher_has_nothing_to_complain_of(ended: Experiment) -> None:

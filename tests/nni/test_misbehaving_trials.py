@@ -51,7 +51,7 @@ def test_trials_that_describe_no_data_set_run_to_the_end(unaware: dict[str, Expe
     experiment = unaware[hook]
     jobs = experiment.trial_jobs()
     assert [job["status"] for job in jobs] == ["SUCCEEDED"] * 3
-    assert all(job["final"]["trainer"] == "quick" for job in jobs)
+    assert all(job["final"]["phase"] == "fine-tune" for job in jobs)
     task = experiment.task()
     assert task.closed is not None and task.meta_feature is None
     assert [(t.phase, t.status) for t in task.trials] == [("fine-tune", "succeeded")] * 3
