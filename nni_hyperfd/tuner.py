@@ -224,6 +224,10 @@ class ServiceTuner(HyperFDTuner):
             self._fail(parameter_id, str(error))
         self._settle()
 
+    def warm_up(self) -> None:
+        """Import what ranking needs (torch), which takes seconds the first time."""
+        import nni_hyperfd.ranker.config_encoder  # noqa: F401
+
     def release(self, still_running: set[int]) -> None:
         """After a resume: plan anew what NNI does not run again."""
         self.platform.release(self.task_id, still_running)
