@@ -187,7 +187,14 @@ def _extractor(given: dict[str, Tensor], feature_dim: int) -> MetaFeatureExtract
 
     if not given:
         return MetaFeatureExtractor.initial(feature_dim, seed=0)
-    return MetaFeatureExtractor.from_weights(given)
+    extractor = MetaFeatureExtractor.from_weights(given)
+    if extractor.feature_dim != feature_dim:
+        raise ValueError(
+            f"The platform's extractor was made for a detector with {extractor.feature_dim - 4} channels, this trial's "
+            f"has {feature_dim - 4}: start from a detector of the same architecture, or name another state file in "
+            "classArgs."
+        )
+    return extractor
 
 
 def _tensors(job: dict[str, Any]) -> dict[str, Tensor]:

@@ -169,3 +169,9 @@ def test_features_that_are_not_finite_do_not_leave_the_trial(lab):
 
     with pytest.raises(WeightsError, match="contains NaN or infinity"):
         lab.serve(job("extract"), Broken(6))
+
+
+def test_an_extractor_of_another_detector_is_refused_with_what_to_do(lab):
+    data = weights.dumps(MetaFeatureExtractor.initial(20, seed=0).state_dict())
+    with pytest.raises(ValueError, match="detector with 16 channels.*has 8.*name another state file"):
+        lab.serve(job("extract", data), lab.dataset(7, feature_dim=12))
