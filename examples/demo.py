@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="RetinaFace-MobileNet0.25 that was trained on WIDER-Face")
     parser.add_argument("--folder", type=Path, default=ROOT / "demo", help="for everything the demo writes")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo: stopped"))  # so that what it started is stopped as well
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(folder)
