@@ -101,7 +101,7 @@ def _detector(weights: Path | None, general: Path, folder: Path, environment: di
         config = CONFIGS / "retinaface_mobilenet025.py"
         return Detector(weights.resolve(), config, size=320, epochs=5, about=weights.name)
     config, path = CONFIGS / "retinaface_mobilenetv2_imagenet.py", folder / "detector.safetensors"
-    detector = Detector(path, config, size=160, epochs=15, about="ImageNet, synthetic scenes")
+    detector = Detector(path, config, size=160, epochs=20, about="ImageNet, synthetic scenes")
     if not path.exists():
         console.print("Training the detector to start from, on synthetic scenes (about a minute) ...")
         command = [sys.executable, "pretrain.py", "--data", general, "--out", path, "--weights", "imagenet"]
