@@ -50,10 +50,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with one sub-folder per data set; the first two are used")
     parser.add_argument("--weights", type=Path, help="RetinaFace-MobileNet0.25 that was trained on WIDER-Face")
-    parser.add_argument("--folder", type=Path, default=ROOT / "demo", help="for everything the demo writes")
+    parser.add_argument("--folder", type=Path, help="for everything the demo writes; by default one for each detector")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo: stopped"))  # so that what it started is stopped as well
-    folder = arguments.folder.resolve()
+    # Experiments share a state only where they start from the same detector: its features are what the state speaks of.
+    own = ROOT / "demo" / (arguments.weights.stem if arguments.weights else "synthetic")
+    folder = (arguments.folder or own).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment(folder)
     state = Path(environment["XDG_DATA_HOME"], "nni_hyperfd", "state.sqlite")
