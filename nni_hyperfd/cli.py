@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nni_hyperfd.benchmark.command import benchmark
 from nni_hyperfd.exchange import DocumentError
 from nni_hyperfd.platform import FINE_TUNE, IMPORT, Platform, ReportError, TaskSettings
 from nni_hyperfd.space import SearchSpace, SpaceError
@@ -149,6 +150,9 @@ def register() -> None:
     meta = {"builtinName": "HyperFD", "className": "nni_hyperfd.HyperFDAdvisor", "algoType": "advisor"}
     register_algo_meta(AlgoMeta.load(meta))
     console.print("Registered. In the experiment's configuration: tuner: {name: HyperFD, classArgs: {...}}")
+
+
+app.command()(benchmark)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.recommenders.base import Candidates, Graphs
+from nni_hyperfd.ranker.graphs import Graphs
+from nni_hyperfd.recommenders.base import Candidates
 
 
 class TableError(ValueError):

@@ -13,28 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True, eq=False)
-class Graphs:
-    """Configurations as networks of a few operations. Raises ValueError for shapes that do not fit together.
-
-    ops: int (n, nodes), each node's operation, 0 to num_ops - 1, or -1 for no node (padding).
-    adjacency: (n, nodes, nodes), not 0 where the row's output enters the column's operation.
-    """
-
-    ops: np.ndarray
-    adjacency: np.ndarray
-    num_ops: int
-
-    def __post_init__(self) -> None:
-        n, nodes = self.ops.shape
-        if self.adjacency.shape != (n, nodes, nodes):
-            raise ValueError(f"Graphs of {nodes} nodes need adjacency (n, {nodes}, {nodes}), not {self.adjacency.shape}.")
-        if n and not -1 <= self.ops.min() <= self.ops.max() < self.num_ops:
-            raise ValueError(f"A graph's operations must lie between -1 and {self.num_ops - 1}.")
-
-    def __getitem__(self, indices: Sequence[int]) -> Graphs:
-        return Graphs(self.ops[indices], self.adjacency[indices], self.num_ops)
+from nni_hyperfd.ranker.graphs import Graphs
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +32,8 @@ class Candidates:
             raise ValueError(f"Candidates need one row of numbers each and at least one row, got {self.vectors.shape}.")
         if not np.isfinite(self.vectors).all():
             raise ValueError("Candidates must be finite: encode what is missing before.")
-        if self.graphs is not None and len(self.graphs.ops) != len(self.vectors):
-            raise ValueError(f"There are {len(self.vectors)} candidates but {len(self.graphs.ops)} graphs.")
+        if self.graphs is not None and len(self.graphs) != len(self.vectors):
+            raise ValueError(f"There are {len(self.vectors)} candidates but {len(self.graphs)} graphs.")
 
     def __len__(self) -> int:
         return len(self.vectors)
