@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nni_hyperfd.ranker import MetaFeatureExtractor, gwap
+from nni_hyperfd.ranker.meta_feature import PARTS
 
 NAN = float("nan")
 
@@ -136,3 +137,35 @@ def test_initial_weights_follow_from_the_seed_alone():
     for name, weights in first.state_dict().items():
         assert torch.equal(weights, again.state_dict()[name])
     assert not torch.equal(first.image.weight, other.image.weight)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_left_out_is_neither_looked_at_nor_missed_by_the_rest(part):
+    features, counts = torch.randn(4, 3, 3, 9, generator=torch.Generator().manual_seed(1)), COUNTS
+    whole = MetaFeatureExtractor.initial(9, seed=0)
+    ablated = MetaFeatureExtractor.initial(9, seed=0, without=[part])
+    changed, other_counts = features.clone(), counts
+    if part == "labels":
+        changed[..., -4:] += 1
+    elif part == "gwap":
+        changed[..., [0, 2], :] += torch.arange(9.0)
+    elif part == "pyramid":
+        changed[:, :-1] += torch.arange(9.0)
+    elif part == "statistics":
+        other_counts = counts * 3
+    with torch.no_grad():
+        if part == "attention":
+            alone = torch.stack([ablated(image[None], counts) for image in features])
+            assert torch.allclose(ablated(features, counts), alone.mean(0), atol=1e-6)
+            assert not torch.allclose(whole(features, counts), ablated(features, counts), atol=1e-3)
+        else:
+            assert torch.equal(ablated(features, counts), ablated(changed, other_counts))
+            assert not torch.allclose(whole(features, counts), whole(changed, other_counts), atol=1e-4)
+        kept = features.clone()
+        kept[:, -1, 1, :2] += torch.tensor([3.0, -3.0])  # what every ablation still looks at
+        assert not torch.allclose(ablated(features, counts), ablated(kept, counts), atol=1e-4)
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(ValueError, match="no part 'heads'"):
+        MetaFeatureExtractor(9, without=["heads"])
