@@ -27,7 +27,12 @@ class Protocol:
     reveal: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_tasks < 2 or self.candidates < 2 or self.budget < 1 or (self.reveal is not None and self.reveal < 0):
+        if (
+            self.max_tasks < 2
+            or self.candidates < 2
+            or self.budget < 1
+            or (self.reveal is not None and self.reveal < 0)
+        ):
             raise ValueError(f"The protocol needs 2 tasks, 2 candidates and 1 pick at least, got {self}.")
 
 
@@ -80,9 +85,7 @@ def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
     return result
 
 
-def run(
-    table: Table, protocol: Protocol, make: Callable[[int], Recommender], seed: int
-) -> Iterator[Outcome]:
+def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], seed: int) -> Iterator[Outcome]:
     """Lead a new recommender, `make(seed)`, through the run of this seed; one outcome per task but the first."""
     recommender = make(seed)
     ties = np.random.default_rng([seed, 1])

@@ -11,7 +11,18 @@ import numpy as np
 from nni_hyperfd.benchmark.protocol import Outcome
 
 REFERENCE = "mean_rank"
-COLUMNS = ("table", "recommender", "seed", "rank_percent", "first_half", "second_half", "gain", "ndcg", "regret", "seconds")
+COLUMNS = (
+    "table",
+    "recommender",
+    "seed",
+    "rank_percent",
+    "first_half",
+    "second_half",
+    "gain",
+    "ndcg",
+    "regret",
+    "seconds",
+)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.meta_features import distances
 from nni_hyperfd.recommenders.targets import relative_rank
 
 _NEIGHBOURS = 5
+_NEAREST = 3
 
 
 class RandomSearch(ScoringRecommender):
@@ -74,34 +76,11 @@ class BestOnSource(MeanRank):
 class NearestTasks(MeanRank):
     """kNN on meta-features: the mean rank over the 3 past tasks whose meta-features lie nearest.
 
-    Each entry is scaled by its standard deviation over the tasks known; entries that are unknown on either side, or
-    of tasks with another number of entries, say nothing. Ties, and a task without meta-feature, count as equally near.
+    Tasks that are equally near count alike: all of them, where nothing is known of the task.
     """
 
     def weights(self, task: Task, past: list[PastTask]) -> np.ndarray:
         if not past:
             return np.zeros(0)
-        distance = task_distances(task.meta_feature, [p.meta_feature for p in past])
-        return distance <= np.sort(distance)[: 3][-1]
-
-
-def task_distances(own: np.ndarray | None, past: list[np.ndarray | None]) -> np.ndarray:
-    """Root mean squared distance of meta-features, each entry in units of its standard deviation over all tasks.
-
-    Entries that are unknown (not finite) on either side count as 1.4, the distance of two tasks drawn at random; so
-    does every entry of a task without a meta-feature, or with one of another length.
-    """
-    width = 0 if own is None else len(own)
-    if not width:
-        return np.full(len(past), np.sqrt(2.0))
-    unknown = np.full(width, np.nan)
-    rows = np.array([own, *(p if p is not None and len(p) == width else unknown for p in past)], dtype=float)
-    rows[~np.isfinite(rows)] = np.nan
-    known = np.isfinite(rows)
-    count = np.maximum(known.sum(axis=0), 1)
-    filled = np.where(known, rows, 0.0)
-    centred = np.where(known, rows - filled.sum(axis=0) / count, 0.0)
-    scale = np.sqrt((centred**2).sum(axis=0) / count)
-    centred = centred / np.where(scale > 0, scale, 1.0)
-    squared = (centred[1:] - centred[0]) ** 2
-    return np.sqrt(np.where(known[1:] & known[0], squared, 2.0).mean(axis=1))
+        distance = distances([*(p.meta_feature for p in past), task.meta_feature])[-1, :-1]
+        return distance <= np.sort(distance)[:_NEAREST][-1]
