@@ -27,12 +27,7 @@ class Protocol:
     reveal: int | None = None
 
     def __post_init__(self) -> None:
-        if (
-            self.max_tasks < 2
-            or self.candidates < 2
-            or self.budget < 1
-            or (self.reveal is not None and self.reveal < 0)
-        ):
+        if min(self.max_tasks - 2, self.candidates - 2, self.budget - 1, self.reveal or 0) < 0:
             raise ValueError(f"The protocol needs 2 tasks, 2 candidates and 1 pick at least, got {self}.")
 
 

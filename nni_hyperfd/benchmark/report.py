@@ -11,18 +11,8 @@ import numpy as np
 from nni_hyperfd.benchmark.protocol import Outcome
 
 REFERENCE = "mean_rank"
-COLUMNS = (
-    "table",
-    "recommender",
-    "seed",
-    "rank_percent",
-    "first_half",
-    "second_half",
-    "gain",
-    "ndcg",
-    "regret",
-    "seconds",
-)
+_MEASURES = ("rank_percent", "first_half", "second_half", "gain", "ndcg", "regret", "seconds")
+COLUMNS = ("table", "recommender", "seed", *_MEASURES)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 A task's targets are y_t = Phi_t h_t + noise, with Phi_t the features of its configurations, and h_t ~ N(m, S). The
 vectors, m and S follow from expectation maximisation: S has an inverse-Wishart prior worth a few tasks around a
-multiple of the identity (the kernel's own covariance), m one around 0. A new task's h leans on past tasks with near meta-features as far as that
-would have predicted the past ones. Everything is float64.
+multiple of the identity (the kernel's own covariance), m one around 0. A new task's h leans on past tasks with near
+meta-features as far as that would have foreseen the past ones. Everything is float64.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Belief:
         return torch.linalg.cholesky(self.covariance)
 
     def for_task(self, distances: np.ndarray, between: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Mean (k,) of a new task's h, a root (k, k) of its covariance (root @ root.T), and the weight (tasks,) that each
-        past task's deviation from the mean has in it.
+        """Mean (k,) of a new task's h, a root (k, k) of its covariance (root @ root.T), and the weight (tasks,) that
+        each past task's deviation from the mean has in it.
 
         distances: (tasks,), of the new task's meta-feature to the past ones'; between: (tasks, tasks), of these.
         """

@@ -26,8 +26,8 @@ def lambda_rank(
     top_relevance: > 0, the relevance of the highest performance (20 in AceNAS' HPO and NAS code, 1 here).
     Every pair with y_a > y_b costs |dNDCG(a, b)| log2(1 + exp(-sigma (s_a - s_b))), where dNDCG is what NDCG changes
     by when a and b swap places in the predicted order; gain 2^rel - 1 with rel = performance scaled by `span` to
-    [0, top_relevance], discount 1 / log2(1 + rank). Ties make no pair. Returns a scalar >= 0; without a pair it is 0 and still has
-    a gradient (of 0).
+    [0, top_relevance], discount 1 / log2(1 + rank). Ties make no pair. Returns a scalar >= 0; without a pair it is 0
+    and still has a gradient (of 0).
     """
     if scores.ndim != 1 or scores.shape != performance.shape:
         raise ValueError(

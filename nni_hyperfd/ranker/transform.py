@@ -36,7 +36,8 @@ def train_transform(
 
     source, target: as for `fit_transform`; no data set at all leaves `start` as it is. steps: >= 0, of Adam on the mean
     over the data sets of |source W^T - target|^2. start: (k, k), by default the identity; with what an earlier call
-    returned the training goes on from there (Adam's state does not). Returns float32 (k, k). Raises ValueError as `fit_transform` does.
+    returned the training goes on from there (Adam's state does not). Returns float32 (k, k). Raises ValueError as
+    `fit_transform` does.
     """
     _check(source, target)
     matrix = torch.eye(source.shape[1]) if start is None else start.detach().clone()

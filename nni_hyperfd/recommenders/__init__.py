@@ -14,6 +14,8 @@ _HOME = {
     "mean_rank": "simple:MeanRank",
     "knn": "simple:NearestTasks",
     "hyperfd": "hyperfd:HyperFD",
+    "hyperfd_paper": "paper:PaperHyperFD",
+    "hyperfd_mse": "paper:MSEHyperFD",
 }
 
 NAMES = tuple(_HOME)

@@ -48,10 +48,14 @@ class Task:
 
     budget: picks that may be asked for, all in all.
     meta_feature: float32 (m,), or None; an entry that is not finite is unknown.
+    images, counts: float32 (N, 3, 3, D) and (2,), image features and numbers of images and boxes as
+    `ranker.meta_feature` takes them, for recommenders that learn from images; None without.
     """
 
     budget: int = 4
     meta_feature: np.ndarray | None = None
+    images: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
 
 class Recommender(ABC):
