@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.special import ndtr
 
@@ -107,12 +109,15 @@ class _RankingSVM:
 
 def _regressed(points: np.ndarray, values: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (n,) of a Gaussian process with an RBF kernel, its scale by marginal likelihood."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
     scale = float(np.sqrt(points.shape[1] / 6))
     kernel = ConstantKernel(1.0, "fixed") * RBF(scale, (scale / 10, scale * 10)) + WhiteKernel(1e-2, "fixed")
-    process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(points, values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a scale at its bound is an answer here
+        process = GaussianProcessRegressor(kernel, normalize_y=True, random_state=0).fit(points, values)
     mean, deviation = process.predict(queries, return_std=True)
     return mean, np.maximum(deviation, 1e-9)
 
