@@ -24,7 +24,7 @@ _DEVIATION_SHARE = 1 / 3
 """Variance of one task's deviation from the mean of all, as a share of the kernel's amplitude."""
 _MEAN_VARIANCE = 5.0
 """Variance of m, in units of a task's deviation from it."""
-_TRUSTS, _REACHES = (0.0, 0.3, 0.6, 0.85), (0.7, 1.5)
+_TRUSTS, _REACHES = (0.3, 0.6, 0.85), (0.4, 0.7, 1.5)
 _POINTS = 100
 _LEAST_TASKS = 3
 """Fewer say nothing about how far to trust the meta-features."""
@@ -91,33 +91,32 @@ class Belief:
     def _calibrated(
         self, features: Sequence[Tensor], targets: Sequence[Tensor], distances: np.ndarray, rng: np.random.Generator
     ) -> Belief:
-        """The trust and reach under which each past task would have been foreseen best by the others."""
-        rows = [rng.permutation(len(y))[:_POINTS] for y in targets]
-        samples = [(phi[row], y[row]) for phi, y, row in zip(features, targets, rows, strict=True)]
-        tasks = len(samples)
-        covariances, means = [], []
-        for t, (phi, _) in enumerate(samples):
-            deviation = self.vectors[t] - self.mean
-            total = self.covariance * (_PRIOR_TASKS + tasks) - torch.outer(deviation, deviation)
-            covariances.append(phi @ (total / (_PRIOR_TASKS + tasks - 1)) @ phi.T)
-            means.append((self.vectors.sum(dim=0) - self.vectors[t]) / (tasks - 1 + 1 / _MEAN_VARIANCE))
+        """The trust and reach under which the others' vectors foretell each past task with the smallest squared error;
+        no trust unless it beats the plain mean by more than its standard error over the tasks."""
+        tasks = len(targets)
+        foretold, truths = [], []
+        for phi, y in zip(features, targets, strict=True):
+            row = rng.permutation(len(y))[:_POINTS]
+            foretold.append((phi[row] @ self.vectors.T).numpy())
+            truths.append(y[row].numpy())
 
-        def log_likelihood(trust: float, reach: float) -> float:
-            total = 0.0
-            for t, (phi, y) in enumerate(samples):
-                others = [s for s in range(tasks) if s != t]
-                weights, left = _leaning(trust, reach, distances[t, others], distances[np.ix_(others, others)])
-                mean = means[t] + torch.from_numpy(weights) @ (self.vectors[others] - means[t])
-                covariance = covariances[t] * left + self.noise * torch.eye(len(y), dtype=torch.float64)
-                factor = torch.linalg.cholesky(covariance)
-                whitened = torch.linalg.solve_triangular(factor, (y - phi @ mean)[:, None], upper=False)
-                total -= float(whitened.square().sum() / 2 + factor.diagonal().log().sum())
-            return total
+        def errors(trust: float, reach: float) -> np.ndarray:
+            """(tasks,), mean squared error of each task's prior mean, made from the others."""
+            result = np.empty(tasks)
+            for t in range(tasks):
+                others = np.delete(np.arange(tasks), t)
+                weights, _ = _leaning(trust, reach, distances[t, others], distances[np.ix_(others, others)])
+                shares = weights + (1 - weights.sum()) / (tasks - 1 + 1 / _MEAN_VARIANCE)
+                result[t] = np.square(foretold[t][:, others] @ shares - truths[t]).mean()
+            return result
 
-        # Trust 0 comes first and wins a tie.
-        settings = [(0.0, 1.0), *itertools.product(_TRUSTS[1:], _REACHES)]
-        trust, reach = max(settings, key=lambda setting: log_likelihood(*setting))
-        return replace(self, trust=trust, reach=reach)
+        plain, best, most = errors(0.0, 1.0), (0.0, 1.0), 0.0
+        for trust, reach in itertools.product(_TRUSTS, _REACHES):
+            saved = plain - errors(trust, reach)
+            surely = saved.mean() - saved.std(ddof=1) / np.sqrt(tasks)
+            if surely > most:
+                best, most = (trust, reach), surely
+        return replace(self, trust=best[0], reach=best[1])
 
 
 def _leaning(trust: float, reach: float, distances: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, float]:

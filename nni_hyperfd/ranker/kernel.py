@@ -18,6 +18,7 @@ _STEPS, _LEARNING_RATE = 20, 0.1
 _TASKS, _POINTS = 16, 100
 _NOISE = 0.2
 _LINEAR_SHARE = 0.3
+_PRIOR_DEVIATION = 0.5
 _UNIT_VARIANCE = 12.0  # 1 / the variance of a uniform number in [0, 1]
 
 
@@ -79,7 +80,9 @@ class Kernel:
         optimizer = torch.optim.Adam([packed], lr=_LEARNING_RATE)
         for _ in range(_STEPS):
             kernel = Kernel(packed[:-3], *packed[-3:], centre)
-            loss = kernel.negative_log_likelihood(x, y).sum() + (packed - prior).square().sum() / 2
+            loss = kernel.negative_log_likelihood(x, y).sum() + (packed - prior).square().sum() / (
+                2 * _PRIOR_DEVIATION**2
+            )
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -6,12 +6,14 @@ Plain arrays: a pick costs a few thousand operations per candidate, and importin
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
 _GRID = 9
+_TASKS = 100
 _OFFSET_VARIANCE = 100.0
 """Variance of a new task's offset in units of its scale: so wide that the first result says nothing about it."""
 _FIRST_DEVIATIONS = 0.3
@@ -19,12 +21,12 @@ _FIRST_DEVIATIONS = 0.3
 
 @dataclass
 class Scales:
-    """How far apart results lie per unit of the targets, in tasks so far: the prior of a new task's scale.
+    """How far apart results lie per unit of the targets, in the last 100 tasks: the prior of a new task's scale.
 
     The logarithm of a task's scale is Gaussian; its variance starts at 1, worth one task.
     """
 
-    logarithms: list[float] = field(default_factory=list)
+    logarithms: deque[float] = field(default_factory=lambda: deque(maxlen=_TASKS))
 
     def add(self, performance: np.ndarray, targets: np.ndarray) -> None:
         """Keep the slope of a task's results over its targets, (n,) each; a constant performance has none."""

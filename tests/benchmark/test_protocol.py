@@ -109,11 +109,8 @@ def stored(tmp_path):
     made = table(tasks=3, configurations=30)
     names = [f"c{i}" for i in range(30)]
     np.savez(tmp_path / "performance.npz", perf=made.performance, tasks=made.tasks, configs=names)
-    with gzip.open(tmp_path / "configs.csv.gz", "wt") as file:
-        file.write(
-            "config_id,u,v\n"
-            + "".join(f"{n},{u},{v}\n" for n, (u, v) in zip(names, made.configurations.vectors, strict=False))
-        )
+    rows = [f"{name},{u},{v}\n" for name, (u, v) in zip(names, made.configurations.vectors, strict=True)]
+    (tmp_path / "configs.csv.gz").write_bytes(gzip.compress("".join(["config_id,u,v\n", *rows]).encode()))
     (tmp_path / "tasks.csv").write_text("task_id,m\n" + "".join(f"{name},1\n" for name in made.tasks))
     (tmp_path / "meta.json").write_text(json.dumps({"name": "toy", "kinds": {"u": "num", "v": "num"}}))
     return tmp_path
