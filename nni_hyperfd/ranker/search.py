@@ -73,7 +73,8 @@ class Search:
         return mean, np.sqrt(np.maximum(variance + weights @ (means - mean) ** 2, 0))
 
     def scores(self, pending: list[int]) -> np.ndarray:
-        """(n,) of which the highest should be tried next: the expected improvement on the best result so far.
+        """(n,) of which the highest should be tried next: the expected improvement on the best result so far, by what
+        the candidates are good for (a lucky result of a poor one is none).
 
         pending: candidates without a result; they are taken to bring what is expected of them. Before the first result
         the score is an upper confidence bound.
@@ -86,7 +87,7 @@ class Search:
                 variance = variance - np.einsum("ij,ij->i", column, np.linalg.solve(inner, column.T).T)
             return mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
         scales, weights, means, variance = self._conditioned(pending, _OFFSET_VARIANCE)
-        deviation = np.sqrt(np.maximum(variance + self.noise, 1e-12))
+        deviation = np.sqrt(np.maximum(variance, 1e-12))
         results = np.array(list(self._results.values()))
         best = (results.max() - results.mean()) / scales
         gap = (means - best[:, None]) / deviation

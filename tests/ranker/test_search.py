@@ -54,7 +54,7 @@ def test_expected_improvement_against_integration(pending):
     for candidate in (0, 3):
         expected = 0.0
         for scale, weight, (_, m, v) in zip(grid, weights, per_scale, strict=True):
-            best, sd = (1.3 - y.mean()) / scale, np.sqrt(v[candidate] + noise)
+            best, sd = (1.3 - y.mean()) / scale, np.sqrt(v[candidate])
             density = norm(m[candidate], sd)
             top = best + 12 * sd + abs(m[candidate])
             value = quad(lambda g, b=best, d=density: (g - b) * d.pdf(g), best, top)[0]
