@@ -23,6 +23,7 @@ def benchmark(
     candidates: Annotated[int, typer.Option(min=2, help="Candidates per task, drawn afresh.")] = 200,
     reveal: Annotated[str, typer.Option(help="What is known after a task: all, or how many beside the picks.")] = "all",
     tasks: Annotated[int, typer.Option(min=2, help="Tasks per run, at most.")] = 16,
+    meta_features: Annotated[bool, typer.Option(help="Whether recommenders see the tasks' meta-features.")] = True,
     figure: Annotated[bool, typer.Option(help="Also run with 10 picks, and draw Rank% against picks.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the CSV and the figure.")] = Path("benchmark"),
 ) -> None:
@@ -37,7 +38,7 @@ def benchmark(
         raise typer.BadParameter(f"there is no {unknown[0]!r}; choose among {', '.join(NAMES)}")
     if reveal != "all" and not reveal.isdecimal():
         raise typer.BadParameter(f"--reveal takes all or a number, not {reveal!r}")
-    protocol = Protocol(tasks, candidates, budget, None if reveal == "all" else int(reveal))
+    protocol = Protocol(tasks, candidates, budget, None if reveal == "all" else int(reveal), meta_features)
     longer = replace(protocol, budget=_DRAWN_PICKS)
     try:
         loaded = [lookup.load(folder) for folder in tables]

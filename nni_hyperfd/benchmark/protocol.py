@@ -18,13 +18,15 @@ class Protocol:
 
     max_tasks: how many of the table's tasks take part, in random order. candidates: drawn afresh for every task from
     what was measured on it. budget: picks per task, one after the other. reveal: how many others' results become
-    known after a task beside the own picks, drawn at random; None for all.
+    known after a task beside the own picks, drawn at random; None for all. meta_features: whether recommenders are
+    given the tasks' meta-features; what they are worth is the difference.
     """
 
     max_tasks: int = 16
     candidates: int = 200
     budget: int = 4
     reveal: int | None = None
+    meta_features: bool = True
 
     def __post_init__(self) -> None:
         if min(self.max_tasks - 2, self.candidates - 2, self.budget - 1, self.reveal or 0) < 0:
@@ -85,7 +87,8 @@ def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], se
     recommender = make(seed)
     ties = np.random.default_rng([seed, 1])
     for position, turn in enumerate(turns(table, protocol, seed)):
-        recommender.start_task(Task(protocol.budget, turn.meta_feature), turn.candidates)
+        meta_feature = turn.meta_feature if protocol.meta_features else None
+        recommender.start_task(Task(protocol.budget, meta_feature), turn.candidates)
         if position == 0:
             recommender.end_task(dict(enumerate(turn.performance.tolist())))
             continue

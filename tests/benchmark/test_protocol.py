@@ -140,3 +140,16 @@ def test_the_command_writes_values_per_seed_and_a_figure(stored, tmp_path):
 def test_the_command_refuses_what_it_does_not_know(stored, arguments, message):
     result = CliRunner().invoke(app, ["benchmark", str(stored), *arguments])
     assert result.exit_code == 2 and message in result.output
+
+
+def test_meta_features_may_be_withheld():
+    seen = []
+
+    class Watching(Spy):
+        def start_task(self, task, candidates):
+            super().start_task(task, candidates)
+            seen.append(task.meta_feature)
+
+    for shown in (True, False):
+        list(run(table(3), Protocol(meta_features=shown), Watching, seed=0))
+    assert all(vector.shape == (2,) for vector in seen[:3]) and seen[3:] == [None, None, None]
