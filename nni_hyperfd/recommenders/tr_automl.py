@@ -27,17 +27,12 @@ class TrAutoML(ScoringRecommender):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
-        self.past: list[PastTask] = []
-        self.profiles: list[np.ndarray] = []
-        self.best: list[np.ndarray] = []
-        self.clusters: list[int] = []
-        self.probes: np.ndarray | None = None
+        self._forget()
 
     def start_task(self, task: Task, candidates: Candidates) -> None:
         super().start_task(task, candidates)
         if self.probes is not None and self.probes.shape[1] != candidates.vectors.shape[1]:
-            self.__init__(int(self.rng.integers(2**31)))  # another space: nothing carries over
-            super().start_task(task, candidates)
+            self._forget()  # another space: nothing carries over
         self._chosen = [] if self.probes is None else _nearest(candidates.vectors, self.probes[: task.budget - 1])
 
     def scores(self) -> np.ndarray:
@@ -75,6 +70,13 @@ class TrAutoML(ScoringRecommender):
         self.past.append(past)
         self.best.append(vectors[performance.argmax()])
         self.profiles.append(past.interpolate(Candidates(self.probes)))
+
+    def _forget(self) -> None:
+        self.past: list[PastTask] = []
+        self.profiles: list[np.ndarray] = []
+        self.best: list[np.ndarray] = []
+        self.clusters: list[int] = []
+        self.probes: np.ndarray | None = None
 
     def _order_of_clusters(self) -> list[int]:
         """Past tasks, the nearest by the probes first, then the others of its cluster, newest first, then the rest."""
