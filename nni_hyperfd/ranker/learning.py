@@ -176,6 +176,8 @@ def update_encoder(
 
 def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: RankerSettings) -> Tensor:
     """The loss of a list's scores by `settings.loss`. performance: (n,); whole: all performances of its task."""
+    if whole.unique().numel() < 2:
+        return 0.0 * scores.sum()  # nothing to rank, and no spread to standardise by
     if settings.loss == "mse":
         standardised = (performance - whole.mean()) / whole.std(correction=0).clamp(min=1e-12)
         return (scores - standardised).square().mean()
