@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from nni_hyperfd.benchmark.command import benchmark
 from nni_hyperfd.exchange import DocumentError
 from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import ReportError
@@ -146,6 +147,9 @@ def register() -> None:
     meta = {"builtinName": "HyperFD", "className": "nni_hyperfd.HyperFDAdvisor", "algoType": "advisor"}
     register_algo_meta(AlgoMeta.load(meta))
     console.print("Registered. In the experiment's configuration: tuner: {name: HyperFD, classArgs: {...}}")
+
+
+app.command()(benchmark)
 
 
 def main() -> None:

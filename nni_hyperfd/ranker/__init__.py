@@ -14,6 +14,8 @@ _HOME = {
     "MetaFeatureExtractor": "meta_feature",
     "gwap": "meta_feature",
     "MLPEncoder": "config_encoder",
+    "GINEncoder": "config_encoder",
+    "Graphs": "graphs",
     "score": "ranker",
     "lambda_rank": "losses",
     "triplet": "losses",

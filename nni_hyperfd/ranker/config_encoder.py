@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
+from .graphs import Graphs
 from .seeding import seeded
 
 
@@ -31,3 +34,89 @@ class MLPEncoder(nn.Module):
                 "it was made for another search space."
             )
         return self.layers(inputs)
+
+
+class GINEncoder(nn.Module):
+    """f_c of the paper for architectures: a graph isomorphism network (Xu et al., 2019) with virtual nodes.
+
+    num_ops, num_stages: how many there are in the search space. layers, dropout, virtual_nodes: the paper's. Every
+    layer's epsilon is learned. A virtual node is one that all nodes of a graph see before each layer, and that sees
+    all of them after each layer but the last (Open Graph Benchmark's form); two differ by their initial weights.
+    Messages go along the edges both ways. Normalisation is per node, not per batch: batches are 4 configurations.
+    """
+
+    def __init__(
+        self,
+        num_ops: int,
+        num_stages: int = 0,
+        hidden: int = 64,
+        layers: int = 2,
+        dropout: float = 0.2,
+        virtual_nodes: int = 2,
+    ) -> None:
+        from torch_geometric.nn import GINConv
+
+        super().__init__()
+        self.num_ops, self.num_stages = num_ops, num_stages
+        self.embed = nn.Linear(num_ops + num_stages, hidden)
+        self.convolutions = nn.ModuleList(GINConv(_two_layers(hidden), train_eps=True) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
+        self.virtual = nn.Parameter(torch.zeros(virtual_nodes, hidden))
+        self.updates = nn.ModuleList(
+            nn.ModuleList(_two_layers(hidden) for _ in range(virtual_nodes)) for _ in range(layers - 1)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, hidden, bias=False)
+
+    @classmethod
+    def initial(cls, num_ops: int, num_stages: int, seed: int, hidden: int = 64) -> GINEncoder:
+        """Untrained weights that follow from `seed` alone; the global random state is left as it was."""
+        with seeded(seed):
+            return cls(num_ops, num_stages, hidden)
+
+    def forward(self, graphs: Graphs) -> Tensor:
+        """(n, hidden); a graph without any node gets zeros. The order of a graph's nodes does not matter.
+
+        Raises ValueError for graphs of another search space.
+        """
+        from torch_geometric.nn import global_add_pool, global_mean_pool
+
+        if (graphs.num_ops, graphs.num_stages) != (self.num_ops, self.num_stages):
+            raise ValueError(
+                f"This encoder expects graphs of {self.num_ops} operations and {self.num_stages} stages, got "
+                f"{graphs.num_ops} and {graphs.num_stages}: it was made for another search space."
+            )
+        inputs, edges, owner = batched(graphs)
+        nodes = self.embed(inputs)
+        virtual = self.virtual.unsqueeze(1).expand(-1, len(graphs), -1)
+        for layer, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            nodes = nodes + virtual.sum(dim=0)[owner]
+            pooled = global_add_pool(nodes, owner, size=len(graphs)) if layer < len(self.updates) else None
+            nodes = norm(convolution(nodes, edges))
+            if pooled is not None:
+                nodes = nodes.relu()
+                updates = zip(self.updates[layer], virtual, strict=True)
+                virtual = torch.stack([self.dropout(update(pooled + own)) for update, own in updates])
+            nodes = self.dropout(nodes)
+        return self.head(global_mean_pool(nodes, owner, size=len(graphs)))
+
+
+def batched(graphs: Graphs) -> tuple[Tensor, Tensor, Tensor]:
+    """All graphs as one: node features float32 (N, num_ops + num_stages), one-hot; edges (2, E), both ways; and to
+    which graph each of the N nodes belongs."""
+    present = graphs.ops >= 0
+    owner, place = np.nonzero(present)
+    number = np.cumsum(present.ravel()).reshape(present.shape) - 1
+    inputs = np.zeros((len(owner), graphs.num_ops + graphs.num_stages), dtype=np.float32)
+    inputs[np.arange(len(owner)), graphs.ops[owner, place]] = 1
+    if graphs.stages is not None:
+        inputs[np.arange(len(owner)), graphs.num_ops + graphs.stages[owner, place]] = 1
+    either_way = (graphs.adjacency != 0) | (np.swapaxes(graphs.adjacency, 1, 2) != 0)
+    either_way &= present[:, :, None] & present[:, None, :]
+    graph, source, target = np.nonzero(either_way)
+    edges = np.stack([number[graph, source], number[graph, target]])
+    return torch.from_numpy(inputs), torch.from_numpy(edges), torch.from_numpy(owner)
+
+
+def _two_layers(hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import synaptic
 from .config_encoder import MLPEncoder
-from .losses import lambda_rank, triplet
+from .losses import lambda_rank, relevance_span, triplet
 from .meta_feature import MetaFeatureExtractor
 from .ranker import score
 from .settings import RankerSettings
@@ -114,7 +114,7 @@ def update_extractor(
         (images,) = _image_batches(task.features, 1, settings.image_batch, generator)
         scores = score(task.embeddings, extractor(images, task.counts))
         terms = {
-            "rank": lambda_rank(scores, task.performance, settings.sigma),
+            "rank": _ranking_loss(scores, task.performance, task.performance, settings),
             "triplet": _triplet_of_drawn_images(extractor, task, settings, generator),
             "si": si_penalty(parameters, earlier, start),
         }
@@ -166,13 +166,23 @@ def update_encoder(
         task = kind[_draw([1] * len(kind), generator)]
         items = torch.randperm(len(task.performance), generator=generator)[: settings.batch_size]
         scores = score(encoder(task.inputs[items]), task.meta_feature)
-        span = (task.performance.min().item(), task.performance.max().item())
-        loss = lambda_rank(scores, task.performance[items], settings.sigma, span)
+        loss = _ranking_loss(scores, task.performance[items], task.performance, settings)
         _check_finite("rank loss", loss, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     return encoder
+
+
+def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: RankerSettings) -> Tensor:
+    """The loss of a list's scores by `settings.loss`. performance: (n,); whole: all performances of its task."""
+    if whole.unique().numel() < 2:
+        return 0.0 * scores.sum()  # nothing to rank, and no spread to standardise by
+    if settings.loss == "mse":
+        standardised = (performance - whole.mean()) / whole.std(correction=0).clamp(min=1e-12)
+        return (scores - standardised).square().mean()
+    span = relevance_span(whole, settings.relevance_quantile)
+    return lambda_rank(scores, performance, settings.sigma, span, settings.top_relevance)
 
 
 def _triplet_of_drawn_images(

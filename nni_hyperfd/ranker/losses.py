@@ -12,16 +12,22 @@ LN2 = math.log(2)
 
 
 def lambda_rank(
-    scores: Tensor, performance: Tensor, sigma: float = 1.0, span: tuple[float, float] | None = None
+    scores: Tensor,
+    performance: Tensor,
+    sigma: float = 1.0,
+    span: tuple[float, float] | None = None,
+    top_relevance: float = 1.0,
 ) -> Tensor:
     """LambdaLoss with the change of NDCG as weight (eq. 6), for configurations of one task.
 
     scores: (n,), predicted. performance: (n,), measured, finite, higher is better. sigma: > 0.
     span: lowest and highest performance of the task, when the list is a sample of it; by default those of the list.
+    With `relevance_span` in its place what lies below has relevance 0, as in AceNAS.
+    top_relevance: > 0, the relevance of the highest performance (20 in AceNAS' HPO and NAS code, 1 here).
     Every pair with y_a > y_b costs |dNDCG(a, b)| log2(1 + exp(-sigma (s_a - s_b))), where dNDCG is what NDCG changes
-    by when a and b swap places in the predicted order; gain 2^rel - 1 with rel = performance scaled to [0, 1] by
-    `span`, discount 1 / log2(1 + rank). Ties make no pair. Returns a scalar >= 0; without a pair it is 0 and still has
-    a gradient (of 0).
+    by when a and b swap places in the predicted order; gain 2^rel - 1 with rel = performance scaled by `span` to
+    [0, top_relevance], discount 1 / log2(1 + rank). Ties make no pair. Returns a scalar >= 0; without a pair it is 0
+    and still has a gradient (of 0).
     """
     if scores.ndim != 1 or scores.shape != performance.shape:
         raise ValueError(
@@ -32,7 +38,11 @@ def lambda_rank(
         return 0.0 * scores.sum()
     lowest, highest = span or (performance.min(), performance.max())
     # expm1 instead of 2^rel - 1: exact also for the small gains of a batch from the bottom of its task.
-    gain = torch.expm1(LN2 * (performance - lowest) / (highest - lowest))
+    # Clamped from below only: rounding must not turn the best two of a task into a tie.
+    relevance = top_relevance * ((performance - lowest) / (highest - lowest)).clamp(min=0)
+    gain = torch.expm1(LN2 * relevance)
+    if not gain.any():
+        return 0.0 * scores.sum()
 
     discount = 1 / torch.log2(torch.arange(2, len(scores) + 2, dtype=scores.dtype, device=scores.device))
     discount_here = torch.empty_like(discount)
@@ -42,6 +52,11 @@ def lambda_rank(
     swap = _differences(gain).abs() * _differences(discount_here).abs() / ideal
     cost = softplus(-sigma * _differences(scores)) / LN2
     return (swap.to(cost.dtype) * cost)[_differences(performance) > 0].sum()
+
+
+def relevance_span(performance: Tensor, quantile: float = 0.2) -> tuple[float, float]:
+    """The span of AceNAS' relevance: from the task's `quantile` of performance, 0 to below 1, to its maximum."""
+    return performance.quantile(quantile).item(), performance.max().item()
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:

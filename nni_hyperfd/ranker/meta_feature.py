@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from .weights import WeightsError, check_like
 STAGES = 3
 GROUPS = 3
 HEADS = 4
+BOX = 4
+PARTS = ("labels", "gwap", "pyramid", "statistics", "attention")
+"""What `MetaFeatureExtractor` can do without, for the ablations (Table 5 of the paper)."""
 
 
 def gwap(groups: Tensor) -> Tensor:
@@ -31,11 +34,18 @@ class MetaFeatureExtractor(nn.Module):
     """f_d of the paper: image vectors from GWAP and the data set's counts, mixed by self-attention, averaged.
 
     feature_dim: D, the length of one anchor group's feature. hidden: length of the meta-feature, a multiple of 4.
+    without: which of `PARTS` are left out: "labels", the matched boxes (the last 4 of D); "gwap", the balance between
+    anchor groups: only the negative one counts, which nearly all anchors belong to, as in a plain mean over anchors;
+    "pyramid", all stages but the last; "statistics", the two counts; "attention", the transformer layer. The weights
+    keep their shapes, what is left out is a constant. Raises ValueError for a name that is none of `PARTS`.
     """
 
-    def __init__(self, feature_dim: int, hidden: int = 64) -> None:
+    def __init__(self, feature_dim: int, hidden: int = 64, without: Collection[str] = ()) -> None:
         super().__init__()
+        if unknown := set(without) - set(PARTS):
+            raise ValueError(f"The extractor has no part {sorted(unknown)[0]!r}; its parts are {', '.join(PARTS)}.")
         self.feature_dim = feature_dim
+        self.without = frozenset(without)
         # Detector channels have no fixed scale, log counts lie around 10: normalising each image's visual part alone
         # brings both to a comparable size without running statistics, which would tie the weights to one data set.
         self.visual_norm = nn.LayerNorm(STAGES * feature_dim)
@@ -46,10 +56,12 @@ class MetaFeatureExtractor(nn.Module):
         )
 
     @classmethod
-    def initial(cls, feature_dim: int, seed: int, hidden: int = 64) -> MetaFeatureExtractor:
+    def initial(
+        cls, feature_dim: int, seed: int, hidden: int = 64, without: Collection[str] = ()
+    ) -> MetaFeatureExtractor:
         """Untrained weights that follow from `seed` alone; the global random state is left as it was."""
         with seeded(seed):
-            return cls(feature_dim, hidden)
+            return cls(feature_dim, hidden, without)
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor]) -> MetaFeatureExtractor:
@@ -85,8 +97,26 @@ class MetaFeatureExtractor(nn.Module):
                 f"The extractor expects two counts (images, boxes) per data set, shape {(*features.shape[:-4], 2)}, "
                 f"got {tuple(counts.shape)}."
             )
-        visual = self.visual_norm(gwap(features).flatten(start_dim=-2))
+        visual = self.visual_norm(self._pooled(features).flatten(start_dim=-2))
         statistics = counts.log1p().unsqueeze(-2).expand(*visual.shape[:-1], 2)
+        if "statistics" in self.without:
+            statistics = torch.zeros_like(statistics)
         images = self.image(torch.cat([visual, statistics], dim=-1))
+        if "attention" in self.without:
+            return images.mean(dim=-2)
         mixed = self.dataset(images.reshape(-1, *images.shape[-2:]))
         return mixed.mean(dim=-2).reshape(*images.shape[:-2], -1)
+
+    def _pooled(self, features: Tensor) -> Tensor:
+        """(..., N, 3, 3, D) -> (..., N, 3, D), without the parts that are left out."""
+        if "labels" in self.without:
+            kept = torch.arange(self.feature_dim, device=features.device) < self.feature_dim - BOX
+            # Where, not a product: an empty group must stay NaN in all its entries.
+            features = torch.where(kept | features.isnan(), features, 0.0)
+        if "gwap" in self.without:
+            features = features[..., 1:2, :]
+        pooled = gwap(features)
+        if "pyramid" in self.without:
+            last = torch.arange(STAGES, device=features.device).unsqueeze(-1) == STAGES - 1
+            pooled = torch.where(last, pooled, 0.0)
+        return pooled

@@ -34,6 +34,12 @@ class RankerSettings:
     """Odds of a batch from the current task : past online tasks : offline data sets."""
     sigma: float = 1.0
     """Steepness of the ranking loss, eq. 6."""
+    relevance_quantile: float = 0.0
+    """Performances of a task up to this quantile have relevance 0; 0.2 in AceNAS."""
+    top_relevance: float = 1.0
+    """Relevance of a task's best performance; 20 in AceNAS."""
+    loss: str = "rank"
+    """"rank", eq. 6, or "mse": squared error of performances standardised within the task (the paper's Table 1)."""
     exploration: float = 0.5
     """Share of the budget that is drawn at random, 0 to 1."""
 
@@ -46,10 +52,12 @@ class RankerSettings:
         check("batch_size", self.batch_size >= 2, "at least 2")
         for field in ("batches", "image_batch"):
             check(field, getattr(self, field) >= 1, "at least 1")
-        for field in ("learning_rate", "damping", "sigma"):
+        for field in ("learning_rate", "damping", "sigma", "top_relevance"):
             check(field, getattr(self, field) > 0, "greater than 0")
         for field in ("triplet_weight", "margin", "si_weight"):
             check(field, getattr(self, field) >= 0, "0 or greater")
         odds_valid = len(self.sampling) == 3 and self.sampling[0] > 0 and min(self.sampling) >= 0
         check("sampling", odds_valid, "three numbers (current, past, offline), 0 or greater, the first greater than 0")
+        check("relevance_quantile", 0 <= self.relevance_quantile < 1, "0 or greater and less than 1")
+        check("loss", self.loss in ("rank", "mse"), "'rank' or 'mse'")
         check("exploration", 0 <= self.exploration <= 1, "between 0 and 1")

@@ -458,3 +458,29 @@ def test_encoder_names_another_space_and_a_loss_that_is_not_finite():
 def test_experience_is_checked_at_the_door(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(TASKS[0], **change)
+
+
+@pytest.mark.parametrize("loss", ["rank", "mse"])
+@pytest.mark.parametrize("configurations", [0, 1])
+def test_no_loss_chokes_on_a_list_without_a_pair(loss, configurations):
+    settings = dataclasses.replace(PAPER, loss=loss)
+    update = update_extractor(extractor(), None, client_task(configurations=configurations), settings, seed=0)
+    assert update.losses["rank"] == (0.0, 0.0)
+
+
+def test_the_loss_and_the_relevance_are_the_settings_choice():
+    task = client_task()
+    with torch.no_grad():
+        scores = score(task.embeddings, extractor()(task.features, task.counts))
+    whole = dataclasses.replace(PAPER, image_batch=len(task.features))
+    y = task.performance
+    standardised = (y - y.mean()) / y.std(correction=0)
+    span = (y.quantile(0.2).item(), y.max().item())
+    squared = dataclasses.replace(whole, loss="mse")
+    steep = dataclasses.replace(whole, relevance_quantile=0.2, top_relevance=20.0)
+    for settings, expected in (
+        (squared, (scores - standardised).square().mean()),
+        (steep, lambda_rank(scores, y, 1.0, span, 20.0)),
+    ):
+        first = update_extractor(extractor(), None, task, settings, seed=0).losses["rank"][0]
+        assert first == pytest.approx(expected.item(), rel=1e-4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nni_hyperfd.ranker import MetaFeatureExtractor, WeightsError, gwap
+from nni_hyperfd.ranker.meta_feature import PARTS
 
 NAN = float("nan")
 
@@ -188,3 +189,35 @@ def test_a_claimed_width_takes_no_memory():
     given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | {"visual_norm.weight": torch.zeros(3_000_000)}
     with pytest.raises(WeightsError, match="expected"):
         MetaFeatureExtractor.from_weights(given)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_left_out_is_neither_looked_at_nor_missed_by_the_rest(part):
+    features, counts = torch.randn(4, 3, 3, 9, generator=torch.Generator().manual_seed(1)), COUNTS
+    whole = MetaFeatureExtractor.initial(9, seed=0)
+    ablated = MetaFeatureExtractor.initial(9, seed=0, without=[part])
+    changed, other_counts = features.clone(), counts
+    if part == "labels":
+        changed[..., -4:] += 1
+    elif part == "gwap":
+        changed[..., [0, 2], :] += torch.arange(9.0)
+    elif part == "pyramid":
+        changed[:, :-1] += torch.arange(9.0)
+    elif part == "statistics":
+        other_counts = counts * 3
+    with torch.no_grad():
+        if part == "attention":
+            alone = torch.stack([ablated(image[None], counts) for image in features])
+            assert torch.allclose(ablated(features, counts), alone.mean(0), atol=1e-6)
+            assert not torch.allclose(whole(features, counts), ablated(features, counts), atol=1e-3)
+        else:
+            assert torch.equal(ablated(features, counts), ablated(changed, other_counts))
+            assert not torch.allclose(whole(features, counts), whole(changed, other_counts), atol=1e-4)
+        kept = features.clone()
+        kept[:, -1, 1, :2] += torch.tensor([3.0, -3.0])  # what every ablation still looks at
+        assert not torch.allclose(ablated(features, counts), ablated(kept, counts), atol=1e-4)
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(ValueError, match="no part 'heads'"):
+        MetaFeatureExtractor(9, without=["heads"])

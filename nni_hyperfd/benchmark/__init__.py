@@ -1,0 +1,1 @@
+"""Recommenders on tables of real measurements: tables, the online protocol, metrics and the command."""

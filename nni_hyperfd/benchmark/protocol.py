@@ -1,0 +1,116 @@
+"""The online protocol: data sets arrive one after another, and each may be tried a few times only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nni_hyperfd.benchmark import metrics
+from nni_hyperfd.benchmark.tables import Table
+from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a run goes. The first task is revealed whole and not scored.
+
+    max_tasks: how many of the table's tasks take part, in random order. candidates: drawn afresh for every task from
+    what was measured on it. budget: picks per task, one after the other. reveal: how many others' results become
+    known after a task beside the own picks, drawn at random; None for all. meta_features: whether recommenders are
+    given the tasks' meta-features; what they are worth is the difference.
+    """
+
+    max_tasks: int = 16
+    candidates: int = 200
+    budget: int = 4
+    reveal: int | None = None
+    meta_features: bool = True
+
+    def __post_init__(self) -> None:
+        if min(self.max_tasks - 2, self.candidates - 2, self.budget - 1, self.reveal or 0) < 0:
+            raise ValueError(f"The protocol needs 2 tasks, 2 candidates and 1 pick at least, got {self}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """One data set's turn: its place in the table, its candidates (indices into the table) and what they bring."""
+
+    task: int
+    indices: np.ndarray
+    candidates: Candidates
+    performance: np.ndarray
+    meta_feature: np.ndarray
+    others: np.ndarray
+    """All of the turn's candidates in random order: the first ones that were not picked are revealed."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a recommender did on one task. rank_percent: after each pick; the others: after the last."""
+
+    position: int
+    task: str
+    picks: list[int]
+    rank_percent: list[float]
+    gain: float
+    ndcg: float
+    regret: float
+
+
+def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
+    """The run that follows from `seed`: the same for every recommender. Tasks without a measurement take no part."""
+    rng = np.random.default_rng([seed, 0])
+    measured = [np.flatnonzero(np.isfinite(row)) for row in table.performance]
+    order = [task for task in rng.permutation(len(table.tasks)) if len(measured[task])][: protocol.max_tasks]
+    if len(order) < 2:
+        raise ValueError(f"Table {table.name} has fewer than two tasks with results: there is nothing to learn from.")
+    result = []
+    for task in order:
+        indices = rng.permutation(measured[task])[: protocol.candidates]
+        result.append(
+            Turn(
+                task=int(task),
+                indices=indices,
+                candidates=table.configurations[indices],
+                performance=table.performance[task, indices],
+                meta_feature=table.meta_features[task],
+                others=rng.permutation(len(indices)),
+            )
+        )
+    return result
+
+
+def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], seed: int) -> Iterator[Outcome]:
+    """Lead a new recommender, `make(seed)`, through the run of this seed; one outcome per task but the first."""
+    recommender = make(seed)
+    ties = np.random.default_rng([seed, 1])
+    for position, turn in enumerate(turns(table, protocol, seed)):
+        meta_feature = turn.meta_feature if protocol.meta_features else None
+        recommender.start_task(Task(protocol.budget, meta_feature), turn.candidates)
+        if position == 0:
+            recommender.end_task(dict(enumerate(turn.performance.tolist())))
+            continue
+        picks = pick_all(recommender, turn.performance, protocol.budget)
+        hidden = [int(i) for i in turn.others if i not in picks][: protocol.reveal]
+        recommender.end_task({i: float(turn.performance[i]) for i in picks + hidden})
+        yield Outcome(
+            position=position,
+            task=table.tasks[turn.task],
+            picks=picks,
+            rank_percent=metrics.rank_percent(turn.performance, picks, ties).tolist(),
+            gain=metrics.gain(turn.performance, picks),
+            ndcg=metrics.ndcg(turn.performance, picks),
+            regret=metrics.normalised_regret(turn.performance, picks),
+        )
+
+
+def pick_all(recommender: Recommender, performance: np.ndarray, budget: int) -> list[int]:
+    """Ask and tell, one pick at a time, until the budget or the candidates are spent."""
+    picks: list[int] = []
+    while len(picks) < min(budget, len(performance)):
+        (pick,) = recommender.ask(1)
+        picks.append(pick)
+        recommender.tell(pick, float(performance[pick]))
+    return picks

@@ -1,0 +1,126 @@
+"""What a recommender is: the interface between a search for one data set after another and whoever proposes.
+
+A recommender lives through many tasks. For each one it is told the candidates (`start_task`), asked for picks (`ask`),
+told what they brought (`tell`), and at the end given all results that have become known (`end_task`).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nni_hyperfd.ranker.graphs import Graphs
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Configurations to choose from. Raises ValueError for a table that is empty or not finite.
+
+    vectors: float32 (n >= 1, d), finite, each column about as wide as [0, 1]; the meaning of a column never changes.
+    graphs: the same configurations as networks, for recommenders that look at these.
+    """
+
+    vectors: np.ndarray
+    graphs: Graphs | None = None
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or len(self.vectors) == 0:
+            raise ValueError(f"Candidates need one row of numbers each and at least one row, got {self.vectors.shape}.")
+        if not np.isfinite(self.vectors).all():
+            raise ValueError("Candidates must be finite: encode what is missing before.")
+        if self.graphs is not None and len(self.graphs) != len(self.vectors):
+            raise ValueError(f"There are {len(self.vectors)} candidates but {len(self.graphs)} graphs.")
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, indices: Sequence[int]) -> Candidates:
+        return Candidates(self.vectors[indices], None if self.graphs is None else self.graphs[indices])
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is known of a data set before the first result.
+
+    budget: picks that may be asked for, all in all.
+    meta_feature: float32 (m,), or None; an entry that is not finite is unknown.
+    images, counts: float32 (N, 3, 3, D) and (2,), image features and numbers of images and boxes as
+    `ranker.meta_feature` takes them, for recommenders that learn from images; None without.
+    """
+
+    budget: int = 4
+    meta_feature: np.ndarray | None = None
+    images: np.ndarray | None = None
+    counts: np.ndarray | None = None
+
+
+class Recommender(ABC):
+    """The whole interface. Every random number follows the `seed` it was made with."""
+
+    @abstractmethod
+    def start_task(self, task: Task, candidates: Candidates) -> None:
+        """Begin with the next data set."""
+
+    @abstractmethod
+    def ask(self, n: int = 1) -> list[int]:
+        """`n` different candidates to try next, never one that was asked before in this task; fewer, possibly none,
+        when the candidates or the task's budget run out."""
+
+    @abstractmethod
+    def tell(self, index: int, performance: float) -> None:
+        """What a candidate brought: higher is better, NaN for a trial that failed."""
+
+    @abstractmethod
+    def end_task(self, revealed: Mapping[int, float]) -> None:
+        """End the task and learn. revealed: the performances that are known now, the own picks among them."""
+
+
+class ScoringRecommender(Recommender):
+    """A recommender that tries the candidates in the order of their scores, ties at random.
+
+    Subclasses write `scores` and, where they learn, `learn`. They find the task at hand in `task`, `candidates` and
+    `results` (finite ones, by index), and `rng` for their random numbers.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.task: Task | None = None
+
+    @abstractmethod
+    def scores(self) -> np.ndarray:
+        """(n,) for the candidates of this task, given the results so far; higher is better, NaN counts as worst."""
+
+    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
+        """Take in what the task has revealed: indices into its candidates and their finite performances, both (k,)."""
+
+    def start_task(self, task: Task, candidates: Candidates) -> None:
+        self.task, self.candidates = task, candidates
+        self.asked: list[int] = []
+        self.results: dict[int, float] = {}
+
+    def ask(self, n: int = 1) -> list[int]:
+        n = max(0, min(n, self.task.budget - len(self.asked)))
+        scores = np.nan_to_num(self.scores(), nan=-np.inf)
+        order = np.lexsort((self.rng.permutation(len(scores)), -scores))
+        asked = set(self.asked)
+        picks = [int(index) for index in order if int(index) not in asked][:n]
+        self.asked += picks
+        return picks
+
+    def tell(self, index: int, performance: float) -> None:
+        if index not in self.asked:
+            raise ValueError(f"Candidate {index} was not asked for in this task; asked were {self.asked}.")
+        if math.isfinite(performance):
+            self.results[index] = float(performance)
+
+    def end_task(self, revealed: Mapping[int, float]) -> None:
+        known = {int(index): float(value) for index, value in revealed.items() if math.isfinite(value)}
+        if not all(0 <= index < len(self.candidates) for index in known):
+            raise ValueError(f"Results were revealed for candidates other than the {len(self.candidates)} of the task.")
+        indices = np.array(sorted(known), dtype=int)
+        if len(indices):
+            self.learn(indices, np.array([known[index] for index in indices]))

@@ -1,0 +1,186 @@
+"""What every recommender must be able to do, as tests to be inherited.
+
+    class TestMine(RecommenderConformance):
+        def make(self, seed):
+            return Mine(seed)
+
+pytest collects the inherited tests. None of them says how good a recommender is; `hyperfd benchmark` does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
+
+_WIDTH, _DESCRIBED = 3, 2
+
+
+class RecommenderConformance:
+    """Subclasses write `make`. many_tasks: how many past tasks it must cope with; `slow_down`: how much slower the last
+    tenth of them may be than the second tenth."""
+
+    many_tasks = 1000
+    slow_down = 5.0
+
+    def make(self, seed: int) -> Recommender:
+        raise NotImplementedError("Write make(seed) in the subclass.")
+
+    def test_same_seed_same_picks(self) -> None:
+        np.random.seed(1)
+        first = self._picks(3)
+        np.random.seed(2)
+        assert self._picks(3) == first, "the same seed gave other picks: draw all random numbers from the seed"
+
+    def test_picks_are_new_candidates_and_within_the_budget(self) -> None:
+        recommender = self._experienced()
+        recommender.start_task(_task(5, budget=6), _candidates(9, 5))
+        picks = []
+        for n in (1, 0, 2, 5, 1):
+            asked = recommender.ask(n)
+            assert len(asked) == min(n, 6 - len(picks)), f"ask({n}) after {len(picks)} of 6 picks gave {len(asked)}"
+            picks += asked
+            for index in asked:
+                recommender.tell(index, float(index))
+        assert len(set(picks)) == 6 and all(isinstance(i, int) and 0 <= i < 9 for i in picks), f"picks were {picks}"
+        recommender.end_task({index: float(index) for index in picks})
+
+    def test_candidates_may_run_out(self) -> None:
+        recommender = self._experienced()
+        recommender.start_task(_task(5, budget=6), _candidates(2, 5))
+        assert sorted(recommender.ask(6)) == [0, 1]
+        assert recommender.ask(1) == []
+
+    def test_results_may_come_in_any_order(self) -> None:
+        def told(order: Callable[[list[int]], list[int]]) -> list[list[int]]:
+            recommender = self._experienced()
+            recommender.start_task(_task(5, budget=6), _candidates(20, 5))
+            pending = recommender.ask(3)
+            for index in order(pending):
+                recommender.tell(index, float(np.sin(index)))
+            later = recommender.ask(3)
+            revealed = {index: float(np.sin(index)) for index in order(pending + later)}
+            recommender.end_task(revealed)
+            recommender.start_task(_task(6), _candidates(20, 6))
+            return [pending, later, recommender.ask(4)]
+
+        assert told(list) == told(lambda indices: indices[::-1]), "the order of the results changed the picks"
+
+    def test_failed_trials(self) -> None:
+        recommender = self._experienced()
+        for performance in (lambda i: np.nan if i % 2 else float(i), lambda i: np.nan):
+            _lead(recommender, _task(5), _candidates(20, 5), performance)
+        _lead(recommender, _task(6), _candidates(20, 6), float)
+
+    def test_constant_performance(self) -> None:
+        recommender = self.make(0)
+        for seed in range(4):
+            _lead(recommender, _task(seed), _candidates(20, seed), lambda i: 0.5)
+        _lead(recommender, _task(9), _candidates(20, 9), float)
+
+    def test_extreme_performances(self) -> None:
+        recommender = self._experienced()
+        for performance in (lambda i: 1e12 * i, lambda i: 1e-12 * i, lambda i: 1e6 + i, lambda i: -float(i)):
+            _lead(recommender, _task(5), _candidates(20, 5), performance)
+
+    def test_no_past_task(self) -> None:
+        _lead(self.make(0), _task(0), _candidates(20, 0), float)
+
+    def test_one_past_task(self) -> None:
+        recommender = self.make(0)
+        for seed in range(2):
+            _lead(recommender, _task(seed), _candidates(20, seed), float)
+
+    def test_a_task_of_which_nothing_is_revealed(self) -> None:
+        recommender = self._experienced()
+        recommender.start_task(_task(5), _candidates(20, 5))
+        recommender.end_task({})
+        _lead(recommender, _task(6), _candidates(20, 6), float)
+
+    def test_meta_features_that_say_little(self) -> None:
+        recommender = self._experienced()
+        others = (None, np.full(_DESCRIBED, np.nan), np.array([np.inf, 1.0]), np.zeros(0), np.ones(_DESCRIBED + 3))
+        for seed, meta_feature in enumerate(others):
+            task = Task(4, None if meta_feature is None else meta_feature.astype(np.float32))
+            _lead(recommender, task, _candidates(20, seed), float)
+        _lead(recommender, _task(6), _candidates(20, 6), float)
+
+    def test_never_any_meta_feature(self) -> None:
+        recommender = self.make(0)
+        for seed in range(5):
+            _lead(recommender, Task(4), _candidates(20, seed), float)
+
+    def test_one_and_equal_candidates(self) -> None:
+        recommender = self._experienced()
+        _lead(recommender, _task(5), _candidates(1, 5), float)
+        equal = Candidates(np.ones((20, _WIDTH), dtype=np.float32))
+        for seed in range(2):
+            _lead(recommender, _task(seed), equal, float)
+
+    def test_candidates_far_from_all_seen(self) -> None:
+        recommender = self._experienced()
+        far = Candidates(_candidates(20, 5).vectors + np.float32(50.0))
+        _lead(recommender, _task(5), far, float)
+
+    def test_another_search_space(self) -> None:
+        recommender = self._experienced()
+        wide = Candidates(np.random.default_rng(0).random((20, _WIDTH + 2), dtype=np.float32))
+        for candidates in (wide, _candidates(20, 6), wide):
+            _lead(recommender, _task(5), candidates, float)
+
+    def test_a_result_nobody_asked_for_is_refused(self) -> None:
+        recommender = self._experienced()
+        recommender.start_task(_task(5), _candidates(20, 5))
+        (pick,) = recommender.ask(1)
+        try:
+            recommender.tell((pick + 1) % 20, 1.0)
+        except ValueError:
+            return
+        raise AssertionError("tell took the result of a candidate that was not asked for; raise ValueError")
+
+    def test_many_past_tasks(self) -> None:
+        recommender = self.make(0)
+        seconds = []
+        for seed in range(self.many_tasks):
+            begin = time.perf_counter()
+            _lead(recommender, _task(seed), _candidates(6, seed), float)
+            seconds.append(time.perf_counter() - begin)
+        tenth = max(self.many_tasks // 10, 1)
+        early, late = np.median(seconds[tenth : 2 * tenth]), np.median(seconds[-tenth:])
+        assert late <= self.slow_down * early, f"a task took {early:.4f} s at first and {late:.4f} s at last"
+
+    def _experienced(self) -> Recommender:
+        recommender = self.make(0)
+        for seed in range(3):
+            _lead(recommender, _task(seed), _candidates(20, seed), float)
+        return recommender
+
+    def _picks(self, seed: int) -> list[list[int]]:
+        recommender = self.make(seed)
+        return [_lead(recommender, _task(s), _candidates(20, s), lambda i: float(np.cos(i))) for s in range(4)]
+
+
+def _task(seed: int, budget: int = 4) -> Task:
+    return Task(budget, np.random.default_rng([seed, 1]).random(_DESCRIBED, dtype=np.float32))
+
+
+def _candidates(n: int, seed: int) -> Candidates:
+    return Candidates(np.random.default_rng([seed, 2]).random((n, _WIDTH), dtype=np.float32))
+
+
+def _lead(
+    recommender: Recommender, task: Task, candidates: Candidates, performance: Callable[[int], float]
+) -> list[int]:
+    """Through one task, pick by pick, and all revealed at its end."""
+    recommender.start_task(task, candidates)
+    picks: list[int] = []
+    for _ in range(min(task.budget, len(candidates))):
+        asked = recommender.ask(1)
+        assert len(asked) == 1 and asked[0] not in picks and 0 <= asked[0] < len(candidates), f"{asked} after {picks}"
+        picks += asked
+        recommender.tell(asked[0], performance(asked[0]))
+    recommender.end_task({index: performance(index) for index in range(len(candidates))})
+    return picks

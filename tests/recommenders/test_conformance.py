@@ -1,0 +1,76 @@
+"""Every recommender of the package against the suite that others subclass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nni_hyperfd.ranker import RankerSettings
+from nni_hyperfd.recommenders import NAMES, make
+from nni_hyperfd.recommenders.base import ScoringRecommender
+from nni_hyperfd.recommenders.conformance import RecommenderConformance
+from nni_hyperfd.recommenders.paper import PaperHyperFD
+
+# A thousand tasks would take minutes where every past task is looked at or networks learn; how the default's cost grows
+# is measured, not tested. The paper's networks learn in fewer batches here, which changes nothing but the time.
+MANY = {"random": 3000, "hyperfd": 30, "best_on_source": 100, "mean_rank": 100, "knn": 100, "tr_automl": 100}
+QUICK = {
+    "hyperfd_paper": lambda seed: PaperHyperFD(seed, RankerSettings(batches=4)),
+    "hyperfd_mse": lambda seed: PaperHyperFD(seed, RankerSettings(batches=4, loss="mse")),
+}
+
+
+def conformance(name: str) -> type[RecommenderConformance]:
+    class Conformance(RecommenderConformance):
+        many_tasks = MANY.get(name, 10)
+        slow_down = 30.0
+
+        def make(self, seed):
+            return QUICK[name](seed) if name in QUICK else make(name, seed)
+
+    return Conformance
+
+
+for _name in NAMES:
+    globals()[f"Test_{_name}"] = conformance(_name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_make_what_they_say(name):
+    assert type(make(name, 1)) is type(make(name, 2))
+
+
+class Widest(ScoringRecommender):
+    """The smallest complete recommender: it likes large vectors."""
+
+    def scores(self):
+        return np.linalg.norm(self.candidates.vectors, axis=1)
+
+
+class TestSmallest(RecommenderConformance):
+    many_tasks = 100
+
+    def make(self, seed):
+        return Widest(seed)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="no recommender 'oracle'"):
+        make("oracle")
+
+
+class Forgetful(Widest):
+    """Breaks the rules: its random numbers do not follow the seed, and it repeats itself."""
+
+    def ask(self, n=1):
+        picks = [int(np.random.randint(len(self.candidates)))] * n
+        self.asked += picks
+        return picks
+
+
+@pytest.mark.parametrize("test", ["test_same_seed_same_picks", "test_picks_are_new_candidates_and_within_the_budget"])
+def test_the_suite_finds_who_breaks_the_rules(test):
+    suite = TestSmallest()
+    suite.make = Forgetful
+    with pytest.raises(AssertionError):
+        getattr(suite, test)()
