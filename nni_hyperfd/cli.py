@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from nni_hyperfd.benchmark.command import benchmark
 from nni_hyperfd.exchange import DocumentError
@@ -80,7 +80,8 @@ def recommend(
     platform = _open(state)
     search_space = SearchSpace.from_nni(_read_json(space))
     ranking = platform.rank(search_space, task, TaskSettings(candidates=candidates, seed=seed))
-    table = Table("rank", "score", *search_space.parameters, title=f"Best of {len(ranking.recommendations)} candidates")
+    names = [Column(name, overflow="fold") for name in ("rank", "score", *search_space.parameters)]
+    table = Table(*names, title=f"Best of {len(ranking.recommendations)} candidates")
     for pick in ranking.recommendations[:top]:
         values = (str(pick.configuration[name]) for name in search_space.parameters)
         table.add_row(str(pick.rank), f"{pick.score:.4f}", *values)
