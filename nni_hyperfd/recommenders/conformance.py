@@ -9,7 +9,6 @@ pytest collects the inherited tests. None of them says how good a recommender is
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -20,11 +19,9 @@ _WIDTH, _DESCRIBED = 3, 2
 
 
 class RecommenderConformance:
-    """Subclasses write `make`. many_tasks: how many past tasks it must cope with; `slow_down`: how much slower the last
-    tenth of them may be than the second tenth."""
+    """Subclasses write `make`. many_tasks: how many past tasks it must cope with."""
 
     many_tasks = 1000
-    slow_down = 5.0
 
     def make(self, seed: int) -> Recommender:
         raise NotImplementedError("Write make(seed) in the subclass.")
@@ -142,15 +139,10 @@ class RecommenderConformance:
         raise AssertionError("tell took the result of a candidate that was not asked for; raise ValueError")
 
     def test_many_past_tasks(self) -> None:
+        """How the time per task grows is for a benchmark to measure: a timed assertion fails on a busy machine."""
         recommender = self.make(0)
-        seconds = []
         for seed in range(self.many_tasks):
-            begin = time.perf_counter()
             _lead(recommender, _task(seed), _candidates(6, seed), float)
-            seconds.append(time.perf_counter() - begin)
-        tenth = max(self.many_tasks // 10, 1)
-        early, late = np.median(seconds[tenth : 2 * tenth]), np.median(seconds[-tenth:])
-        assert late <= self.slow_down * early, f"a task took {early:.4f} s at first and {late:.4f} s at last"
 
     def _experienced(self) -> Recommender:
         recommender = self.make(0)

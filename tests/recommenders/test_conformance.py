@@ -23,7 +23,6 @@ QUICK = {
 def conformance(name: str) -> type[RecommenderConformance]:
     class Conformance(RecommenderConformance):
         many_tasks = MANY.get(name, 10)
-        slow_down = 30.0
 
         def make(self, seed):
             return QUICK[name](seed) if name in QUICK else make(name, seed)
