@@ -144,20 +144,19 @@ class SearchSpace:
     @cached_property
     def signature(self) -> str:
         """Identifies the space in a state: sha256 over its parameters, blind to 1 versus 1.0."""
-        described = {name: repr(parameter) for name, parameter in self.canonical_parameters.items()}
-        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
-    @property
-    def canonical_parameters(self) -> dict[str, Choice | Interval]:
         def plain(value: Any) -> Any:
             return float(value) if isinstance(value, (int, float)) else value
 
-        return {
-            name: Choice(tuple(map(plain, p.values)))
-            if isinstance(p, Choice)
-            else replace(p, low=plain(p.low), high=plain(p.high), step=plain(p.step))
+        described = {
+            name: repr(
+                Choice(tuple(map(plain, p.values)))
+                if isinstance(p, Choice)
+                else replace(p, low=plain(p.low), high=plain(p.high), step=plain(p.step))
+            )
             for name, p in self.parameters.items()
         }
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
     @property
     def dim(self) -> int:

@@ -158,7 +158,7 @@ def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
         "meta_feature": update.meta_feature.tolist(),
         "seconds": round(time.monotonic() - begin, 3),
     }
-    nni.report_intermediate_result({"default": update.losses["rank"][1], "hyperfd": answer})
+    nni.report_intermediate_result({"hyperfd": answer})
 
 
 def _features(dataset: Dataset) -> Tensor:

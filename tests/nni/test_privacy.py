@@ -86,7 +86,7 @@ def test_nothing_goes_past_the_recording(recorded: Experiment) -> None:
 def test_only_the_agreed_keys_are_sent(sent: dict[str, bytes], phase: str) -> None:
     expected = {
         "extract": [{"default", "hyperfd"}, {"default", "phase", "seconds"}],
-        "learn": [{"default", "hyperfd"}],
+        "learn": [{"hyperfd"}],
     }[phase]
     commands = [json.loads(body) for request, _, body in requests_in(sent[phase]) if request.startswith("PUT ")]
     assert commands[0] == {"type": "request_parameter"}
