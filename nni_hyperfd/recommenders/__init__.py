@@ -19,6 +19,8 @@ _HOME = {
     "hyperfd": "hyperfd:HyperFD",
     "hyperfd_paper": "paper:PaperHyperFD",
     "hyperfd_mse": "paper:MSEHyperFD",
+    "hyperfd_resnet": "described:ResNetHyperFD",
+    "hyperfd_statistics": "described:StatisticsHyperFD",
 }
 
 NAMES = tuple(_HOME)

@@ -32,14 +32,30 @@ class PaperHyperFD(ScoringRecommender):
     def start_task(self, task: Task, candidates: Candidates) -> None:
         super().start_task(task, candidates)
         self._inputs = torch.from_numpy(np.ascontiguousarray(candidates.vectors, dtype=np.float32))
-        self._images, self._counts = _described(task)
+        self._images, self._counts = self.described(task)
         if self.encoder is None or self.encoder.in_dim != self._inputs.shape[1]:
             self.encoder = MLPEncoder.initial(self._inputs.shape[1], self._seed(), self.settings.hidden)
             self.past: list[TaskExperience] = []
         if self.extractor is None or self.extractor.feature_dim != self._images.shape[-1]:
-            self.extractor = MetaFeatureExtractor.initial(self._images.shape[-1], self._seed(), self.settings.hidden)
+            self.extractor = self.new_extractor(self._images.shape[-1], self._seed())
             self.importance = None
         self._planned: list[int] | None = None
+
+    def described(self, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the extractor is given of a task: image features (N, ..., D), here (N, 3, 3, D), and counts (2,).
+
+        Unknown entries of a meta-feature vector are 0.
+        """
+        if task.images is not None:
+            counts = np.zeros(2) if task.counts is None else task.counts
+            return torch.from_numpy(task.images).float(), torch.from_numpy(counts).float()
+        vector = np.zeros(1) if task.meta_feature is None or not len(task.meta_feature) else task.meta_feature
+        finite = torch.from_numpy(np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)).float()
+        return finite.expand(1, STAGES, GROUPS, len(finite)), torch.zeros(2)
+
+    def new_extractor(self, feature_dim: int, seed: int) -> MetaFeatureExtractor:
+        """f_d for features of D = feature_dim numbers; its weights follow from `seed` alone."""
+        return MetaFeatureExtractor.initial(feature_dim, seed, self.settings.hidden)
 
     def scores(self) -> np.ndarray:
         with torch.no_grad():
@@ -75,13 +91,3 @@ class MSEHyperFD(PaperHyperFD):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed, RankerSettings(loss="mse"))
-
-
-def _described(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image features (N, 3, 3, D) and counts (2,) of a task; unknown entries of a meta-feature vector are 0."""
-    if task.images is not None:
-        counts = np.zeros(2) if task.counts is None else task.counts
-        return torch.from_numpy(task.images).float(), torch.from_numpy(counts).float()
-    vector = np.zeros(1) if task.meta_feature is None or not len(task.meta_feature) else task.meta_feature
-    finite = torch.from_numpy(np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)).float()
-    return finite.expand(1, STAGES, GROUPS, len(finite)), torch.zeros(2)

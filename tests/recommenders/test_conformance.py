@@ -9,6 +9,7 @@ from nni_hyperfd.ranker import RankerSettings
 from nni_hyperfd.recommenders import NAMES, make
 from nni_hyperfd.recommenders.base import ScoringRecommender
 from nni_hyperfd.recommenders.conformance import RecommenderConformance
+from nni_hyperfd.recommenders.described import ResNetHyperFD, StatisticsHyperFD
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 # A thousand tasks would take minutes where every past task is looked at or networks learn; how the default's cost grows
@@ -17,6 +18,8 @@ MANY = {"random": 3000, "hyperfd": 30, "best_on_source": 100, "mean_rank": 100, 
 QUICK = {
     "hyperfd_paper": lambda seed: PaperHyperFD(seed, RankerSettings(batches=4)),
     "hyperfd_mse": lambda seed: PaperHyperFD(seed, RankerSettings(batches=4, loss="mse")),
+    "hyperfd_resnet": lambda seed: ResNetHyperFD(seed, RankerSettings(batches=4)),
+    "hyperfd_statistics": lambda seed: StatisticsHyperFD(seed, RankerSettings(batches=4)),
 }
 
 
