@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
-from nni_hyperfd.recommenders.meta_features import distances
-from nni_hyperfd.recommenders.targets import relative_rank
+from nni_hyperfd.ranker.distances import distances
+from nni_hyperfd.ranker.targets import relative_rank
 
 _PAIRS = 30
 """Pairs per task that the ranker learns from: all of them would be quadratic."""

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
-from nni_hyperfd.recommenders.meta_features import distances
-from nni_hyperfd.recommenders.targets import relative_rank
+from nni_hyperfd.ranker.distances import distances
+from nni_hyperfd.ranker.targets import relative_rank
 
 _NEIGHBOURS = 5
 _NEAREST = 3

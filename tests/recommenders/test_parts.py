@@ -7,11 +7,11 @@ from sklearn.metrics.pairwise import rbf_kernel
 from nni_hyperfd.recommenders.base import Candidates, Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.hyperstar import HyperSTAR, average_precision
-from nni_hyperfd.recommenders.meta_features import distances
+from nni_hyperfd.ranker.distances import distances
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 from nni_hyperfd.recommenders.scot import _embedded, _RankingSVM
 from nni_hyperfd.recommenders.simple import BestOnSource, MeanRank, NearestTasks
-from nni_hyperfd.recommenders.targets import normal_scores, relative_rank
+from nni_hyperfd.ranker.targets import normal_scores, relative_rank
 from nni_hyperfd.recommenders.tr_automl import TrAutoML
 
 SAME = Candidates(np.arange(12, dtype=np.float32).reshape(6, 2))
@@ -147,7 +147,7 @@ def test_the_default_learns_what_tasks_share_and_says_how_sure_it_is():
     candidates = Candidates(rng.random((50, 3), dtype=np.float32))
     recommender.start_task(Task(4, rng.random(2)), candidates)
     truth = -((candidates.vectors[:, 0] - 0.7) ** 2)
-    expected, deviation = recommender.expected()
+    expected, deviation = recommender.search.expected()
     assert np.corrcoef(expected, truth)[0, 1] > 0.8 and (deviation > 0).all()
     asked = recommender.ask(1)
     recommender.tell(asked[0], float(truth[asked[0]]))
@@ -155,4 +155,4 @@ def test_the_default_learns_what_tasks_share_and_says_how_sure_it_is():
     for index in asked[1:]:
         recommender.tell(index, float(truth[index]))
     assert truth[asked].max() >= np.sort(truth)[-3]
-    assert set(recommender.leaning()) == {0, 1, 2, 3}
+    assert len(recommender.leaning) == 4
