@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nni_hyperfd.ranker.belief import Belief
 from nni_hyperfd.ranker.distances import distances

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 from scipy.special import ndtr
 
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 from nni_hyperfd.ranker.distances import distances
 from nni_hyperfd.ranker.targets import relative_rank
+from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 _PAIRS = 30
 """Pairs per task that the ranker learns from: all of them would be quadratic."""

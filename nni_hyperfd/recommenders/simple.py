@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 from nni_hyperfd.ranker.distances import distances
 from nni_hyperfd.ranker.targets import relative_rank
+from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 _NEIGHBOURS = 5
 _NEAREST = 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
+from nni_hyperfd.ranker.targets import relative_rank
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import PastTask
-from nni_hyperfd.ranker.targets import relative_rank
 
 _PROBES = 2
 _SIGNIFICANCE = 0.05

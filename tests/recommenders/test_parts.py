@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
+from nni_hyperfd.ranker.distances import distances
+from nni_hyperfd.ranker.targets import normal_scores, relative_rank
 from nni_hyperfd.recommenders.base import Candidates, Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.hyperstar import HyperSTAR, average_precision
-from nni_hyperfd.ranker.distances import distances
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 from nni_hyperfd.recommenders.scot import _embedded, _RankingSVM
 from nni_hyperfd.recommenders.simple import BestOnSource, MeanRank, NearestTasks
-from nni_hyperfd.ranker.targets import normal_scores, relative_rank
 from nni_hyperfd.recommenders.tr_automl import TrAutoML
 
 SAME = Candidates(np.arange(12, dtype=np.float32).reshape(6, 2))
