@@ -1,4 +1,4 @@
-"""HyperFD with a fixed description of a data set instead of the hierarchical extractor: two rows of the paper's Table 1.
+"""HyperFD with a fixed description of a data set instead of the hierarchical extractor (Table 1 of the paper).
 
 All else is the paper's (`recommenders.paper`): both networks learn by equation 11, and what is left of the extractor is
 one linear layer that takes the description to the length of a configuration's embedding.
