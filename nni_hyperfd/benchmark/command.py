@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Column
 from rich.table import Table as Printed
 
-_DRAWN_PICKS = 10
+if TYPE_CHECKING:
+    from nni_hyperfd.benchmark.report import Summary
 
 
 def benchmark(
     tables: Annotated[list[Path], typer.Argument(help="Folders of tables.")],
-    recommenders: Annotated[str, typer.Option(help="Names, separated by commas.")] = "random,mean_rank,knn,hyperfd",
-    seeds: Annotated[int, typer.Option(min=1, help="How many runs, with the seeds 0, 1, ...")] = 20,
-    budget: Annotated[int, typer.Option(min=1, help="Picks per task.")] = 4,
+    recommenders: Annotated[
+        str, typer.Option(help="Names, separated by commas, or all.")
+    ] = "random,mean_rank,knn,hyperfd",
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs, each with its own seed.")] = 20,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first run's seed; the next ones follow.")] = 0,
+    budget: Annotated[
+        str, typer.Option(help="Picks per task; several, separated by commas, are run one by one and drawn.")
+    ] = "4",
+    concurrency: Annotated[int, typer.Option(min=1, help="Trials that run side by side, as NNI's.")] = 1,
     candidates: Annotated[int, typer.Option(min=2, help="Candidates per task, drawn afresh.")] = 200,
     reveal: Annotated[str, typer.Option(help="What is known after a task: all, or how many beside the picks.")] = "all",
     tasks: Annotated[int, typer.Option(min=2, help="Tasks per run, at most.")] = 16,
     meta_features: Annotated[bool, typer.Option(help="Whether recommenders see the tasks' meta-features.")] = True,
-    figure: Annotated[bool, typer.Option(help="Also run with 10 picks, and draw Rank% against picks.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the CSV and the figure.")] = Path("benchmark"),
+    out: Annotated[Path, typer.Option(help="Folder for the CSVs and the figure.")] = Path("benchmark"),
 ) -> None:
     """Compare recommenders on tables of real measurements."""
     from nni_hyperfd.benchmark import report
@@ -33,50 +41,60 @@ def benchmark(
     from nni_hyperfd.benchmark.protocol import Protocol, run
     from nni_hyperfd.recommenders import NAMES, make
 
-    names = [name.strip() for name in recommenders.split(",")]
+    names = NAMES if recommenders == "all" else _listed(recommenders)
     if unknown := [name for name in names if name not in NAMES]:
         raise typer.BadParameter(f"there is no {unknown[0]!r}; choose among {', '.join(NAMES)}")
     if reveal != "all" and not reveal.isdecimal():
         raise typer.BadParameter(f"--reveal takes all or a number, not {reveal!r}")
-    protocol = Protocol(tasks, candidates, budget, None if reveal == "all" else int(reveal), meta_features)
-    longer = replace(protocol, budget=_DRAWN_PICKS)
+    if wrong := [text for text in _listed(budget) if not text.isdecimal() or int(text) < 1]:
+        raise typer.BadParameter(f"--budget takes numbers from 1, separated by commas, not {wrong[0]!r}")
+    budgets = [int(text) for text in _listed(budget)]
+    shown = None if reveal == "all" else int(reveal)
+    protocols = [Protocol(tasks, candidates, picks, concurrency, shown, meta_features) for picks in budgets]
     try:
         loaded = [lookup.load(folder) for folder in tables]
         out.mkdir(parents=True, exist_ok=True)
     except (lookup.TableError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
+    if len({table.name for table in loaded}) < len(loaded):
+        raise typer.BadParameter(f"two tables have the same name: {', '.join(table.name for table in loaded)}")
 
-    runs, drawn = [], []
-    jobs = [(table, name, seed) for table in loaded for name in names for seed in range(seeds)]
+    runs = []
+    jobs = list(itertools.product(loaded, protocols, names, range(first_seed, first_seed + seeds)))
     console = Console()
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console) as bar:
-        progress = bar.add_task("", total=len(jobs) * (1 + figure))
-        for table, name, seed in jobs:
-            bar.update(progress, description=f"{table.name}, {name}")
-            for kept, how in [(runs, protocol), (drawn, longer)][: 1 + figure]:
-                begin = time.perf_counter()
-                outcomes = list(run(table, how, lambda seed, name=name: make(name, seed), seed))
-                kept.append(report.Run(table.name, name, seed, outcomes, time.perf_counter() - begin))
-                bar.advance(progress)
-            report.write_csv(runs, out / "runs.csv")
-    if figure:
-        report.draw(drawn, out / "rank_against_picks.png")
-    for table in loaded:
-        console.print(_summary([run for run in runs if run.table == table.name], table.name, names))
-    console.print(f"Values per seed: {out / 'runs.csv'}")
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    with bar, report.runs_csv(out / "runs.csv") as write:
+        progress = bar.add_task("", total=len(jobs))
+        for table, protocol, name, seed in jobs:
+            bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
+            begin = time.perf_counter()
+            outcomes = list(run(table, protocol, lambda seed, name=name: make(name, seed), seed))
+            runs.append(report.Run(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin))
+            write(runs[-1])
+            bar.advance(progress)
+
+    summaries = report.summarised(runs)
+    report.write_summary(summaries, out / "summary.csv")
+    if len(budgets) > 1:
+        report.draw(summaries, out / "rank_against_budget.png")
+    for table, picks in itertools.product(loaded, budgets):
+        chosen = [one for one in summaries if (one.table, one.budget) == (table.name, picks)]
+        console.print(_printed(f"{table.name}, budget {picks}", chosen))
+    console.print(f"Per seed: {out / 'runs.csv'}; means and differences: {out / 'summary.csv'}")
 
 
-def _summary(runs: list, title: str, names: list[str]) -> Printed:
-    from nni_hyperfd.benchmark import report
+def _listed(text: str) -> list[str]:
+    """What stands between commas, each once."""
+    return list(dict.fromkeys(part.strip() for part in text.split(",")))
 
-    printed = Printed("recommender", "Rank%", f"- {report.REFERENCE}", "first half", "second half", "gain", "NDCG",
-                      "regret", "s/run", title=title)  # fmt: skip
-    reference = [run for run in runs if run.recommender == report.REFERENCE]
-    for name in names:
-        own = [run for run in runs if run.recommender == name]
-        difference = report.paired_difference(own, reference, "rank_percent") if reference else "-"
-        columns = ("first_half", "second_half", "gain", "ndcg", "regret")
-        values = [str(report.estimate(own, column)) for column in columns]
-        printed.add_row(name, str(report.estimate(own, "rank_percent")), str(difference), *values,
-                        f"{report.estimate(own, 'seconds').mean:.2f}")  # fmt: skip
+
+def _printed(title: str, summaries: list[Summary]) -> Printed:
+    """What fits into 80 columns; the CSV has the rest."""
+    from nni_hyperfd.benchmark.report import REFERENCE
+
+    columns = ("recommender", "Rank%", f"- {REFERENCE}", "first half -", "second half -")
+    printed = Printed(*(Column(name, no_wrap=True) for name in columns), title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    for one in summaries:
+        differences = [one.differences.get(name, "") for name in ("rank_percent", "first_half", "second_half")]
+        printed.add_row(one.recommender, *map(str, (one.measures["rank_percent"], *differences)))
     return printed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,20 +18,22 @@ class Protocol:
     """How a run goes. The first task is revealed whole and not scored.
 
     max_tasks: how many of the table's tasks take part, in random order. candidates: drawn afresh for every task from
-    what was measured on it. budget: picks per task, one after the other. reveal: how many others' results become
-    known after a task beside the own picks, drawn at random; None for all. meta_features: whether recommenders are
-    given the tasks' meta-features; what they are worth is the difference.
+    what was measured on it. budget: picks per task. concurrency: how many of them run side by side. reveal: how many
+    others' results become known after a task beside the own picks, drawn at random; None for all. meta_features:
+    whether recommenders are given the tasks' meta-features; what they are worth is the difference.
     """
 
     max_tasks: int = 16
     candidates: int = 200
     budget: int = 4
+    concurrency: int = 1
     reveal: int | None = None
     meta_features: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.max_tasks - 2, self.candidates - 2, self.budget - 1, self.reveal or 0) < 0:
-            raise ValueError(f"The protocol needs 2 tasks, 2 candidates and 1 pick at least, got {self}.")
+        least = (self.max_tasks - 2, self.candidates - 2, self.budget - 1, self.concurrency - 1, self.reveal or 0)
+        if min(least) < 0:
+            raise ValueError(f"The protocol needs 2 tasks, 2 candidates, 1 pick, 1 at once at least, got {self}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,7 @@ def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], se
         if position == 0:
             recommender.end_task(dict(enumerate(turn.performance.tolist())))
             continue
-        picks = pick_all(recommender, turn.performance, protocol.budget)
+        picks = pick_all(recommender, turn.performance, protocol.budget, protocol.concurrency)
         hidden = [int(i) for i in turn.others if i not in picks][: protocol.reveal]
         recommender.end_task({i: float(turn.performance[i]) for i in picks + hidden})
         yield Outcome(
@@ -106,11 +109,20 @@ def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], se
         )
 
 
-def pick_all(recommender: Recommender, performance: np.ndarray, budget: int) -> list[int]:
-    """Ask and tell, one pick at a time, until the budget or the candidates are spent."""
+def pick_all(recommender: Recommender, performance: np.ndarray, budget: int, concurrency: int = 1) -> list[int]:
+    """Ask and tell until the budget or the candidates are spent; the picks in the order they were asked for.
+
+    `concurrency` trials run side by side as in NNI: when the oldest one ends, its result is told and another is asked
+    for, while the rest are still running.
+    """
+    budget = min(budget, len(performance))
     picks: list[int] = []
-    while len(picks) < min(budget, len(performance)):
-        (pick,) = recommender.ask(1)
-        picks.append(pick)
-        recommender.tell(pick, float(performance[pick]))
+    running: deque[int] = deque()
+    while len(picks) < budget or running:
+        if free := min(concurrency - len(running), budget - len(picks)):
+            asked = recommender.ask(free)
+            picks += asked
+            running += asked
+        ended = running.popleft()
+        recommender.tell(ended, float(performance[ended]))
     return picks

@@ -1,18 +1,19 @@
-"""A benchmark's results as a CSV per seed, a summary with paired differences, and a figure."""
+"""A benchmark's results: a CSV per run, a summary with paired differences, and a figure."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from nni_hyperfd.benchmark.protocol import Outcome
+from nni_hyperfd.benchmark.protocol import Outcome, Protocol
 
 REFERENCE = "mean_rank"
-_MEASURES = ("rank_percent", "first_half", "second_half", "gain", "ndcg", "regret", "seconds")
-COLUMNS = ("table", "recommender", "seed", *_MEASURES)
+MEASURES = ("rank_percent", "first_half", "second_half", "gain", "ndcg", "regret", "seconds")
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,17 @@ class Run:
     table: str
     recommender: str
     seed: int
+    protocol: Protocol
     outcomes: list[Outcome]
     seconds: float
 
-    def rank_percent(self, picks: int | None = None) -> float:
-        """Mean over the tasks of Rank% after `picks` picks (by default after the last)."""
-        return float(np.mean([_after(outcome, picks) for outcome in self.outcomes]))
-
-    def row(self) -> dict[str, str | int | float]:
-        """What the CSV says of this run; gain is summed over the tasks, the rest are means."""
+    def measures(self) -> dict[str, float]:
+        """By `MEASURES`: Rank% after the last pick is a mean over all tasks, over the first half of them (with the
+        middle one) and over the others; gain is a sum over the tasks, NDCG and regret are means."""
         half = (len(self.outcomes) + 1) // 2
         final = [outcome.rank_percent[-1] for outcome in self.outcomes]
         return {
-            "table": self.table,
-            "recommender": self.recommender,
-            "seed": self.seed,
-            "rank_percent": self.rank_percent(),
+            "rank_percent": float(np.mean(final)),
             "first_half": float(np.mean(final[:half])),
             "second_half": float(np.mean(final[half:])) if final[half:] else float("nan"),
             "gain": float(np.sum([outcome.gain for outcome in self.outcomes])),
@@ -63,46 +59,87 @@ class Estimate:
         return f"{self.mean:.3g} ± {self.error:.2g}"
 
 
-def write_csv(runs: list[Run], path: Path) -> None:
-    """One line per table, recommender and seed."""
+@dataclass(frozen=True)
+class Summary:
+    """One recommender on one table with one budget, over all its seeds.
+
+    measures: by `MEASURES`. differences: the same, paired by seed, minus those of the reference; empty when it has not
+    been run.
+    """
+
+    table: str
+    budget: int
+    recommender: str
+    measures: dict[str, Estimate]
+    differences: dict[str, Estimate]
+
+
+@contextmanager
+def runs_csv(path: Path) -> Iterator[Callable[[Run], None]]:
+    """Within the block, what it gives writes one line per run: what was run, and what came out.
+
+    Each line is on disk at once, so that a benchmark that is stopped leaves what it has.
+    """
+    columns = ("table", "recommender", "seed", *(field.name for field in fields(Protocol)), *MEASURES)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(run.row() for run in runs)
+
+        def write(run: Run) -> None:
+            reveal = "all" if run.protocol.reveal is None else run.protocol.reveal
+            what = {**asdict(run.protocol), "reveal": reveal}
+            row = {"table": run.table, "recommender": run.recommender, "seed": run.seed, **what, **run.measures()}
+            writer.writerow(row)
+            file.flush()
+
+        yield write
 
 
-def estimate(runs: list[Run], column: str) -> Estimate:
-    """A column's mean over these runs."""
-    return Estimate.of([run.row()[column] for run in runs])
+def summarised(runs: Iterable[Run]) -> list[Summary]:
+    """In the order in which table, budget and recommender first occur."""
+    groups: dict[tuple[str, int, str], dict[int, dict[str, float]]] = {}
+    for run in runs:
+        groups.setdefault((run.table, run.protocol.budget, run.recommender), {})[run.seed] = run.measures()
+    result = []
+    for (table, budget, recommender), own in groups.items():
+        reference = groups.get((table, budget, REFERENCE), {})
+        paired = [(own[seed], reference[seed]) for seed in own if seed in reference]
+        measures = {name: Estimate.of([values[name] for values in own.values()]) for name in MEASURES}
+        differences = {name: Estimate.of([a[name] - b[name] for a, b in paired]) for name in MEASURES if paired}
+        result.append(Summary(table, budget, recommender, measures, differences))
+    return result
 
 
-def paired_difference(runs: list[Run], reference: list[Run], column: str) -> Estimate:
-    """Mean over the seeds that both have of runs - reference."""
-    theirs = {run.seed: run.row()[column] for run in reference}
-    return Estimate.of([run.row()[column] - theirs[run.seed] for run in runs if run.seed in theirs])
+def write_summary(summaries: list[Summary], path: Path) -> None:
+    """One line per table, budget, recommender and measure: mean and standard error, its own and of the difference."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        difference = f"minus_{REFERENCE}"
+        writer.writerow(["table", "budget", "recommender", "measure", "mean", "se", difference, f"{difference}_se"])
+        for one in summaries:
+            for name, estimate in one.measures.items():
+                apart = one.differences.get(name, Estimate(np.nan, np.nan))
+                numbers = [estimate.mean, estimate.error, apart.mean, apart.error]
+                writer.writerow([one.table, one.budget, one.recommender, name, *numbers])
 
 
-def draw(runs: list[Run], path: Path) -> None:
-    """Rank% after 2 to the last pick, a panel per table, a line per recommender, standard errors shaded."""
+def draw(summaries: list[Summary], path: Path) -> None:
+    """Rank% against the budget, a panel per table, a line per recommender, standard errors shaded."""
     from matplotlib.figure import Figure
 
-    table_names, names = (list(dict.fromkeys(getattr(run, what) for run in runs)) for what in ("table", "recommender"))
-    figure = Figure(figsize=(5 * len(table_names), 4), layout="constrained")
-    panels = figure.subplots(1, len(table_names), squeeze=False)[0]
-    for panel, table in zip(panels, table_names, strict=True):
-        for name in names:
-            own = [run for run in runs if (run.table, run.recommender) == (table, name)]
-            last = max(len(outcome.rank_percent) for run in own for outcome in run.outcomes)
-            picks = np.arange(min(2, last), last + 1)
-            points = [Estimate.of([run.rank_percent(k) for run in own]) for k in picks]
-            mean = np.array([point.mean for point in points])
-            error = np.nan_to_num([point.error for point in points])
-            (line,) = panel.plot(picks, mean, marker=".", label=name)
-            panel.fill_between(picks, mean - error, mean + error, alpha=0.15, color=line.get_color())
-        panel.set(title=table, xlabel="picks", ylabel="Rank%", ylim=(0, None))
-    panels[-1].legend(fontsize="small")
+    tables, names = (list(dict.fromkeys(getattr(one, what) for one in summaries)) for what in ("table", "recommender"))
+    figure = Figure(figsize=(4.5 * len(tables) + 2, 4.5), layout="constrained")
+    panels = figure.subplots(1, len(tables), squeeze=False)[0]
+    for panel, table in zip(panels, tables, strict=True):
+        for place, name in enumerate(names):
+            own = [one for one in summaries if (one.table, one.recommender) == (table, name)]
+            budgets = [one.budget for one in own]
+            mean = np.array([one.measures["rank_percent"].mean for one in own])
+            error = np.nan_to_num([one.measures["rank_percent"].error for one in own])
+            # matplotlib has ten colours, C0 to C9.
+            style = {"color": f"C{place % 10}", "linestyle": "-" if place < 10 else "--"}
+            panel.plot(budgets, mean, marker=".", label=name, **style)
+            panel.fill_between(budgets, mean - error, mean + error, alpha=0.15, color=style["color"])
+        panel.set(title=table, xlabel="budget (a run of its own for each)", ylabel="Rank%", ylim=(0, None))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150)
-
-
-def _after(outcome: Outcome, picks: int | None) -> float:
-    return outcome.rank_percent[-1 if picks is None else min(picks, len(outcome.rank_percent)) - 1]

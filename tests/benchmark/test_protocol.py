@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import report
-from nni_hyperfd.benchmark.protocol import Protocol, run, turns
+from nni_hyperfd.benchmark.protocol import Outcome, Protocol, pick_all, run, turns
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.cli import app
-from nni_hyperfd.recommenders import make
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender
+from nni_hyperfd.recommenders import NAMES, make
+from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 
 def table(tasks=16, configurations=300, missing=0.0):
@@ -89,16 +89,72 @@ def test_only_measured_cells_are_candidates():
         turns(patchy, Protocol(), 0)
 
 
-def test_paired_differences_by_hand():
-    def runs(name, ranks):
-        base = next(iter(run(table(3, 20), Protocol(candidates=10), lambda s: make("random", s), 0)))
-        return [
-            report.Run("toy", name, seed, [type(base)(1, "t", [0], [rank], 0, 0, 0)], 0.0)
-            for seed, rank in enumerate(ranks)
-        ]
+class Queue(Spy):
+    """Notes for each pick how many results are known and how many trials are running."""
 
-    difference = report.paired_difference(runs("a", [1.0, 4.0, 9.0]), runs("b", [2.0, 2.0]), "rank_percent")
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.seen = []
+
+    def ask(self, n=1):
+        picks = super().ask(n)
+        self.seen += [(len(self.results), len(self.asked) - len(self.results) - n + place) for place in range(n)]
+        return picks
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "expected"),
+    [
+        (1, [(0, 0), (1, 0), (2, 0), (3, 0)]),
+        (2, [(0, 0), (0, 1), (1, 1), (2, 1)]),
+        (3, [(0, 0), (0, 1), (0, 2), (1, 2)]),
+        (4, [(0, 0), (0, 1), (0, 2), (0, 3)]),
+        (9, [(0, 0), (0, 1), (0, 2), (0, 3)]),
+    ],
+)
+def test_trials_side_by_side(concurrency, expected):
+    performance = np.arange(6.0)
+    queue = Queue()
+    queue.start_task(Task(4), Candidates(np.zeros((6, 1), dtype=np.float32)))
+    assert pick_all(queue, performance, 4, concurrency) == [0, 1, 2, 3]
+    assert queue.seen == expected
+    assert queue.told == [(index, performance[index]) for index in range(4)]
+
+
+def made_runs(name, ranks, budget=4):
+    """One run per seed; ranks: Rank% of each task."""
+    return [
+        report.Run(
+            "toy", name, seed, Protocol(budget=budget), [Outcome(1, "t", [0], [rank], 0, 0, 0) for rank in row], 0.0
+        )
+        for seed, row in enumerate(ranks)
+    ]
+
+
+def test_paired_differences_by_hand():
+    runs = made_runs("a", [[1.0], [4.0], [9.0]]) + made_runs(report.REFERENCE, [[2.0], [2.0]])
+    ours, theirs = report.summarised(runs)
+    assert ours.measures["rank_percent"].mean == pytest.approx(14 / 3)
+    difference = ours.differences["rank_percent"]
     assert difference.mean == pytest.approx(0.5) and difference.error == pytest.approx(1.5)
+    assert theirs.differences["rank_percent"].mean == 0
+
+
+def test_halves_of_a_run_by_hand():
+    # the task in the middle belongs to the first half
+    runs = made_runs("a", [[9.0, 1.0, 5.0], [9.0, 1.0, 7.0]]) + made_runs(report.REFERENCE, [[4.0, 4.0, 4.0]] * 2)
+    ours, _ = report.summarised(runs)
+    means = [ours.measures[name].mean for name in ("rank_percent", "first_half", "second_half")]
+    assert means == pytest.approx([16 / 3, 5, 6])
+    assert ours.differences["first_half"] == report.Estimate(1, 0)
+    assert ours.differences["second_half"] == report.Estimate(2, 1)
+
+
+def test_budgets_are_summarised_apart():
+    runs = made_runs("a", [[3.0]], 2) + made_runs("a", [[1.0]], 4) + made_runs(report.REFERENCE, [[2.0]], 4)
+    two, four, _ = report.summarised(runs)
+    assert (two.budget, two.differences) == (2, {})
+    assert (four.budget, four.differences["rank_percent"].mean) == (4, -1)
 
 
 @pytest.fixture
@@ -116,18 +172,47 @@ def stored(tmp_path):
     return tmp_path
 
 
-def test_the_command_writes_values_per_seed_and_a_figure(stored, tmp_path):
+def test_the_command_writes_each_run_a_summary_and_a_figure(stored, tmp_path):
     out = tmp_path / "results"
-    arguments = ["benchmark", str(stored), "--recommenders", "random,mean_rank", "--seeds", "3", "--candidates", "20"]
-    result = CliRunner().invoke(app, [*arguments, "--reveal", "5", "--figure", "--out", str(out)])
+    arguments = [
+        "benchmark",
+        str(stored),
+        "--recommenders",
+        "random,mean_rank",
+        "--candidates",
+        "20",
+        "--out",
+        str(out),
+    ]
+    more = ["--seeds", "3", "--first-seed", "7", "--budget", "2,4", "--reveal", "5", "--concurrency", "2"]
+    result = CliRunner().invoke(app, [*arguments, *more])
     assert result.exit_code == 0, result.output
     with (out / "runs.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["recommender"], row["seed"]) for row in rows] == [
-        (n, s) for n in ("random", "mean_rank") for s in "012"
+    assert [(row["budget"], row["recommender"], row["seed"]) for row in rows] == [
+        (budget, name, seed) for budget in "24" for name in ("random", "mean_rank") for seed in "789"
     ]
-    assert all(5 <= float(row["rank_percent"]) <= 100 for row in rows)
-    assert (out / "rank_against_picks.png").read_bytes().startswith(b"\x89PNG")
+    what = {"table": "toy", "max_tasks": "16", "candidates": "20", "concurrency": "2", "reveal": "5"}
+    assert all(row.items() >= what.items() and 5 <= float(row["rank_percent"]) <= 100 for row in rows)
+    with (out / "summary.csv").open() as file:
+        (line,) = (
+            row
+            for row in csv.DictReader(file)
+            if (row["budget"], row["recommender"], row["measure"]) == ("4", "random", "first_half")
+        )
+    halves = [[float(r["first_half"]) for r in rows if r["recommender"] == n][3:] for n in ("random", "mean_rank")]
+    assert float(line["mean"]) == pytest.approx(np.mean(halves[0]))
+    assert float(line["minus_mean_rank"]) == pytest.approx(np.mean(halves[0]) - np.mean(halves[1]))
+    assert (out / "rank_against_budget.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_single_budget_makes_no_figure(stored, tmp_path):
+    arguments = ["benchmark", str(stored), "--recommenders", "all", "--seeds", "1", "--tasks", "2"]
+    result = CliRunner().invoke(app, [*arguments, "--candidates", "5", "--budget", "1", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "runs.csv").open() as file:
+        assert [row["recommender"] for row in csv.DictReader(file)] == list(NAMES)
+    assert not list(tmp_path.glob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -135,11 +220,18 @@ def test_the_command_writes_values_per_seed_and_a_figure(stored, tmp_path):
     [
         (["--recommenders", "oracle"], "oracle"),
         (["--reveal", "some"], "--reveal"),
+        (["--budget", "4,0"], "--budget"),
+        (["--budget", "four"], "--budget"),
     ],
 )
 def test_the_command_refuses_what_it_does_not_know(stored, arguments, message):
     result = CliRunner().invoke(app, ["benchmark", str(stored), *arguments])
     assert result.exit_code == 2 and message in result.output
+
+
+def test_the_same_table_twice_is_refused(stored):
+    result = CliRunner().invoke(app, ["benchmark", str(stored), str(stored)])
+    assert result.exit_code == 2 and "same name" in result.output
 
 
 def test_meta_features_may_be_withheld():
