@@ -76,7 +76,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
     def handle_request_trial_jobs(self, data: int) -> None:
         self._credit += data
         self._flush()
-        self._tuner.warm_up()  # the first trial is on its way; the ranking that follows it need not wait
+        self._tuner.prepare()  # the first trial is on its way; the ranking that follows it need not wait
 
     def handle_update_search_space(self, data: dict[str, Any]) -> None:
         _logger.warning("HyperFD ranks one search space per experiment; the update of the search space is ignored.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -17,7 +17,7 @@ from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import ReportError
 from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.store import StateError, default_state
-from nni_hyperfd.task import FINE_TUNE, IMPORT, TaskSettings
+from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, TaskSettings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -72,24 +72,31 @@ def recommend(
     task: Annotated[int | None, typer.Option(help="Rank for the data set of this past task.")] = None,
     candidates: Annotated[int, typer.Option(min=1)] = 200,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    preset: Annotated[Literal[PRESETS], typer.Option(help="How to rank.")] = "default",
     top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
 ) -> None:
-    """The ranked configurations with their scores and the nearest past tasks, before anything is paid for."""
+    """The ranked configurations and the past tasks they lean on, before anything is paid for.
+
+    With the default preset a score is given with its standard deviation, in normal scores: 0 is the middle of the
+    candidates, 1 better than 84 % of them.
+    """
     if not dry_run:
         _stop("recommendations are run by 'nnictl create'; add --dry-run to see them here")
     platform = _open(state)
     search_space = SearchSpace.from_nni(_read_json(space))
-    ranking = platform.rank(search_space, task, TaskSettings(candidates=candidates, seed=seed))
+    ranking = platform.rank(search_space, task, TaskSettings(candidates=candidates, seed=seed, preset=preset))
     names = [Column(name, overflow="fold") for name in ("rank", "score", *search_space.parameters)]
     table = Table(*names, title=f"Best of {len(ranking.recommendations)} candidates")
     for pick in ranking.recommendations[:top]:
         values = (str(pick.configuration[name]) for name in search_space.parameters)
-        table.add_row(str(pick.rank), f"{pick.score:.4f}", *values)
+        deviation = "" if pick.deviation is None else f" ± {pick.deviation:.2f}"
+        table.add_row(str(pick.rank), f"{pick.score:.2f}{deviation}", *values)
     console.print(table)
     if task is None:
         console.print("Ranked without a meta-feature: name a past task with --task to rank for its data set.")
-    for task_id, distance in ranking.neighbours[:5]:
-        console.print(f"  near: task {task_id}, distance {distance:.3f}")
+    for past in ranking.neighbours[:5]:
+        weight = "" if past.weight is None else f", weight {past.weight:.2f}"
+        console.print(f"  near: task {past.task_id}, distance {past.distance:.3f}{weight}")
 
 
 @app.command("export")

@@ -2,13 +2,14 @@
 
 Where a task stands is read from its trials' rows alone, so a platform that was killed goes on where its state says.
 
-torch is imported by the methods that rank or learn, not by this module.
+How picks are chosen is for `nni_hyperfd.ranking`. torch is imported by the methods that rank or learn, not by this
+module.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from nni_hyperfd import exchange
+from nni_hyperfd import exchange, experience
 from nni_hyperfd import store as tables
+from nni_hyperfd.ranking import DefaultPreset, Learned, PaperPreset, Preset, Ranking
 from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, is_finite_number
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.store import Store, Trial, now
@@ -27,23 +29,6 @@ from nni_hyperfd.versions import Versions, unknown_meta_feature
 _logger = logging.getLogger(__name__)
 
 _OFFLINE_SETS, _OFFLINE_IMAGES = 8, 16  # what a learn job is given of D_off: about 0.4 MB
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """A configuration with its place among the candidates (1 = best) and its score (equation 1)."""
-
-    configuration: Configuration
-    rank: int
-    score: float
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The candidates of a task from best to worst, and the past tasks whose meta-features lie nearest."""
-
-    recommendations: list[Recommendation]
-    neighbours: list[tuple[int, float]]
 
 
 class Platform:
@@ -58,6 +43,7 @@ class Platform:
 
     def __init__(self, state: str | Path) -> None:
         self.store = Store(state)
+        self._learned: dict[str, Learned] = {}
 
     # -- the way of one task ------------------------------------------------------------------------------------------
 
@@ -91,13 +77,23 @@ class Platform:
     def next_trial(self, task_id: int) -> Trial | None:
         """The next planned trial, or None while there is none to run.
 
-        When every trial has ended, this plans what follows from them; when nothing follows, it closes the task.
+        Picks are chosen here, when there is room to run them, and not before: a later pick knows more results.
         """
         with self.store.write() as session:
             task = session.get_one(tables.Task, task_id)
-            if task.closed is None and not any(t.status in ("planned", "running") for t in task.trials):
-                self._plan(session, task)
+            self._plan(session, task, picks=True)
             return next((trial for trial in task.trials if trial.status == "planned"), None)
+
+    def settle(self, task_id: int) -> None:
+        """Plan the learn trial, or close the task, if its trials have ended and the budget is spent."""
+        with self.store.write() as session:
+            self._plan(session, session.get_one(tables.Task, task_id), picks=False)
+
+    def prepare(self, task_id: int) -> None:
+        """Learn now, while no trial waits for it, what the task's first pick will need."""
+        with self.store.write() as session:
+            task = session.get_one(tables.Task, task_id)
+            self._preset(session, task).prepare(task, _space(task))
 
     def start(self, trial_id: int, parameter_id: int) -> None:
         """Note that a planned trial was handed out under NNI's parameter id.
@@ -208,7 +204,7 @@ class Platform:
             task, versions = session.get_one(tables.Task, task_id), Versions(self.store, session)
             space = _space(task)
             tensors = versions.extractor_tensors(task.extractor_id)
-            configurations, performance = _experience(task)
+            configurations, performance = experience.results(task)
             encoder, _ = versions.encoder(space)
             with torch.no_grad():
                 tensors["embeddings"] = encoder(torch.from_numpy(space.encode(configurations)))
@@ -251,7 +247,7 @@ class Platform:
                 extractor_id=past.extractor_id if past else Versions(self.store, session).head().id,
                 meta_feature=past.meta_feature if past else None,
             )
-            return self._rank(session, task, space, self._candidates(task, space))
+            return self._preset(session, task).rank(task, space, self._candidates(task, space))
 
     def add_offline(self, name: str, data: bytes) -> None:
         """Add or replace one of the server's own data sets (D_off), packed as in `nni_hyperfd.ranker.features`.
@@ -344,97 +340,66 @@ class Platform:
 
     # -- inside a transaction ------------------------------------------------------------------------------------------
 
-    def _plan(self, session: Session, task: tables.Task) -> None:
-        """Plan what follows once every trial of the task has ended: the picks, the learn trial, or the task's end."""
-        settings, space = TaskSettings(**task.settings), _space(task)
-        left = settings.budget - sum(t.phase == FINE_TUNE for t in task.trials)
+    def _plan(self, session: Session, task: tables.Task, picks: bool) -> None:
+        """Plan what follows, if nothing is planned: picks, the learn trial, or the task's end."""
+        running = [t for t in task.trials if t.status == "running"]
+        if task.closed or any(t.phase == EXTRACT for t in running) or any(t.status == "planned" for t in task.trials):
+            return
+        space = _space(task)
+        left = task.settings["budget"] - sum(t.phase == FINE_TUNE for t in task.trials)
         known = {space.key(t.configuration) for t in task.trials if t.phase in (FINE_TUNE, IMPORT)}
         candidates = [c for c in self._candidates(task, space) if space.key(c) not in known]
         if left > 0 and candidates:
-            picks = self._pick(session, task, space, candidates, left)
-            task.trials += [Trial(phase=FINE_TUNE, **asdict(pick)) for pick in picks]
+            if picks:
+                for pick in self._preset(session, task).pick(task, space, candidates, left):
+                    trial = Trial(phase=FINE_TUNE, configuration=pick.configuration, rank=pick.rank, score=pick.score)
+                    task.trials.append(trial)
+        elif running:
+            return
         elif task.meta_feature is not None and not any(t.phase == LEARN for t in task.trials):
             task.trials.append(Trial(phase=LEARN, configuration={}))
         else:
             self._close(session, task)
         session.flush()
 
-    def _pick(
-        self, session: Session, task: tables.Task, space: SearchSpace, candidates: list[Configuration], n: int
-    ) -> list[Recommendation]:
-        import torch
-
-        from nni_hyperfd.ranker import selection
-
-        ranked = self._rank(session, task, space, candidates).recommendations
-        scores = torch.tensor([r.score for r in ranked])
-        settings = TaskSettings(**task.settings)
-        return [ranked[i] for i in selection.explore_exploit(scores, n, settings.exploration, settings.seed + task.id)]
+    def _preset(self, session: Session, task: tables.Task) -> Preset:
+        versions = Versions(self.store, session)
+        if task.settings["preset"] == "paper":
+            return PaperPreset(versions, session)
+        return DefaultPreset(versions, session, self._learned)
 
     def _close(self, session: Session, task: tables.Task) -> None:
         task.closed = now()
         session.flush()
-        self._train_ranker(session, task)
-
-    def _rank(
-        self, session: Session, task: tables.Task, space: SearchSpace, candidates: list[Configuration]
-    ) -> Ranking:
-        import torch
-
-        from nni_hyperfd.ranker import ranker
-
-        versions = Versions(self.store, session)
-        encoder, extractor_id = versions.encoder(space)
-        past = versions.meta_features(extractor_id, exclude=task.id)
-        if task.meta_feature is not None:
-            meta_feature = versions.transform(task.meta_feature, task.extractor_id, extractor_id)
-        else:
-            meta_feature = unknown_meta_feature(past)
-        with torch.no_grad():
-            scores = ranker.score(encoder(torch.from_numpy(space.encode(candidates))), meta_feature).numpy()
-        # Candidates come in seeded random order and the sort is stable, so ties are broken at random.
-        order = np.argsort(-scores, kind="stable")
-        recommendations = [
-            Recommendation(candidates[i], rank, float(scores[i])) for rank, i in enumerate(order, start=1)
-        ]
-        if task.meta_feature is None:
-            return Ranking(recommendations, [])
-        distances = {task_id: float(torch.linalg.vector_norm(h - meta_feature)) for task_id, h in past.items()}
-        return Ranking(recommendations, sorted(distances.items(), key=lambda item: item[1]))
+        self._train_encoder(session, task)
 
     def _candidates(self, task: tables.Task, space: SearchSpace) -> list[Configuration]:
         rng = np.random.default_rng([task.settings["seed"], task.id])
         return space.sample(task.settings["candidates"], rng)
 
-    def _train_ranker(self, session: Session, task: tables.Task) -> None:
-        """Train the configuration encoder on this task and all earlier ones, towards the newest extractor."""
+    def _train_encoder(self, session: Session, task: tables.Task) -> None:
+        """Train the configuration encoder on this task and earlier ones, towards the newest extractor."""
         import torch
 
         from nni_hyperfd.ranker import learning
         from nni_hyperfd.ranker.settings import RankerSettings
 
-        versions, space = Versions(self.store, session), _space(task)
-        meta_features = versions.meta_features(versions.head().id)
-        unknown = unknown_meta_feature(meta_features)
-        experience = {}
-        for other in session.scalars(
-            select(tables.Task).where(
-                tables.Task.space_signature == task.space_signature, tables.Task.closed.is_not(None)
-            )
-        ):
-            configurations, performance = _experience(other)
-            if configurations:
-                experience[other.id] = learning.TaskExperience(
-                    torch.from_numpy(space.encode(configurations)),
-                    torch.tensor(performance),
-                    meta_features.get(other.id, unknown),
-                )
-        if task.id not in experience:
+        versions, space, seed = Versions(self.store, session), _space(task), task.settings["seed"] + task.id
+
+        def experience_of(task: tables.Task) -> learning.TaskExperience:
+            configurations, performance = experience.results(task)
+            h = meta_features.get(task.id, unknown)
+            return learning.TaskExperience(torch.from_numpy(space.encode(configurations)), torch.tensor(performance), h)
+
+        if not experience.results(task)[0]:
             return
-        current = experience.pop(task.id)
-        encoder, _ = versions.encoder(space)
-        seed = task.settings["seed"] + task.id
-        encoder = learning.update_encoder(encoder, current, [*experience.values()], [], RankerSettings(), seed)
+        ids = [other for other in experience.closed_tasks(session, space) if other != task.id]
+        past = experience.drawn_tasks(session, ids, np.random.default_rng(seed))
+        meta_features = versions.meta_features([*past, task], versions.head().id)
+        unknown = unknown_meta_feature(meta_features)
+        encoder = learning.update_encoder(
+            versions.encoder(space)[0], experience_of(task), [*map(experience_of, past)], [], RankerSettings(), seed
+        )
         versions.add_encoder(space, task.id, encoder)
 
 
@@ -456,10 +421,3 @@ def _trial(session: Session, task_id: int, parameter_id: int | None) -> Trial | 
 
 def _space(task: tables.Task) -> SearchSpace:
     return SearchSpace.from_nni(task.space.definition, task.space.kind)
-
-
-def _experience(task: tables.Task) -> tuple[list[Configuration], list[float]]:
-    """Configurations and performances of a task's finished trials; the higher the better."""
-    finished = [t for t in task.trials if t.phase in (FINE_TUNE, IMPORT) and t.status == "succeeded"]
-    sign = 1.0 if task.settings["maximize"] else -1.0
-    return [t.configuration for t in finished], [sign * t.performance for t in finished]

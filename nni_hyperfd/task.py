@@ -13,6 +13,9 @@ LEARN = "learn"
 IMPORT = "import"
 """Not run at all: a result that the user brought."""
 
+PRESETS = ("default", "paper")
+"""How picks are chosen: by the belief that learns from every result, or exactly as the paper does."""
+
 SEEDS = range(2**32)  # what every random generator in use takes
 
 
@@ -23,7 +26,10 @@ class TaskSettings:
     budget: int = 4
     candidates: int = 200
     exploration: float = 0.5
+    """Share of the budget that the paper's preset draws at random."""
     seed: int = 0
     maximize: bool = True
     service: bool = True
     """Whether `extract` and `learn` trials are asked for (a plain NNI tuner cannot hear their answers)."""
+    preset: str = "default"
+    """One of `PRESETS`."""

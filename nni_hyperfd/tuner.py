@@ -16,7 +16,7 @@ from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, is_finite_number
 from nni_hyperfd.space import KINDS, SearchSpace, SpaceError
 from nni_hyperfd.store import default_state
-from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN, SEEDS, TaskSettings
+from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN, PRESETS, SEEDS, TaskSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +55,9 @@ class HyperFDTuner(Tuner):
         budget: trials per data set, at least 1.
         space: ``"hpo"`` or ``"nas"``; found from the search space by default.
         candidates: configurations that are drawn from the space and ranked, at least `budget`.
-        exploration: share of the budget that is drawn at random instead of from the top of the ranking, in [0, 1].
+        preset: ``"default"`` learns from every result before the next pick; ``"paper"`` ranks once, as the paper does.
+        exploration: share of the budget that the paper's preset draws at random instead of from the top of its
+            ranking, in [0, 1]; 0.5 by default. The default preset weighs exploration by itself.
         seed: of everything random, from 0 to 2^32 - 1. Same seed, same state, same recommendations.
         optimize_mode: ``"maximize"`` or ``"minimize"`` the trial's ``default`` metric.
 
@@ -72,9 +74,10 @@ class HyperFDTuner(Tuner):
         budget: int = 4,
         space: str | None = None,
         candidates: int = 200,
-        exploration: float = 0.5,
+        exploration: float | None = None,
         seed: int = 0,
         optimize_mode: str = "maximize",
+        preset: str = "default",
         **unknown: Any,
     ) -> None:
         _check(not unknown, f"{', '.join(unknown)}: no such argument of HyperFD")
@@ -86,13 +89,16 @@ class HyperFDTuner(Tuner):
         _check(space is None or space in KINDS, f"space: {space!r} is none of {', '.join(KINDS)}")
         _check(_is_int(candidates) and candidates >= 1, f"candidates: {candidates!r} is no whole number from 1 up")
         _check(candidates >= budget, f"candidates: {candidates} are fewer than the budget of {budget}")
+        _check(preset in PRESETS, f"preset: {preset!r} is none of {', '.join(PRESETS)}")
+        _check(exploration is None or preset == "paper", "exploration: this belongs to preset: paper; leave it out")
+        exploration = TaskSettings.exploration if exploration is None else exploration
         share = is_finite_number(exploration) and 0 <= exploration <= 1
         _check(share, f"exploration: {exploration!r} is not within 0 and 1")
         _check(_is_int(seed) and seed in SEEDS, f"seed: {seed!r} is no whole number from 0 to {SEEDS.stop - 1}")
         modes = ("maximize", "minimize")
         _check(optimize_mode in modes, f"optimize_mode: {optimize_mode!r} is none of {', '.join(modes)}")
         self.settings = TaskSettings(
-            budget, candidates, float(exploration), seed, optimize_mode == "maximize", self.service
+            budget, candidates, float(exploration), seed, optimize_mode == "maximize", self.service, preset
         )
         self.platform = Platform(path)
         self.task_id: int | None = None
@@ -120,13 +126,13 @@ class HyperFDTuner(Tuner):
             self.platform.observe(self.task_id, parameter_id, float(number))
         else:
             self._fail(parameter_id, f"reported {number!r} instead of a finite number")
-        self._settle()
+        self.platform.settle(self.task_id)
 
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         trial = self._running(parameter_id)
         if trial is not None:
             self._fail(parameter_id, "ended without reporting a result" if success else "failed")
-            self._settle()
+            self.platform.settle(self.task_id)
 
     def import_data(self, data: list[dict[str, Any]]) -> None:
         """Take in results of a resumed experiment, or ones that the user imports: a list of parameter and value.
@@ -149,7 +155,7 @@ class HyperFDTuner(Tuner):
                 self.platform.add_experience(self.task_id, parameters, float(number), phase)
             except SpaceError as error:
                 _logger.warning("Imported trial %s is left out: %s.", parameters, error)
-        self._settle()
+        self.platform.settle(self.task_id)
 
     # -- behind it -----------------------------------------------------------------------------------------------------
 
@@ -158,6 +164,12 @@ class HyperFDTuner(Tuner):
         trial = self.platform.next_trial(self.task_id)
         if trial is None:
             return None
+        if trial.phase == FINE_TUNE and not self._warned and self.platform.task(self.task_id).meta_feature is None:
+            self._warned = True
+            _logger.warning(
+                "This task is ranked without a meta-feature: no trial described the data set. In the trial, call "
+                "nni_hyperfd.get_next_parameter(dataset), and use nni_hyperfd.HyperFDAdvisor."
+            )
         self.platform.start(trial.id, parameter_id)
         if trial.phase == FINE_TUNE:
             return Job(trial.configuration)
@@ -180,20 +192,6 @@ class HyperFDTuner(Tuner):
     def _fail(self, parameter_id: int, reason: str) -> None:
         _logger.warning("Trial with parameter id %s: %s.", parameter_id, reason)
         self.platform.observe(self.task_id, parameter_id, None, reason)
-
-    def _settle(self) -> None:
-        """Let the platform plan, or close the task, on what has just arrived."""
-        self.platform.next_trial(self.task_id)
-        if not self._warned and self._ranked_blindly():
-            self._warned = True
-            _logger.warning(
-                "This task is ranked without a meta-feature: no trial described the data set. In the trial, call "
-                "nni_hyperfd.get_next_parameter(dataset), and use nni_hyperfd.HyperFDAdvisor."
-            )
-
-    def _ranked_blindly(self) -> bool:
-        task = self.platform.task(self.task_id)
-        return task.meta_feature is None and any(t.phase == FINE_TUNE for t in task.trials)
 
 
 class ServiceTuner(HyperFDTuner):
@@ -222,11 +220,11 @@ class ServiceTuner(HyperFDTuner):
             self._receive_answer(trial.phase, parameter_id, value[REPLY])
         except ReportError as error:
             self._fail(parameter_id, str(error))
-        self._settle()
+        self.platform.settle(self.task_id)
 
-    def warm_up(self) -> None:
-        """Import what ranking needs (torch), which takes seconds the first time."""
-        import nni_hyperfd.ranker.config_encoder  # noqa: F401
+    def prepare(self) -> None:
+        """Load what ranking needs (torch takes seconds) and learn from the past."""
+        self.platform.prepare(self.task_id)
 
     def release(self, still_running: set[int]) -> None:
         """After a resume: plan anew what NNI does not run again."""

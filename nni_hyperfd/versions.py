@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -94,13 +94,13 @@ class Versions:
 
     # -- meta-features and the maps between versions -------------------------------------------------------------------
 
-    def meta_features(self, target_id: int, exclude: int | None = None) -> dict[int, Tensor]:
-        """Closed task's id -> its stored meta-feature (64,), carried over to version `target_id` (equation 5)."""
-        closed = select(tables.Task).where(tables.Task.closed.is_not(None)).order_by(tables.Task.id)
+    def meta_features(self, tasks: Iterable[tables.Task], target_id: int) -> dict[int, Tensor]:
+        """Task's id -> its stored meta-feature (64,), carried over to version `target_id` (equation 5); tasks without
+        one are left out."""
         return {
             task.id: self.transform(task.meta_feature, task.extractor_id, target_id)
-            for task in self._session.scalars(closed)
-            if task.meta_feature is not None and task.id != exclude
+            for task in tasks
+            if task.meta_feature is not None
         }
 
     def transform(self, meta_feature: list[float], source_id: int, target_id: int) -> Tensor:

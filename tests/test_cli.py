@@ -108,8 +108,8 @@ def test_recommend_dry_run_prints_the_ranking_and_leaves_no_task(hyperfd, state,
     assert "Best of 30 candidates" in out and "Ranked without a meta-feature" in out
     lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if "│" in line]
     assert [line[0] for line in lines] == ["1", "2", "3"]
-    scores = [float(line[1]) for line in lines]
-    assert scores == sorted(scores, reverse=True)
+    scores, deviations = zip(*(map(float, line[1].split(" ± ")) for line in lines), strict=True)
+    assert list(scores) == sorted(scores, reverse=True) and min(deviations) > 0
     assert all(line[2] in "abc" for line in lines)
     assert hyperfd("recommend", "--dry-run", "--state", state, "--space", space_file, "--top", 3)[1] == out
     assert rows(hyperfd("status", "--state", state)[1])["tasks"] == "2, 2 of them closed"
@@ -121,7 +121,10 @@ def test_recommend_for_a_past_task_names_the_nearest(hyperfd, state, space_file)
     assert code == 0 and "Ranked without" not in out
     near = [line.split() for line in out.splitlines() if "near:" in line]
     assert [words[2].rstrip(",") for words in near] == ["1", "2"]
-    assert float(near[0][-1]) < 1e-3 < float(near[1][-1])
+    assert float(near[0][4].rstrip(",")) < 1e-3 < float(near[1][4].rstrip(","))
+    assert all(words[5] == "weight" for words in near)
+    _, paper, _ = hyperfd(*arguments, "--task", 1, "--preset", "paper")
+    assert "near: task 1, distance 0.000\n" in paper
     one_line_error(hyperfd(*arguments, "--task", 9), "no task 9 with a meta-feature")
 
 

@@ -17,7 +17,7 @@ def exported(make_lab, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         lab = make_lab(tmp_path_factory.mktemp("export"), patch)
         lab.run(lab.tuner("first", budget=3))
-        second = lab.tuner("second", budget=3, seed=5, exploration=1)
+        second = lab.tuner("second", budget=3, seed=5, exploration=1, preset="paper")
         lab.step(second, lab.dataset(2))
         parameter_id = second.next_parameter_id()
         second.ask(parameter_id)
@@ -83,7 +83,8 @@ def test_a_task_in_the_new_state_starts_from_the_imported_experience(lab, docume
     tuner = lab.tuner("third", budget=2)
     lab.run(tuner, lab.dataset(3))
     assert tuner.platform.counts()["ranker versions"] == 3
-    assert tuner.platform.rank(SearchSpace.from_nni(lab.space), 3, tuner.settings).neighbours == [(3, pytest.approx(0))]
+    (nearest,) = tuner.platform.rank(SearchSpace.from_nni(lab.space), 3, tuner.settings).neighbours
+    assert (nearest.task_id, nearest.distance) == (3, pytest.approx(0))
 
 
 def test_settings_may_be_short_and_come_from_a_json_writer_without_1_0(document):
@@ -136,6 +137,7 @@ def at(path, value):
         (at(["settings", "seed"], None), "settings: seed cannot be None"),
         (at(["settings", "seed"], 2**40), "settings: seed"),
         (at(["settings", "exploration"], "half"), "settings: exploration"),
+        (at(["settings", "preset"], "best"), "settings: preset 'best' is none of default, paper"),
         (at(["extractor"], {}), "extractor: {} is no sha256"),
         (at(["description", "meta_feature"], [1.0]), "meta_feature: a list of 64"),
         (at(["description", "meta_feature", 3], float("nan")), "meta_feature"),

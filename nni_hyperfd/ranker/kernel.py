@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_STEPS, _LEARNING_RATE = 20, 0.1
+_STEPS, _LEARNING_RATE = 40, 0.1
 _TASKS, _POINTS = 16, 100
 _NOISE = 0.2
 _LINEAR_SHARE = 0.3

@@ -14,8 +14,6 @@ from nni_hyperfd.ranker.kernel import FeatureMap, Kernel
 from nni_hyperfd.ranker.search import Scales, Search
 from nni_hyperfd.ranker.targets import normal_scores
 
-MOST_TASKS = 32
-"""Learning from more past tasks costs more and teaches little."""
 _LANDMARKS = 160
 
 
@@ -50,7 +48,7 @@ class Model:
     @classmethod
     def learned(cls, tasks: Sequence[PastTask], width: int, rng: np.random.Generator) -> Model:
         """From the past tasks of a space whose encoded configurations have `width` numbers; cost grows with `tasks`,
-        so give at most `MOST_TASKS`."""
+        so `settings.MOST_TASKS` are a good limit."""
         kernel, scales = Kernel.initial(width), Scales()
         if not tasks:
             return cls(kernel, scales)
@@ -72,16 +70,28 @@ class Model:
         )
         return cls(kernel, scales, tasks, features, belief)
 
-    def search(self, inputs: np.ndarray, meta_feature: np.ndarray | None) -> tuple[Search, np.ndarray]:
-        """The search for a new task's best candidate, and by how much the belief leans on each past task, (tasks,).
+    def search(self, inputs: np.ndarray, meta_feature: np.ndarray | None) -> Search:
+        """The search for a new task's best candidate.
 
         inputs: (n, d), encoded candidates. meta_feature: (m,) or None.
         """
         candidates = torch.from_numpy(inputs).double()
         if self.belief is None:  # nothing is known: all candidates are alike, near ones more so
             root = FeatureMap.of(self.kernel, candidates[:_LANDMARKS])(candidates).numpy()
-            return Search(np.zeros(len(inputs)), root, self.kernel.noise_variance, self.scales), np.zeros(0)
-        apart = distances([*(task.meta_feature for task in self.tasks), meta_feature])
-        mean, root, weights = self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+            return Search(np.zeros(len(inputs)), root, self.kernel.noise_variance, self.scales)
+        apart = self._distances(meta_feature)
+        mean, root, _ = self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])
         features = self.features(candidates)
-        return Search((features @ mean).numpy(), (features @ root).numpy(), self.belief.noise, self.scales), weights
+        return Search((features @ mean).numpy(), (features @ root).numpy(), self.belief.noise, self.scales)
+
+    def leaning(self, meta_feature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """How far a meta-feature (m,) lies from each past task's, and by how much the belief leans on the task for it:
+        (tasks,) each."""
+        if self.belief is None:
+            return np.zeros(0), np.zeros(0)
+        apart = self._distances(meta_feature)
+        return apart[-1, :-1], self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2]
+
+    def _distances(self, meta_feature: np.ndarray | None) -> np.ndarray:
+        """(tasks + 1, tasks + 1), the new task last."""
+        return distances([*(task.meta_feature for task in self.tasks), meta_feature])

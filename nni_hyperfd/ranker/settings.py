@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_TASKS = 32
+"""Of so many past tasks is learned at most, the newest and others drawn at random: the cost stays flat, and more teach
+little."""
+
 
 @dataclass(frozen=True)
 class RankerSettings:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nni_hyperfd.ranker.model import MOST_TASKS, Model, PastTask
+from nni_hyperfd.ranker.model import Model, PastTask
+from nni_hyperfd.ranker.settings import MOST_TASKS
 from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
 
 
@@ -22,10 +23,8 @@ class HyperFD(Recommender):
     Search spaces are told apart by the width of their encoded configurations. Learning looks at up to 32 past tasks,
     the newest and others drawn at random, so its cost does not grow.
 
-    model: what has been learned elsewhere of the space of the first task.
-
-    In a task, `search` is the belief over its candidates and `leaning`, (tasks,), by how much it leans on each past
-    task of the model for the task's meta-feature.
+    model: what has been learned elsewhere, of the space that has its width. `search` is the belief over the candidates
+    of the task at hand.
     """
 
     def __init__(self, seed: int = 0, model: Model | None = None) -> None:
@@ -38,7 +37,7 @@ class HyperFD(Recommender):
         width = candidates.vectors.shape[1]
         if width not in self._models:
             self._models[width] = Model.learned([], width, self.rng)
-        self.search, self.leaning = self._models[width].search(candidates.vectors, task.meta_feature)
+        self.search = self._models[width].search(candidates.vectors, task.meta_feature)
         self._asked: list[int] = []
         self._pending: list[int] = []
         # Equal scores, as of equal candidates, are ordered at random.
