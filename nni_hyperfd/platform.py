@@ -210,7 +210,7 @@ class Platform:
                 tensors["embeddings"] = encoder(torch.from_numpy(space.encode(configurations)))
             tensors["performance"] = torch.tensor(performance, dtype=torch.float32)
             rng = np.random.default_rng([task.settings["seed"], task.id])
-            offline = versions.offline()
+            offline = list(versions.offline().values())
             for index, place in enumerate(rng.permutation(len(offline))[:_OFFLINE_SETS]):
                 images, counts = offline[place]
                 sample = images[rng.permutation(len(images))[:_OFFLINE_IMAGES]]
@@ -237,7 +237,7 @@ class Platform:
         Raises:
             ReportError: there is no such task, or it has no meta-feature.
         """
-        with self.store.write() as session:  # a missing transformation is computed, and kept
+        with self.store.write() as session:  # missing descriptions of offline data sets are computed, and kept
             past = None if like is None else session.get(tables.Task, like)
             if like is not None and (past is None or past.meta_feature is None):
                 raise ReportError(f"the state has no task {like} with a meta-feature; 'hyperfd tasks' lists them")
@@ -263,7 +263,7 @@ class Platform:
             raise ReportError(f"offline data set {name}: {error}") from None
         with self.store.write() as session:
             versions = Versions(self.store, session)
-            for other, _ in versions.offline():
+            for other, _ in versions.offline().values():
                 if other.shape[-1] != images.shape[-1]:
                     raise ReportError(
                         f"offline data set {name}: its features have {images.shape[-1]} entries, the ones in the state "
@@ -272,20 +272,17 @@ class Platform:
             session.merge(tables.OfflineDataset(name=name, features=self.store.put(session, data)))
             session.flush()
             try:
-                described = versions.describe_offline(versions.head().id)
+                versions.describe_offline(versions.head().id)
             except ValueError as error:
                 raise ReportError(f"offline data set {name}: {error}") from None
-            if not described.isfinite().all():
-                raise ReportError(f"offline data set {name}: its counts or features are out of range")
 
     # -- looking in, and moving experience -----------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
-        """How many versions, maps and offline data sets the state holds."""
+        """How many versions and offline data sets the state holds."""
         named = {
             "extractor versions": tables.Extractor,
             "ranker versions": tables.Ranker,
-            "transformations": tables.Transformation,
             "offline data sets": tables.OfflineDataset,
         }
         with self.store.read() as session:
@@ -372,6 +369,7 @@ class Platform:
         task.closed = now()
         session.flush()
         self._train_encoder(session, task)
+        Versions(self.store, session).drop_unneeded()
 
     def _candidates(self, task: tables.Task, space: SearchSpace) -> list[Configuration]:
         rng = np.random.default_rng([task.settings["seed"], task.id])

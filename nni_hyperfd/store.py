@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Engine, Float, ForeignKey, LargeBinary, UniqueConst
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x48464431  # "HFD1": tells our files from other people's SQLite files
 _SQLITE_HEADER = b"SQLite format 3\0"
 _BUSY_SECONDS = 120  # closing a task trains the ranker inside its transaction; a second experiment waits for it
@@ -53,14 +53,19 @@ class Space(Base):
 
 
 class Extractor(Base):
-    """One version of the meta-feature extractor. Version without weights: the seeded initial one."""
+    """One version of the meta-feature extractor. Version without weights: the seeded initial one.
+
+    `weights` and `importance` name blobs, which are dropped when no task can need them any more. `described` stays: the
+    meta-features of the server's own data sets under this version, by the sha256 of their features (safetensors).
+    """
 
     __tablename__ = "extractors"
     id: Mapped[int] = mapped_column(primary_key=True)
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("extractors.id"))
     head: Mapped[bool]
-    weights: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
-    importance: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    weights: Mapped[str | None]
+    importance: Mapped[str | None]
+    described: Mapped[bytes | None]
     created: Mapped[datetime] = mapped_column(default=now)
 
 
@@ -104,24 +109,16 @@ class Trial(Base):
 
 
 class Ranker(Base):
-    """One version of a space's configuration encoder, trained towards one version of the extractor."""
+    """One version of a space's configuration encoder, trained towards one version of the extractor. `weights` names a
+    blob, which only the newest version keeps."""
 
     __tablename__ = "rankers"
     id: Mapped[int] = mapped_column(primary_key=True)
     space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"), index=True)
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
     extractor_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"))
-    weights: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    weights: Mapped[str]
     created: Mapped[datetime] = mapped_column(default=now)
-
-
-class Transformation(Base):
-    """The linear map from the meta-features of one extractor version to those of another (equation 4)."""
-
-    __tablename__ = "transformations"
-    source_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"), primary_key=True)
-    target_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"), primary_key=True)
-    weights: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
 
 
 class OfflineDataset(Base):
@@ -212,6 +209,11 @@ class Store:
             raise StateError(
                 f"state {self.path}: it was written by a newer nni_hyperfd (format {version}, this one reads up to "
                 f"{SCHEMA_VERSION}); upgrade nni_hyperfd or name another file"
+            )
+        if version < SCHEMA_VERSION:
+            raise StateError(
+                f"state {self.path}: it was written by an older nni_hyperfd (format {version}, this one reads "
+                f"{SCHEMA_VERSION}); save its experience with that one's 'hyperfd export' and import it into a new state"
             )
         if (verdict := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
             verdict = " ".join(verdict.split())

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import Select, delete, func, or_, select, union
 from sqlalchemy.orm import Session
 
 from nni_hyperfd import store as tables
@@ -104,42 +104,52 @@ class Versions:
         }
 
     def transform(self, meta_feature: list[float], source_id: int, target_id: int) -> Tensor:
-        """A meta-feature (64,) of version `source_id` as version `target_id` would have made it."""
+        """A meta-feature (64,) of version `source_id` as version `target_id` would have made it: carried over by the
+        map that fits both versions' meta-features of the server's own data sets (equation 4)."""
         import torch
+
+        from nni_hyperfd.ranker.transform import fit_transform
 
         h = torch.tensor(meta_feature)
-        return h if source_id == target_id else self._transformation(source_id, target_id) @ h
+        if source_id == target_id:
+            return h
+        source, target = self.describe_offline(source_id), self.describe_offline(target_id)
+        both = sorted(source.keys() & target.keys())
+        if not both:
+            return h
+        return fit_transform(torch.stack([source[k] for k in both]), torch.stack([target[k] for k in both])) @ h
 
-    def offline(self) -> list[tuple[Tensor, Tensor]]:
-        """Image features (n, 3, 3, D) and counts (2,) of the server's own data sets (D_off)."""
+    def offline(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """The server's own data sets (D_off), in the order of their names: sha256 of the features -> image features
+        (n, 3, 3, D) and counts (2,)."""
         from nni_hyperfd.ranker import features, weights
 
-        records = self._session.scalars(select(tables.OfflineDataset).order_by(tables.OfflineDataset.name))
-        return [features.unpack(weights.loads(self._store.get(self._session, r.features))) for r in records]
+        digests = self._session.scalars(select(tables.OfflineDataset.features).order_by(tables.OfflineDataset.name))
+        return {digest: features.unpack(weights.loads(self._store.get(self._session, digest))) for digest in digests}
 
-    def _transformation(self, source_id: int, target_id: int) -> Tensor:
-        """W (64, 64) of equation 4, fitted on the server's own data sets on first use and kept."""
-        from nni_hyperfd.ranker import transform, weights
+    def describe_offline(self, version_id: int) -> dict[str, Tensor]:
+        """Meta-features (64,) of the offline data sets under a version, by the sha256 of their features; of a version
+        whose weights have been dropped those that it had described by then.
 
-        kept = self._session.get(tables.Transformation, (source_id, target_id))
-        if kept is not None:
-            return weights.loads(self._store.get(self._session, kept.weights))["W"]
-        matrix = transform.fit_transform(self.describe_offline(source_id), self.describe_offline(target_id))
-        digest = self._put({"W": matrix})
-        self._session.add(tables.Transformation(source_id=source_id, target_id=target_id, weights=digest))
-        self._session.flush()
-        return matrix
-
-    def describe_offline(self, version_id: int) -> Tensor:
-        """Meta-features (m, 64) of the offline data sets under an extractor version."""
+        Raises:
+            ReportError: a data set's numbers are so large that its meta-feature is not finite.
+        """
         import torch
 
-        offline = self.offline()
-        if not offline:
-            return torch.zeros(0, META_FEATURE_LENGTH)
-        extractor = self._extractor(self._session.get_one(tables.Extractor, version_id))
+        from nni_hyperfd.ranker import weights
+
+        version = self._session.get_one(tables.Extractor, version_id)
+        described = weights.loads(version.described) if version.described else {}
+        digests = set(self._session.scalars(select(tables.OfflineDataset.features)))
+        if digests <= described.keys() or not self._has_weights(version):
+            return described
+        extractor, offline = self._extractor(version), self.offline()
         with torch.no_grad():
-            return torch.stack([extractor(features, counts) for features, counts in offline])
+            described |= {digest: extractor(*offline[digest]) for digest in offline.keys() - described.keys()}
+        if not all(h.isfinite().all() for h in described.values()):
+            raise ReportError("its counts or features are out of range")
+        version.described = weights.dumps(described)
+        return described
 
     def _extractor(self, version: tables.Extractor, like: Mapping[str, Tensor] | None = None) -> MetaFeatureExtractor:
         """A version as a module. The initial one takes its input width from the offline data, else from `like`."""
@@ -149,7 +159,8 @@ class Versions:
         if version.weights is not None:
             return MetaFeatureExtractor.from_weights(weights.loads(self._store.get(self._session, version.weights)))
         if offline := self.offline():
-            return MetaFeatureExtractor.initial(offline[0][0].shape[-1], _INITIAL_SEED)
+            images, _ = next(iter(offline.values()))
+            return MetaFeatureExtractor.initial(images.shape[-1], _INITIAL_SEED)
         return MetaFeatureExtractor.from_weights(like or {})
 
     # -- configuration encoders ----------------------------------------------------------------------------------------
@@ -182,10 +193,38 @@ class Versions:
             )
         )
 
+    # -- what may go ---------------------------------------------------------------------------------------------------
+
+    def drop_unneeded(self) -> None:
+        """Drop the weights that no task can need any more: those of extractors that are neither the newest nor an open
+        task's, of encoders that are not their space's newest, of offline data sets that were replaced."""
+        extractor, ranker = tables.Extractor, tables.Ranker
+        opened = select(tables.Task.extractor_id).where(tables.Task.closed.is_(None))
+        in_use = or_(extractor.head, extractor.id.in_(opened))
+        for version in self._session.scalars(select(extractor).where(~in_use, extractor.weights.in_(_blobs()))):
+            self.describe_offline(version.id)  # the last chance
+        newest = select(func.max(ranker.id)).group_by(ranker.space_signature)
+        needed = union(
+            select(extractor.weights).where(in_use, extractor.weights.is_not(None)),
+            select(extractor.importance).where(in_use, extractor.importance.is_not(None)),
+            select(ranker.weights).where(ranker.id.in_(newest)),
+            select(tables.OfflineDataset.features),
+        )
+        self._session.flush()
+        self._session.execute(delete(tables.Blob).where(tables.Blob.sha256.not_in(needed)))
+
+    def _has_weights(self, version: tables.Extractor) -> bool:
+        """False once they were dropped; the initial version's follow from their seed."""
+        return version.weights is None or self._session.scalar(_blobs().where(tables.Blob.sha256 == version.weights))
+
     def _put(self, tensors: Mapping[str, Tensor]) -> str:
         from nni_hyperfd.ranker import weights
 
         return self._store.put(self._session, weights.dumps(tensors))
+
+
+def _blobs() -> Select[tuple[str]]:
+    return select(tables.Blob.sha256)
 
 
 def unknown_meta_feature(known: Mapping[int, Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 from sqlalchemy import select
 
-from nni_hyperfd.store import Blob, Extractor, StateError, Store, default_state
+from nni_hyperfd.store import SCHEMA_VERSION, Blob, Extractor, StateError, Store, default_state
 
 
 def blobs(store):
@@ -84,13 +84,20 @@ def refused_untouched(path, message):
     return str(error.value)
 
 
-def test_a_state_of_a_newer_version_is_refused_and_not_touched(path):
+@pytest.mark.parametrize(
+    "version, message",
+    [
+        (SCHEMA_VERSION + 1, "written by a newer nni_hyperfd.*format 3.*reads up to 2.*upgrade"),
+        (SCHEMA_VERSION - 1, "written by an older nni_hyperfd.*format 1.*reads 2.*hyperfd export"),
+    ],
+)
+def test_a_state_of_another_version_is_refused_and_not_touched(path, version, message):
     filled(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {version}")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
-    refused_untouched(path, "written by a newer nni_hyperfd.*format 2.*reads up to 1.*upgrade")
+    refused_untouched(path, message)
 
 
 def test_an_sqlite_file_of_another_program_is_refused_and_not_touched(tmp_path):

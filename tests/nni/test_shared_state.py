@@ -37,6 +37,5 @@ def test_two_experiments_share_a_state(experiment: Callable[..., Experiment]) ->
     assert platform.counts() == {
         "extractor versions": 3,
         "ranker versions": 2,
-        "transformations": platform.counts()["transformations"],
         "offline data sets": 0,
     }

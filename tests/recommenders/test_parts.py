@@ -155,4 +155,3 @@ def test_the_default_learns_what_tasks_share_and_says_how_sure_it_is():
     for index in asked[1:]:
         recommender.tell(index, float(truth[index]))
     assert truth[asked].max() >= np.sort(truth)[-3]
-    assert len(recommender.leaning) == 4
