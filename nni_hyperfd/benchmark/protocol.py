@@ -67,8 +67,6 @@ def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
     rng = np.random.default_rng([seed, 0])
     measured = [np.flatnonzero(np.isfinite(row)) for row in table.performance]
     order = [task for task in rng.permutation(len(table.tasks)) if len(measured[task])][: protocol.max_tasks]
-    if len(order) < 2:
-        raise ValueError(f"Table {table.name} has fewer than two tasks with results: there is nothing to learn from.")
     result = []
     for task in order:
         indices = rng.permutation(measured[task])[: protocol.candidates]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterable
+import zipfile
+import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ import numpy as np
 from nni_hyperfd.ranker.graphs import Graphs
 from nni_hyperfd.recommenders.base import Candidates
 
+_KINDS = ("cat", "num", "log")
+
 
 class TableError(ValueError):
     """A table's folder does not hold what it should; the message names the file."""
@@ -27,11 +31,11 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table, ready for use.
+    """A table, ready for use. Raises TableError unless two tasks have a result each: there is nothing to learn then.
 
-    performance: float64 (tasks, configurations), higher is better, NaN = not measured.
-    configurations: all of them, encoded: `cat` one-hot, `num` and `log` scaled to [0, 1] by the table's range.
-    meta_features: float32 (tasks, m), NaN = unknown.
+    performance: float64 (tasks, configurations), higher is better, NaN = not measured. All of a task's results may be
+    the same, or missing. configurations: all of them, encoded: `cat` one-hot, `num` and `log` scaled to [0, 1] by the
+    table's range; two may be alike. meta_features: float32 (tasks, m), NaN = unknown.
     """
 
     name: str
@@ -40,28 +44,23 @@ class Table:
     configurations: Candidates
     meta_features: np.ndarray
 
+    def __post_init__(self) -> None:
+        if np.isfinite(self.performance).any(axis=1).sum() < 2:
+            raise TableError(f"Table {self.name} has results for fewer than two tasks: there is nothing to learn from.")
+
 
 def load(folder: str | Path) -> Table:
     """Read and check a table. Raises TableError, naming the file, for anything that does not fit together."""
     folder = Path(folder)
-    meta = _read(folder / "meta.json", lambda path: json.loads(path.read_text()))
-    arrays = _read(folder / "performance.npz", _arrays)
-    if missing := {"perf", "tasks", "configs"} - set(arrays):
-        raise TableError(f"{folder / 'performance.npz'} lacks {', '.join(sorted(missing))}.")
-    performance = arrays["perf"].astype(float)
-    tasks, configs = ([str(name) for name in arrays[key]] for key in ("tasks", "configs"))
-    if performance.shape != (len(tasks), len(configs)):
-        raise TableError(
-            f"{folder / 'performance.npz'}: perf has shape {performance.shape}, "
-            f"there are {len(tasks)} tasks and {len(configs)} configurations."
-        )
-    performance[~np.isfinite(performance)] = np.nan
-    if not meta.get("maximize", True):
-        performance = -performance
+    meta = _read(folder / "meta.json", _object)
+    maximize, kinds = meta.get("maximize", True), meta.get("kinds")
+    if not isinstance(maximize, bool):
+        raise TableError(f"{folder / 'meta.json'}: maximize must be true or false, got {maximize!r}.")
+    tasks, configs, performance = _performance(folder / "performance.npz")
 
     rows = _rows(folder / "configs.csv.gz", "config_id", configs)
-    kinds = meta.get("kinds", {})
-    if not kinds or set(kinds) != set(rows[0]) or not set(kinds.values()) <= {"cat", "num", "log"}:
+    named = isinstance(kinds, dict) and kinds and set(kinds) == set(rows[0])
+    if not named or not all(kind in _KINDS for kind in kinds.values()):
         raise TableError(
             f"{folder / 'meta.json'}: kinds must name every column of configs.csv.gz as cat, num or log, got {kinds}."
         )
@@ -72,20 +71,51 @@ def load(folder: str | Path) -> Table:
     meta_features = np.array(
         [[_number(value, f"{folder / 'tasks.csv'}: {name}") for name, value in row.items()] for row in described],
         dtype=np.float32,
-    ).reshape(len(tasks), -1)
+    )
     graphs = _graphs(folder, meta, len(configs)) if (folder / "graphs.npz").exists() else None
-    return Table(meta.get("name", folder.name), tasks, performance, Candidates(vectors, graphs), meta_features)
+    return Table(
+        name=str(meta.get("name", folder.name)),
+        tasks=tasks,
+        performance=performance if maximize else -performance,
+        configurations=Candidates(vectors, graphs),
+        meta_features=meta_features,
+    )
+
+
+def _performance(path: Path) -> tuple[list[str], list[str], np.ndarray]:
+    """Tasks, configurations, and what they bring (tasks, configurations), NaN for what is not finite."""
+    arrays = _read(path, _arrays)
+    if missing := {"perf", "tasks", "configs"} - set(arrays):
+        raise TableError(f"{path} lacks {', '.join(sorted(missing))}.")
+    performance, names = arrays["perf"], {key: arrays[key] for key in ("tasks", "configs")}
+    for key, values in names.items():
+        if values.ndim != 1 or not len(values):
+            raise TableError(f"{path}: {key} must be a list of names, got shape {values.shape}.")
+        (name, times), *_ = Counter(values.tolist()).most_common(1)
+        if times > 1:
+            raise TableError(f"{path}: {key} has {name!r} {times} times.")
+    tasks, configs = ([str(name) for name in values] for values in names.values())
+    if performance.shape != (len(tasks), len(configs)) or performance.dtype.kind not in "fiub":
+        raise TableError(
+            f"{path}: perf has shape {performance.shape} and type {performance.dtype}, "
+            f"there must be a number for each of {len(tasks)} tasks and {len(configs)} configurations."
+        )
+    performance = performance.astype(float)
+    performance[~np.isfinite(performance)] = np.nan
+    return tasks, configs, performance
 
 
 def _graphs(folder: Path, meta: dict[str, Any], n: int) -> Graphs:
     arrays = _read(folder / "graphs.npz", _arrays)
     try:
-        ops, adjacency = arrays["ops"], arrays["adj"]
-        if adjacency.ndim == 2:
-            adjacency = np.broadcast_to(adjacency, (len(ops), *adjacency.shape))
+        ops, adjacency, names = arrays["ops"], arrays["adj"], meta["graph_ops"]
+        if ops.ndim != 2 or ops.dtype.kind not in "iu" or not isinstance(names, list):
+            raise ValueError("ops must be whole numbers, a row per graph, and graph_ops a list of their names")
         if len(ops) != n:
             raise ValueError(f"{len(ops)} graphs for {n} configurations")
-        return Graphs(ops.astype(np.int64), adjacency, len(meta["graph_ops"]))
+        if adjacency.ndim == 2:
+            adjacency = np.broadcast_to(adjacency, (len(ops), *adjacency.shape))
+        return Graphs(ops.astype(np.int64), adjacency, len(names))
     except (KeyError, ValueError) as error:
         raise TableError(f"{folder / 'graphs.npz'} and graph_ops of meta.json do not fit together: {error}.") from error
 
@@ -119,23 +149,43 @@ def _number(text: str, where: str) -> float:
 def _rows(path: Path, key: str, names: list[str]) -> list[dict[str, str]]:
     """The file's rows without the key column, in the order of `names`."""
 
-    def read(path: Path) -> Iterable[dict[str, str]]:
+    def read(path: Path) -> list[dict[str | None, Any]]:
         with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
             return list(csv.DictReader(file, restval=""))
 
-    rows = {row.pop(key, None): row for row in _read(path, read)}
+    rows = {}
+    for row in _read(path, read):
+        if key not in row:
+            raise TableError(f"{path} has no column {key}.")
+        name = row.pop(key)
+        if None in row:  # where DictReader puts what has no column
+            raise TableError(f"{path}: the row of {name!r} has more values than there are columns.")
+        if name in rows:
+            raise TableError(f"{path} has two rows whose {key} is {name!r}.")
+        rows[name] = row
     if missing := [name for name in names if name not in rows]:
         raise TableError(f"{path} has no row whose {key} is {missing[0]!r}.")
     return [rows[name] for name in names]
 
 
+def _object(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError("it must hold a JSON object")
+    return content
+
+
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no npz archive")
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
 
 
 def _read(path: Path, reader: Any) -> Any:
     try:
         return reader(path)
-    except (OSError, ValueError, EOFError, csv.Error) as error:
+    except (OSError, ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
         raise TableError(f"{path} cannot be read: {error}.") from error

@@ -51,16 +51,34 @@ def test_a_constant_column_is_constant(folder):
     assert load(folder).configurations.vectors.tolist() == [[1, 0, 0], [1, 0, -0.5], [1, 0, 0]]
 
 
+def change_arrays(folder, file="performance.npz", **changes):
+    with np.load(folder / file) as arrays:
+        changed = dict(arrays) | changes
+    np.savez(folder / file, **changed)
+
+
+def packed(text):
+    return gzip.compress(f"config_id,kind,rate,depth\n{text}".encode())
+
+
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
         ("meta.json", b"{", "meta.json cannot be read"),
+        ("meta.json", b"[]", "must hold a JSON object"),
         ("meta.json", b'{"kinds": {"kind": "cat"}}', "kinds must name every column"),
-        ("performance.npz", b"no zip", "performance.npz cannot be read"),
+        ("performance.npz", b"no zip", "no npz archive"),
+        ("tasks.csv", b"", "no row whose task_id is 'a'"),
+        ("tasks.csv", b"id,size\na,1\nb,2\n", "no column task_id"),
         ("tasks.csv", b"task_id,size\na,1\n", "no row whose task_id is 'b'"),
+        ("tasks.csv", b"task_id,size\na,1\nb,2\na,3\n", "two rows whose task_id is 'a'"),
+        ("tasks.csv", b"task_id,size\na,1,2\nb,1\n", "the row of 'a' has more values"),
         ("tasks.csv", b"task_id,size\na,big\nb,1\n", "'big' is no number"),
+        ("tasks.csv", b"task_id,size\na,\xe9\nb,1\n", "tasks.csv cannot be read"),
         ("configs.csv.gz", b"plain text", "configs.csv.gz cannot be read"),
-        ("configs.csv.gz", gzip.compress(b"config_id,kind,rate,depth\nx,a,0,1\ny,a,1,1\nz,a,1,1\n"), "not positive"),
+        ("configs.csv.gz", packed("x,a,1,1\ny,a,1,1\nz,a,1,1\n")[:-9], "configs.csv.gz cannot be read"),
+        ("configs.csv.gz", packed("x,a,0,1\ny,a,1,1\nz,a,1,1\n"), "not positive"),
+        ("configs.csv.gz", packed("x,a,1,1\nx,a,1,2\ny,a,1,1\nz,a,1,1\n"), "two rows whose config_id is 'x'"),
         ("graphs.npz", b"", "graphs.npz cannot be read"),
     ],
 )
@@ -70,13 +88,85 @@ def test_broken_files_are_named(folder, file, content, message):
         load(folder)
 
 
-def test_what_does_not_fit_together_is_named(folder):
-    np.savez(folder / "performance.npz", perf=np.zeros((2, 2)), tasks=["a", "b"], configs=["x", "y", "z"])
-    with pytest.raises(TableError, match="3 configurations"):
+@pytest.mark.parametrize("file", ["performance.npz", "configs.csv.gz"])
+def test_a_byte_that_has_changed_is_noticed(folder, file):
+    content = bytearray((folder / file).read_bytes())
+    middle = content.index(b"NUMPY") + 80 if file.endswith("npz") else len(content) // 2
+    content[middle] ^= 255
+    (folder / file).write_bytes(content)
+    with pytest.raises(TableError, match=f"{file} cannot be read"):
         load(folder)
-    np.savez(folder / "performance.npz", perf=np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"perf": np.zeros((2, 2))}, "3 configurations"),
+        ({"perf": np.zeros(3)}, "3 configurations"),
+        ({"perf": np.full((2, 3), "high")}, "there must be a number"),
+        ({"perf": np.full((2, 3), np.nan)}, "fewer than two tasks"),
+        ({"perf": np.array([[1, 2, 3], [np.nan] * 3])}, "fewer than two tasks"),
+        ({"perf": np.zeros((1, 3)), "tasks": ["a"]}, "fewer than two tasks"),
+        ({"perf": np.zeros((2, 0)), "configs": np.zeros(0, str)}, "configs must be a list of names"),
+        ({"tasks": "a"}, "tasks must be a list of names"),
+        ({"tasks": ["a", "a"]}, "tasks has 'a' 2 times"),
+        ({"configs": ["x", "y", "y"]}, "configs has 'y' 2 times"),
+    ],
+)
+def test_performances_that_make_no_table(folder, changes, message):
+    change_arrays(folder, **changes)
+    with pytest.raises(TableError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"maximize": "no"},
+        {"kinds": None},
+        {"kinds": ["kind"]},
+        {"kinds": {"kind": ["cat"], "rate": "log", "depth": "num"}},
+    ],
+)
+def test_descriptions_that_make_no_table(folder, changes):
+    change_meta(folder, **changes)
+    with pytest.raises(TableError, match=r"meta\.json: (maximize|kinds) must"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ops": [[0, 1]] * 2},
+        {"ops": [[0, 5]] * 3},
+        {"ops": [[0.5, 1]] * 3},
+        {"ops": 1},
+        {"adj": [0, 1]},
+        {"adj": "edge"},
+    ],
+)
+def test_graphs_that_do_not_fit(folder, changes):
+    change_arrays(folder, "graphs.npz", **changes)
+    with pytest.raises(TableError, match="do not fit together"):
+        load(folder)
+
+
+@pytest.mark.parametrize("names", [None, 2, ["in"]])
+def test_operations_without_their_names(folder, names):
+    change_meta(folder, graph_ops=names)
+    with pytest.raises(TableError, match="do not fit together"):
+        load(folder)
+
+
+def test_what_is_missing_is_named(folder):
+    np.savez(folder / "performance.npz", perf=np.zeros((2, 3)))
     with pytest.raises(TableError, match="lacks configs, tasks"):
         load(folder)
+
+
+def test_tasks_that_nothing_is_known_of(folder):
+    (folder / "tasks.csv").write_text("task_id\nb\na\n")
+    assert load(folder).meta_features.shape == (2, 0)
 
 
 def test_a_missing_file_is_named(tmp_path):
