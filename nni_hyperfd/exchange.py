@@ -9,7 +9,7 @@ from typing import Any
 from nni_hyperfd.reports import META_FEATURE_LENGTH, Description, is_finite_number
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.store import Task
-from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, SEEDS, TaskSettings
+from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, REPLAYS, SEEDS, TaskSettings
 
 FORMAT = "nni_hyperfd experience"
 FORMAT_VERSION = 1
@@ -106,8 +106,9 @@ def _task(task: Mapping[str, Any]) -> ExportedTask:
             raise ValueError(f"settings: {name} cannot be {settings[name]!r}")
     if settings["seed"] not in SEEDS:
         raise ValueError(f"settings: seed {settings['seed']} is not within 0 and {SEEDS.stop - 1}")
-    if settings["preset"] not in PRESETS:
-        raise ValueError(f"settings: preset {settings['preset']!r} is none of {', '.join(PRESETS)}")
+    for name, known in (("preset", PRESETS), ("replay", REPLAYS)):
+        if settings[name] not in known:
+            raise ValueError(f"settings: {name} {settings[name]!r} is none of {', '.join(known)}")
     if not isinstance(task["extractor"], str | None):
         raise ValueError(f"extractor: {task['extractor']!r} is no sha256")
     results = []

@@ -21,6 +21,12 @@ def results(task: Task) -> tuple[list[Configuration], list[float]]:
     return [t.configuration for t in finished], [sign * t.performance for t in finished]
 
 
+def count_closed_tasks(session: Session, space: SearchSpace) -> int:
+    """How many tasks of a space are closed. None is ever opened again or removed."""
+    closed = select(func.count()).where(Task.space_signature == space.signature, Task.closed.is_not(None))
+    return session.scalar(closed)
+
+
 def closed_tasks(session: Session, space: SearchSpace) -> list[int]:
     """Ids of the closed tasks of a space that have something to rank: two different results or more."""
     return list(

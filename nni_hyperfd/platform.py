@@ -195,12 +195,16 @@ class Platform:
 
     def learn_job(self, task_id: int) -> bytes:
         """What the learn trial is given, as safetensors: the extractor and its importances, the embeddings and
-        performances of the task's own trials, and some of the server's own data sets. Nothing of other clients."""
+        performances of the task's own trials, and some of the server's own data sets.
+
+        Nothing of other clients, unless the task's settings say ``replay: meta-features``: then up to 32 of theirs, in
+        the space of the task's extractor and in random order.
+        """
         import torch
 
         from nni_hyperfd.ranker import features, weights
 
-        with self.store.read() as session:
+        with self.store.write() as session:  # missing descriptions of offline data sets are computed, and kept
             task, versions = session.get_one(tables.Task, task_id), Versions(self.store, session)
             space = _space(task)
             tensors = versions.extractor_tensors(task.extractor_id)
@@ -216,6 +220,11 @@ class Platform:
                 sample = images[rng.permutation(len(images))[:_OFFLINE_IMAGES]]
                 packed = features.pack(sample, counts)
                 tensors |= {f"offline.{index}.{name}": tensor for name, tensor in packed.items()}
+            if task.settings["replay"] == "meta-features":
+                past = experience.drawn_tasks(session, experience.closed_tasks(session, space), rng)
+                others = list(versions.meta_features(past, task.extractor_id).values())
+                if others:
+                    tensors["replay"] = torch.stack([others[place] for place in rng.permutation(len(others))])
             return weights.dumps(tensors)
 
     def tasks(self) -> list[tables.Task]:

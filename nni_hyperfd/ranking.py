@@ -171,12 +171,13 @@ class DefaultPreset(Preset):
         """Learn from the closed tasks of a space, unless that is done already."""
         from nni_hyperfd.ranker.model import Model, PastTask
 
-        ids, extractor_id = experience.closed_tasks(self._session, space), self._versions.head().id
-        source = (task.settings["seed"], extractor_id, len(ids), *ids[-1:])
+        seed, extractor_id = task.settings["seed"], self._versions.head().id
+        source = (seed, extractor_id, experience.count_closed_tasks(self._session, space))
         known = self._learned.get(space.signature)
         if known is not None and known.source == source:
             return known
-        rng = np.random.default_rng([task.settings["seed"], len(ids)])
+        ids = experience.closed_tasks(self._session, space)
+        rng = np.random.default_rng([seed, len(ids)])
         tasks = experience.drawn_tasks(self._session, ids, rng)
         meta_features = self._versions.meta_features(tasks, extractor_id)
         past = []

@@ -213,7 +213,7 @@ class Store:
         if version < SCHEMA_VERSION:
             raise StateError(
                 f"state {self.path}: it was written by an older nni_hyperfd (format {version}, this one reads "
-                f"{SCHEMA_VERSION}); save its experience with that one's 'hyperfd export' and import it into a new state"
+                f"{SCHEMA_VERSION}); save its experience with that one's 'hyperfd export', import it into a new state"
             )
         if (verdict := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
             verdict = " ".join(verdict.split())

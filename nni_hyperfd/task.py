@@ -16,6 +16,9 @@ IMPORT = "import"
 PRESETS = ("default", "paper")
 """How picks are chosen: by the belief that learns from every result, or exactly as the paper does."""
 
+REPLAYS = ("none", "meta-features")
+"""What a learn job is given of other tasks: nothing, or their meta-features without a name on them."""
+
 SEEDS = range(2**32)  # what every random generator in use takes
 
 
@@ -33,3 +36,5 @@ class TaskSettings:
     """Whether `extract` and `learn` trials are asked for (a plain NNI tuner cannot hear their answers)."""
     preset: str = "default"
     """One of `PRESETS`."""
+    replay: str = "none"
+    """One of `REPLAYS`."""

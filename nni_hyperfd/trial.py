@@ -147,6 +147,7 @@ def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
         given["performance"],
         [images for images, _ in offline],
         [counts for _, counts in offline],
+        given.get("replay"),
     )
     extractor = _extractor(weights.under(given, "extractor"), features.shape[-1])
     importance = weights.under(given, "importance") or None

@@ -16,7 +16,7 @@ from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, is_finite_number
 from nni_hyperfd.space import KINDS, SearchSpace, SpaceError
 from nni_hyperfd.store import default_state
-from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN, PRESETS, SEEDS, TaskSettings
+from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN, PRESETS, REPLAYS, SEEDS, TaskSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class HyperFDTuner(Tuner):
         budget: trials per data set, at least 1.
         space: ``"hpo"`` or ``"nas"``; found from the search space by default.
         candidates: configurations that are drawn from the space and ranked, at least `budget`.
+        replay: what the learn trial is given of other clients' data sets: ``"none"``, or ``"meta-features"``, without
+            names and in random order, which the extractor learns to tell this data set from.
         preset: ``"default"`` learns from every result before the next pick; ``"paper"`` ranks once, as the paper does.
         exploration: share of the budget that the paper's preset draws at random instead of from the top of its
             ranking, in [0, 1]; 0.5 by default. The default preset weighs exploration by itself.
@@ -78,6 +80,7 @@ class HyperFDTuner(Tuner):
         seed: int = 0,
         optimize_mode: str = "maximize",
         preset: str = "default",
+        replay: str = "none",
         **unknown: Any,
     ) -> None:
         _check(not unknown, f"{', '.join(unknown)}: no such argument of HyperFD")
@@ -90,6 +93,7 @@ class HyperFDTuner(Tuner):
         _check(_is_int(candidates) and candidates >= 1, f"candidates: {candidates!r} is no whole number from 1 up")
         _check(candidates >= budget, f"candidates: {candidates} are fewer than the budget of {budget}")
         _check(preset in PRESETS, f"preset: {preset!r} is none of {', '.join(PRESETS)}")
+        _check(replay in REPLAYS, f"replay: {replay!r} is none of {', '.join(REPLAYS)}")
         _check(exploration is None or preset == "paper", "exploration: this belongs to preset: paper; leave it out")
         exploration = TaskSettings.exploration if exploration is None else exploration
         share = is_finite_number(exploration) and 0 <= exploration <= 1
@@ -98,7 +102,7 @@ class HyperFDTuner(Tuner):
         modes = ("maximize", "minimize")
         _check(optimize_mode in modes, f"optimize_mode: {optimize_mode!r} is none of {', '.join(modes)}")
         self.settings = TaskSettings(
-            budget, candidates, float(exploration), seed, optimize_mode == "maximize", self.service, preset
+            budget, candidates, float(exploration), seed, optimize_mode == "maximize", self.service, preset, replay
         )
         self.platform = Platform(path)
         self.task_id: int | None = None

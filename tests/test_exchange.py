@@ -137,6 +137,7 @@ def at(path, value):
         (at(["settings", "seed"], None), "settings: seed cannot be None"),
         (at(["settings", "seed"], 2**40), "settings: seed"),
         (at(["settings", "exploration"], "half"), "settings: exploration"),
+        (at(["settings", "replay"], "all"), "settings: replay 'all' is none of none, meta-features"),
         (at(["settings", "preset"], "best"), "settings: preset 'best' is none of default, paper"),
         (at(["extractor"], {}), "extractor: {} is no sha256"),
         (at(["description", "meta_feature"], [1.0]), "meta_feature: a list of 64"),

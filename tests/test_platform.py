@@ -14,6 +14,7 @@ from nni_hyperfd.ranker import features, weights
 from nni_hyperfd.reports import Description, ReportError
 from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.task import PRESETS, TaskSettings
+from nni_hyperfd.versions import Versions
 
 SPACE = {"x": {"_type": "choice", "_value": list(range(300))}}
 
@@ -119,6 +120,27 @@ def test_the_learn_job_holds_the_tasks_own_results_and_a_sample_of_the_offline_s
     assert sent["offline.0.features"].shape == (16, 3, 3, 12)
     # Nothing of other clients: no other tensors, in particular no meta-features.
     assert {name.split(".")[0] for name in sent} == {"performance", "embeddings", "offline"}
+
+
+def test_with_replay_the_learn_job_also_holds_past_meta_features_and_nothing_that_names_them(lab):
+    platform = Platform(lab.state)
+    for number in range(3):
+        platform.add_offline(f"set {number}", offline_bytes(seed=number))
+    for number in range(2):
+        lab.run(lab.tuner(f"e{number}", budget=2), lab.dataset(number))
+    tuner = lab.tuner("e", budget=2, replay="meta-features")
+    for _ in range(3):
+        lab.step(tuner, lab.dataset(2))
+    sent = weights.loads(platform.learn_job(tuner.task_id))
+    groups = {"performance", "embeddings", "offline", "extractor", "importance", "replay"}
+    assert {name.split(".")[0] for name in sent} == groups
+    with platform.store.write() as session:
+        task = platform.task(tuner.task_id)
+        carried = Versions(platform.store, session).meta_features(platform.tasks()[:2], task.extractor_id)
+    rows = {tuple(row) for row in sent["replay"].tolist()}
+    assert len(rows) == 2 and rows == {tuple(h.tolist()) for h in carried.values()}
+    lab.run(tuner, lab.dataset(2))
+    assert platform.task(tuner.task_id).extractor_id == 4
 
 
 # -- looking ahead ----------------------------------------------------------------------------------------------------

@@ -731,6 +731,7 @@ def test_as_a_plain_tuner_it_survives_nnis_counting_anew_after_a_resume(lab):
         ({"candidates": True}, "candidates: True"),
         ({"candidates": 3, "budget": 4}, "candidates: 3 are fewer than the budget of 4"),
         ({"preset": "best"}, "preset: 'best' is none of default, paper"),
+        ({"replay": True}, "replay: True is none of none, meta-features"),
         ({"exploration": 0.5}, "exploration: this belongs to preset: paper"),
         ({"preset": "paper", "exploration": 1.1}, "exploration: 1.1"),
         ({"preset": "paper", "exploration": -0.1}, "exploration: -0.1"),

@@ -1,0 +1,106 @@
+"""What a growing state costs: seconds of the platform and bytes on disk against the number of past tasks.
+
+python -m nni_hyperfd.benchmark.state
+
+The tasks are made up, but each went its whole way: described, four results of 216 configurations, the extractor (of a
+detector with 80 channels) updated, the ranker trained, eight offline data sets. From the 11th on their rows are copies.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session
+
+from nni_hyperfd import store
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.ranker import MetaFeatureExtractor, features, weights
+from nni_hyperfd.reports import Description, ExtractorUpdate
+from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.task import TaskSettings
+
+PAST, LIVED = (30, 300, 3000), 10
+SPACE = SearchSpace.from_nni({name: {"_type": "choice", "_value": [1, 2, 3, 4, 5, 6]} for name in ("a", "b", "c")})
+CHANNELS, OFFLINE_SETS = 80, 8
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    table = Table("past tasks", "learn, then first pick (s)", "each further pick (s)", "close (s)", "bytes per task")
+    with TemporaryDirectory() as folder:
+        platform = Platform(Path(folder) / "state.sqlite")
+        for number in range(OFFLINE_SETS):
+            images = torch.rand(64, 3, 3, CHANNELS + 4, generator=torch.Generator().manual_seed(number))
+            platform.add_offline(str(number), weights.dumps(features.pack(images, torch.tensor([64.0, 100.0]))))
+        empty = _bytes(platform)
+        for number in range(LIVED):
+            _live(platform, f"lived {number}")
+        for past in PAST:
+            _copy(platform, past - len(platform.tasks()))
+            first, further, close = _live(platform, f"measured {past}")
+            size = (_bytes(platform) - empty) / (past + 1)
+            table.add_row(str(past), f"{first:.2f}", f"{further:.3f}", f"{close:.2f}", f"{size:,.0f}")
+    Console().print(table)
+
+
+def _live(platform: Platform, name: str) -> tuple[float, float, float]:
+    """One task; seconds until its first pick, for each other (median), and for closing it."""
+    rng = np.random.default_rng(len(platform.tasks()))
+    task_id = platform.open_task(name, SPACE, TaskSettings())
+    platform.start(platform.next_trial(task_id).id, 0)
+    platform.describe(task_id, 0, Description(rng.standard_normal(64).tolist(), 64, 100, 0.5))
+    picks = []
+    for parameter_id in range(1, 5):
+        begin = time.perf_counter()
+        trial = platform.next_trial(task_id)
+        picks.append(time.perf_counter() - begin)
+        platform.start(trial.id, parameter_id)
+        platform.observe(task_id, parameter_id, float(rng.random()))
+    platform.start(platform.next_trial(task_id).id, 5)
+    extractor = MetaFeatureExtractor.initial(CHANNELS + 4, seed=int(rng.integers(1000))).state_dict()
+    importance = {name: tensor.abs() for name, tensor in extractor.items()}
+    update = ExtractorUpdate(extractor, importance, rng.standard_normal(64).tolist())
+    begin = time.perf_counter()
+    platform.close_task(task_id, update)
+    return picks[0], median(picks[1:]), time.perf_counter() - begin
+
+
+def _copy(platform: Platform, count: int) -> None:
+    """Repeat the newest task's rows, each with an extractor version of its own."""
+    with platform.store.write() as session:
+        newest = session.get_one(store.Task, len(platform.tasks()))
+        head = session.get_one(store.Extractor, newest.extractor_id)
+        for number in range(count):
+            extractor = _twin(session, head, head=False, weights=f"dropped {number}", importance=None)
+            task = _twin(session, newest, experiment=f"copy {newest.id + number}", extractor_id=extractor.id)
+            for trial in newest.trials:
+                _twin(session, trial, task_id=task.id, parameter_id=None)
+
+
+def _twin(session: Session, row: store.Base, **changes: object) -> store.Base:
+    names = {column.key for column in inspect(type(row)).column_attrs} - {"id"}
+    twin = type(row)(**{name: getattr(row, name) for name in names} | changes)
+    session.add(twin)
+    session.flush()
+    return twin
+
+
+def _bytes(platform: Platform) -> int:
+    with platform.store.read() as session:
+        pages, free, size = (
+            session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+    return (pages - free) * size
+
+
+if __name__ == "__main__":
+    main()
