@@ -95,7 +95,7 @@ class GINEncoder(nn.Module):
             pooled = (present @ nodes).squeeze(1) if layer < len(self.updates) else None
             nodes = norm(convolution(nodes, adjacency))
             if pooled is not None:
-                nodes = nodes.relu()
+                nodes = nodes.relu_()
                 updates = zip(self.updates[layer], virtual, strict=True)
                 virtual = torch.stack([self.dropout(update(pooled + own)) for update, own in updates])
             nodes = self.dropout(nodes)
@@ -105,18 +105,14 @@ class GINEncoder(nn.Module):
     def _embedded(self, graphs: Graphs) -> Tensor:
         """(n, nodes, hidden): `embed` of each node's one-hot operation and stage; anything where there is no node.
 
-        Its columns are looked up, which is the same product for less work.
+        All its values are made once and looked up, which is less work than a product for each node.
         """
-        columns, present = self.embed.weight.T.contiguous(), graphs.ops >= 0
-        nodes = embedding(_indices(graphs.ops, present), columns[: self.num_ops]) + self.embed.bias
+        columns = self.embed.weight.T
+        values, row = columns[: self.num_ops] + self.embed.bias, graphs.ops.astype(np.int64)
         if graphs.stages is not None:
-            nodes = nodes + embedding(_indices(graphs.stages, present), columns[self.num_ops :])
-        return nodes
-
-
-def _indices(values: np.ndarray, present: np.ndarray) -> Tensor:
-    """int64, 0 where there is no node."""
-    return torch.from_numpy(np.where(present, values, 0).astype(np.int64))
+            values = (values.unsqueeze(1) + columns[self.num_ops :]).flatten(end_dim=1)
+            row = row * self.num_stages + graphs.stages
+        return embedding(torch.from_numpy(np.where(graphs.ops >= 0, row, 0)), values)
 
 
 def _present(graphs: Graphs) -> Tensor:
@@ -131,4 +127,4 @@ def _adjacency(graphs: Graphs) -> Tensor:
 
 
 def _two_layers(hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, hidden))

@@ -1,0 +1,192 @@
+"""How long ranking and learning take on one core, each beside a baseline of the same run.
+
+OMP_NUM_THREADS=1 python -m nni_hyperfd.benchmark.speed [CSV]
+
+Every figure is a median of processor time, to which other programs on the machine add little, and so is its baseline;
+the two are measured in turn. Results are made up, so that past tasks are as many as wanted; sizes are the paper's: 216
+configurations, 64 numbers for a data set, budget 4.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from nni_hyperfd.ranker import (
+    GINEncoder,
+    Graphs,
+    MLPEncoder,
+    RankerSettings,
+    TaskExperience,
+    explore_exploit,
+    score,
+    update_encoder,
+)
+from nni_hyperfd.ranker.model import PastTask
+from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.hyperfd import HyperFD
+
+VALUES = (2, 3, 2, 3, 3, 2)
+"""Of the paper's six hyper-parameters."""
+SPACE = np.array([np.concatenate(row) for row in itertools.product(*map(np.eye, VALUES))], dtype=np.float32)
+HIDDEN, BUDGET = 64, 4
+GRAPHS, GRAPHS_AT_ONCE = 25_600, 256
+EMBEDDED, BEST = 1_000_000, 10
+
+
+class Line(NamedTuple):
+    """One figure; ratio: how many times the baseline's time it takes."""
+
+    what: str
+    median: float
+    unit: str
+    goal: str
+    ratio: float
+    baseline: str
+
+
+def main() -> None:
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        sys.exit("One core is measured: start with OMP_NUM_THREADS=1 in the environment.")
+    table = Table("what", "median", "goal", "against", title="One core")
+    lines = []
+    for line in itertools.chain(recommending(), learning(), encoding(), searching()):
+        lines.append(line)
+        table.add_row(line.what, f"{line.median:,.3g} {line.unit}", line.goal, f"{line.ratio:.3g} x {line.baseline}")
+    Console().print(table)
+    if sys.argv[1:]:
+        with open(sys.argv[1], "w", newline="") as file:
+            csv.writer(file).writerows([Line._fields, *lines])
+
+
+def recommending() -> Iterator[Line]:
+    """A task without its learning: the candidates are ranked, and again after each result."""
+    encoder, rng = MLPEncoder.initial(SPACE.shape[1], seed=0), np.random.default_rng(0)
+    for past in (10, 100, 1_000, 10_000):
+        task = Task(BUDGET, _meta_feature(rng))
+        ours = partial(_tried, _experienced(past), task, Candidates(SPACE), rng.random(len(SPACE)))
+        paper = partial(_tried_by_paper, encoder, torch.from_numpy(task.meta_feature), torch.from_numpy(SPACE))
+        seconds, baseline = _medians(ours, paper, repeats=200)
+        what = f"recommend {BUDGET} of {len(SPACE)}, {past:,} past tasks"
+        yield Line(what, 1e3 * seconds, "ms", "1 ms", seconds / baseline, "the paper's ranking")
+
+
+def learning() -> Iterator[Line]:
+    """What follows a task whose 216 results have all become known."""
+    encoder, inputs = MLPEncoder.initial(SPACE.shape[1], seed=0), torch.from_numpy(SPACE)
+    rng = np.random.default_rng(0)
+    for past in (30, 3_000):
+        recommender = _experienced(past)
+        recommender.start_task(Task(BUDGET, _meta_feature(rng)), Candidates(SPACE))
+        ours = partial(recommender.end_task, dict(enumerate(rng.random(len(SPACE)).tolist())))
+        known = [
+            TaskExperience(inputs, torch.rand(len(SPACE)), torch.from_numpy(_meta_feature(rng))) for _ in range(past)
+        ]
+        paper = partial(update_encoder, encoder, known[0], known[1:], [], RankerSettings(), seed=0)
+        seconds, baseline = _medians(ours, paper, repeats=7)
+        yield Line(f"learn, {past:,} past tasks", seconds, "s", "2 s", seconds / baseline, "the paper's encoder")
+
+
+def encoding() -> Iterator[Line]:
+    """Networks into vectors by the GIN."""
+    for what, graphs in (("cells of 8 nodes", _cells()), ("chains of up to 22 blocks", _chains())):
+        encoder = GINEncoder.initial(graphs.num_ops, graphs.num_stages, seed=0).eval()
+        nodes = GRAPHS_AT_ONCE * graphs.ops.shape[1]
+        seconds, baseline = _medians(partial(_encoded, encoder, graphs), partial(_multiplied, nodes), repeats=7)
+        line = (f"GIN, {what}", 1e6 * seconds / GRAPHS, "us a graph", "10 us a graph")
+        yield Line(*line, seconds / baseline, "its matrix products")
+
+
+def searching() -> Iterator[Line]:
+    """The best of many embedded candidates by their inner products with a data set's vector."""
+    embedded = torch.rand(EMBEDDED, HIDDEN, generator=torch.Generator().manual_seed(0))
+    meta_feature = torch.ones(HIDDEN)
+    seconds, baseline = _medians(lambda: score(embedded, meta_feature).topk(BEST), embedded.sum, repeats=21)
+    what = f"top {BEST} of {EMBEDDED:,} embedded candidates"
+    yield Line(what, 1e3 * seconds, "ms", "60 ms", seconds / baseline, "reading them once")
+
+
+def _tried(recommender: HyperFD, task: Task, candidates: Candidates, performance: np.ndarray) -> None:
+    recommender.start_task(task, candidates)
+    for _ in range(task.budget):
+        (pick,) = recommender.ask()
+        recommender.tell(pick, performance[pick])
+
+
+@torch.inference_mode()
+def _tried_by_paper(encoder: MLPEncoder, meta_feature: Tensor, inputs: Tensor) -> None:
+    explore_exploit(score(encoder(inputs), meta_feature), BUDGET, RankerSettings().exploration, seed=0)
+
+
+@torch.inference_mode()
+def _encoded(encoder: GINEncoder, graphs: Graphs) -> None:
+    for start in range(0, len(graphs), GRAPHS_AT_ONCE):
+        encoder(graphs[start : start + GRAPHS_AT_ONCE])
+
+
+@torch.inference_mode()
+def _multiplied(nodes: int) -> None:
+    """The encoder's matrices as often as it needs them: four for each node, five for each graph."""
+    matrix = nn.Linear(HIDDEN, HIDDEN)
+    of_nodes, of_graphs = torch.ones(nodes, HIDDEN), torch.ones(GRAPHS_AT_ONCE, HIDDEN)
+    for _ in range(0, GRAPHS, GRAPHS_AT_ONCE):
+        for rows in 4 * [of_nodes] + 5 * [of_graphs]:
+            matrix(rows)
+
+
+def _experienced(past: int) -> HyperFD:
+    """A recommender that has learned from the last of so many tasks. The earlier ones are put where it keeps them, as
+    learning them one by one would take hours."""
+    rng, recommender = np.random.default_rng(past), HyperFD(0)
+    recommender._past[SPACE.shape[1]] = [
+        PastTask(SPACE, rng.random(len(SPACE)), _meta_feature(rng)) for _ in range(past - 1)
+    ]
+    recommender.start_task(Task(BUDGET, _meta_feature(rng)), Candidates(SPACE))
+    recommender.end_task(dict(enumerate(rng.random(len(SPACE)).tolist())))
+    return recommender
+
+
+def _meta_feature(rng: np.random.Generator) -> np.ndarray:
+    return rng.random(HIDDEN, dtype=np.float32)
+
+
+def _cells() -> Graphs:
+    rng = np.random.default_rng(0)
+    return Graphs(rng.integers(6, size=(GRAPHS, 8)), np.triu(rng.random((GRAPHS, 8, 8)) < 0.4, 1), num_ops=6)
+
+
+def _chains() -> Graphs:
+    """Blocks of 7 stages, each of 6 kinds or, but for the first of a stage, left out."""
+    rng = np.random.default_rng(0)
+    stages = np.repeat(np.arange(7), (1, 3, 4, 4, 4, 4, 2))
+    first = np.diff(stages, prepend=-1) > 0
+    ops = np.where(first | (rng.random((GRAPHS, len(stages))) < 0.7), rng.integers(6, size=(GRAPHS, len(stages))), -1)
+    return Graphs.chains(ops, 6, np.broadcast_to(stages, ops.shape), 7)
+
+
+def _medians(ours: Callable[[], object], baseline: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Processor seconds of each, called in turn, after one call each that is not counted."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(repeats + 1):
+        for function, measured in zip((ours, baseline), times, strict=True):
+            begin = time.process_time()
+            function()
+            measured.append(time.process_time() - begin)
+    return statistics.median(times[0][1:]), statistics.median(times[1][1:])
+
+
+if __name__ == "__main__":
+    main()
