@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,11 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from nni_hyperfd import architecture
+from nni_hyperfd.architecture import Architecture, ArchitectureError
+from nni_hyperfd.architecture_space import ArchitectureSpace
+from nni_hyperfd.ranker.graphs import Graphs
+
 Configuration = dict[str, Any]
 """One point of a search space: parameter name -> value, JSON types only."""
 
-KINDS = ("hpo", "nas")
-_ARCHITECTURE_NAME = re.compile(r"(s|stage_?)\d+_", re.IGNORECASE)
+KINDS = ("hpo", "nas", "joint")
 _MAX_ENUMERATED = 10_000
 _RESERVED = {"phase"}  # tells the web UI and the hook what a service trial does
 
@@ -111,17 +114,23 @@ class SearchSpace:
 
     Attributes:
         parameters: name -> `Choice` or `Interval`, in the order of the search space file.
-        kind: ``"hpo"`` or ``"nas"``.
+        kind: ``"nas"`` where they choose an architecture, ``"joint"`` where they choose more beside it, else ``"hpo"``.
         definition: the NNI search space that it was made from.
+        architectures: None for ``"hpo"``. Two configurations that differ in inactive blocks only are the same; those
+            over the FLOPs limit are no part of the space.
     """
 
     parameters: Mapping[str, Choice | Interval]
     kind: str
     definition: Mapping[str, Any]
+    architectures: ArchitectureSpace | None = None
 
     @classmethod
     def from_nni(cls, definition: Any, kind: str | None = None) -> SearchSpace:
-        """Check and read NNI's search space; `kind` is found from the parameters' names unless given.
+        """Check and read NNI's search space.
+
+        Its kind follows from the parameters' names (`nni_hyperfd.architecture.PARAMETERS`); with the kind ``"hpo"``
+        they mean nothing. Any other `kind` has to be what was found.
 
         Raises:
             SpaceError: the space is malformed, or holds a parameter that the ranker cannot encode.
@@ -137,9 +146,11 @@ class SearchSpace:
         parameters = {name: _parameter(name, spec["_type"], spec["_value"]) for name, spec in definition.items()}
         if reserved := _RESERVED & set(parameters):
             raise SpaceError(f"search space: the name {reserved.pop()!r} is taken by HyperFD's own trials; rename it")
-        if kind is None:
-            kind = "nas" if all(map(_ARCHITECTURE_NAME.match, parameters)) else "hpo"
-        return cls(parameters, kind, definition)
+        names = parameters.keys() & architecture.PARAMETERS.keys()
+        found = "hpo" if not names or kind == "hpo" else "nas" if names == parameters.keys() else "joint"
+        if kind not in (None, found):
+            raise SpaceError(f"search space: its parameters make it {found!r}, not {kind!r}; leave `space` out")
+        return cls(parameters, found, definition, None if found == "hpo" else _architectures(parameters))
 
     @cached_property
     def signature(self) -> str:
@@ -156,6 +167,8 @@ class SearchSpace:
             )
             for name, p in self.parameters.items()
         }
+        if self.architectures:  # the same values, but fewer configurations: inactive blocks do not tell them apart
+            described[""] = "architectures"
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
     @property
@@ -166,7 +179,8 @@ class SearchSpace:
     @property
     def size(self) -> float:
         """Number of configurations; infinite as soon as one parameter is continuous."""
-        return math.prod(parameter.count for parameter in self.parameters.values())
+        others = math.prod(parameter.count for parameter in self._others.values())
+        return others * self.architectures.count if self.architectures else others
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Configuration]:
         """`n` distinct configurations drawn uniformly, or all of a smaller space in random order."""
@@ -176,15 +190,17 @@ class SearchSpace:
         drawn: dict[str, Configuration] = {}
         # More than _MAX_ENUMERATED configurations: a draw repeats an earlier one rarely, so this ends soon.
         while len(drawn) < min(n, self.size):
-            configuration = {name: p.sample(rng) for name, p in self.parameters.items()}
-            drawn.setdefault(self.key(configuration), configuration)
+            configuration = {name: p.sample(rng) for name, p in self._others.items()}
+            if self.architectures:
+                configuration |= self.architectures.sample(rng)
+            drawn.setdefault(self.key(configuration), self._in_order(configuration))
         return list(drawn.values())
 
     def canonical(self, configuration: Any) -> Configuration:
-        """The configuration with exactly the space's own values.
+        """The configuration with exactly the space's own values, the first ones where blocks are inactive.
 
         Raises:
-            SpaceError: a parameter is missing, unknown, or outside the space.
+            SpaceError: a parameter is missing, unknown, or outside the space, or the FLOPs limit is reached.
         """
         if not isinstance(configuration, Mapping):
             raise SpaceError(f"a configuration is a JSON object, not {configuration!r}")
@@ -198,6 +214,11 @@ class SearchSpace:
                 result[name] = parameter.canonical(configuration[name])
             except SpaceError as error:
                 raise SpaceError(f"{name}: {error}") from None
+        if self.architectures:
+            try:
+                result |= self.architectures.canonical(result)
+            except ArchitectureError as error:
+                raise SpaceError(str(error)) from None
         return result
 
     def key(self, configuration: Configuration) -> str:
@@ -206,20 +227,61 @@ class SearchSpace:
         return json.dumps([canonical[name] for name in self.parameters])
 
     def encode(self, configurations: Sequence[Configuration]) -> np.ndarray:
-        """Encoder input, float32 (n, dim)."""
+        """Encoder input, float32 (n, dim); zeros for what belongs to inactive blocks."""
         rows = []
         for configuration in map(self.canonical, configurations):
+            unused = architecture.inactive(configuration) if self.architectures else ()
             rows.append(
-                [x for name, parameter in self.parameters.items() for x in parameter.encode(configuration[name])]
+                [
+                    0.0 if name in unused else x
+                    for name, parameter in self.parameters.items()
+                    for x in parameter.encode(configuration[name])
+                ]
             )
         return np.asarray(rows, dtype=np.float32).reshape(len(rows), self.dim)
 
+    def graphs(self, configurations: Sequence[Configuration]) -> Graphs:
+        """The configurations' architectures for a graph encoder (`nni_hyperfd.architecture.graphs`).
+
+        Raises:
+            SpaceError: as `canonical`, or the space has no architectures.
+        """
+        if not self.architectures:
+            raise SpaceError("the search space has no architectures, so its configurations are no graphs")
+        return architecture.graphs([Architecture.of(self.canonical(c)) for c in configurations])
+
+    @cached_property
+    def _others(self) -> dict[str, Choice | Interval]:
+        """The parameters that choose no architecture."""
+        chosen = self.architectures.choices if self.architectures else ()
+        return {name: parameter for name, parameter in self.parameters.items() if name not in chosen}
+
     def _at(self, index: int) -> Configuration:
         configuration = {}
-        for name, parameter in self.parameters.items():
+        for name, parameter in self._others.items():
             index, place = divmod(index, parameter.count)
             configuration[name] = parameter.at(place)
-        return configuration
+        if self.architectures:
+            configuration |= self.architectures.at(index)
+        return self._in_order(configuration)
+
+    def _in_order(self, configuration: Configuration) -> Configuration:
+        return {name: configuration[name] for name in self.parameters}
+
+
+def _architectures(parameters: Mapping[str, Choice | Interval]) -> ArchitectureSpace:
+    choices = {}
+    for name in parameters.keys() & architecture.PARAMETERS.keys():
+        if not isinstance(parameters[name], Choice):
+            raise SpaceError(f"search space: {name!r} has to be a choice, as in search_spaces/proxylessnas.json")
+        choices[name] = parameters[name].values
+    try:
+        return ArchitectureSpace.of(choices)
+    except ArchitectureError as error:
+        raise SpaceError(
+            f"search space: {error}; start from search_spaces/proxylessnas.json, or say space: hpo in classArgs for a "
+            "trial of your own"
+        ) from None
 
 
 def _parameter(name: str, type_: str, value: list[Any]) -> Choice | Interval:

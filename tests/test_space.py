@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nni_hyperfd.architecture import FLOPS_LIMIT, PARAMETERS, Architecture
 from nni_hyperfd.space import SearchSpace, SpaceError
 
 
@@ -28,6 +30,10 @@ MIXED = {
     "rate": ranged("loguniform", 0.001, 0.1),
     "count": ranged("randint", 2, 6),
 }
+
+SPACES = Path(__file__).resolve().parents[1] / "search_spaces"
+NAS = json.loads((SPACES / "proxylessnas.json").read_text())
+JOINT = json.loads((SPACES / "joint.json").read_text())
 
 
 def rng(seed=0):
@@ -73,10 +79,14 @@ def test_a_space_that_cannot_be_ranked_is_refused_with_the_parameters_name(defin
 
 def test_the_kind_is_found_from_the_names_unless_given():
     assert SearchSpace.from_nni(MIXED).kind == "hpo"
-    architecture = {"s1_op": choice(1, 2), "stage2_width": choice(1, 2)}
-    assert SearchSpace.from_nni(architecture).kind == "nas"
-    assert SearchSpace.from_nni(architecture | {"rate": choice(1)}).kind == "hpo"
-    assert SearchSpace.from_nni(architecture, "hpo").kind == "hpo"
+    assert SearchSpace.from_nni(NAS).kind == "nas"
+    assert SearchSpace.from_nni(NAS | {"rate": choice(1)}).kind == "joint"
+    assert SearchSpace.from_nni(NAS, "nas").kind == "nas"
+    assert SearchSpace.from_nni(NAS, "hpo").kind == "hpo"
+    assert SearchSpace.from_nni({"stage9_depth": choice(1, 2)}).kind == "hpo"
+    for definition, kind in ((MIXED, "nas"), (NAS, "joint"), (MIXED | NAS, "nas")):
+        with pytest.raises(SpaceError, match=f"not {kind!r}; leave `space` out"):
+            SearchSpace.from_nni(definition, kind)
 
 
 # -- sampling --------------------------------------------------------------------------------------------------------
@@ -258,3 +268,105 @@ def test_encoded_samples_are_distinct_and_within_0_and_1():
 def test_a_parameter_may_not_have_the_name_that_service_trials_use() -> None:
     with pytest.raises(SpaceError, match="'phase' is taken"):
         SearchSpace.from_nni({"phase": {"_type": "choice", "_value": [1, 2]}})
+
+
+# -- architectures -----------------------------------------------------------------------------------------------------
+
+
+def shallow(**changes):
+    """A point of the architecture space whose stages are all as shallow as may be."""
+    return {name: parameter.values[0] for name, parameter in PARAMETERS.items()} | changes
+
+
+def test_the_search_space_files_are_what_the_code_knows():
+    assert {name: tuple(spec["_value"]) for name, spec in NAS.items()} == {n: p.values for n, p in PARAMETERS.items()}
+    assert JOINT == json.loads((SPACES / "hpo.json").read_text()) | NAS
+    assert list(JOINT)[-len(NAS) :] == list(NAS) == list(PARAMETERS)
+
+
+def test_spaces_with_architectures_count_those_below_the_limit():
+    nas, joint = SearchSpace.from_nni(NAS), SearchSpace.from_nni(JOINT)
+    assert nas.size == 255_545_675_121_747 and joint.size == 216 * nas.size
+    assert SearchSpace.from_nni(NAS, "hpo").size == math.prod(len(p.values) for p in PARAMETERS.values())
+
+
+@pytest.mark.parametrize("definition", [NAS, JOINT], ids=["nas", "joint"])
+def test_samples_are_distinct_architectures_below_the_limit_and_survive_nnis_json(definition):
+    whole = SearchSpace.from_nni(definition)
+    drawn = whole.sample(200, rng())
+    assert len({whole.key(c) for c in drawn}) == 200
+    assert [whole.canonical(c) for c in drawn] == drawn and [list(c) for c in drawn] == 200 * [list(definition)]
+    assert all(Architecture.of(c).flops < FLOPS_LIMIT for c in drawn)
+    assert whole.sample(200, rng()) == drawn != whole.sample(200, rng(1))
+    # On the way through node every whole number loses its decimal point, and nothing else changes.
+    through_node = json.loads(
+        json.dumps(drawn), parse_float=lambda text: int(float(text)) if text[-2:] == ".0" else float(text)
+    )
+    assert [whole.canonical(c) for c in through_node] == drawn
+    assert [whole.key(c) for c in through_node] == [whole.key(c) for c in drawn]
+
+
+def test_a_small_space_with_architectures_is_enumerated():
+    fixed = {name: choice(parameter.values[0]) for name, parameter in PARAMETERS.items()}
+    few = fixed | {"stage2_depth": choice(1, 2), "stage2_block2_kernel": choice(3, 5, 7), "rate": choice(1, 2)}
+    small = SearchSpace.from_nni(few)
+    assert small.size == 2 * (1 + 3)
+    assert len({small.key(c) for c in small.sample(99, rng())}) == len(small.sample(99, rng())) == 8
+
+
+def test_configurations_that_differ_in_inactive_blocks_only_are_the_same():
+    nas = SearchSpace.from_nni(NAS)
+    one, other = shallow(), shallow(stage2_block3_kernel=7, stage6_block4_expand=6)
+    assert nas.canonical(other) == one and nas.key(other) == nas.key(one)
+    np.testing.assert_array_equal(*nas.encode([one, other]))
+    graphs = nas.graphs([one, other])
+    np.testing.assert_array_equal(*graphs.ops)
+    active = shallow(stage2_block1_kernel=7)
+    assert nas.key(active) != nas.key(one) and (nas.encode([active]) != nas.encode([one])).any()
+    plain = SearchSpace.from_nni(NAS, "hpo")
+    assert plain.key(other) != plain.key(one)
+    assert plain.signature != nas.signature
+
+
+def test_an_encoded_architecture_is_one_hot_where_active_and_zero_elsewhere():
+    nas = SearchSpace.from_nni(NAS)
+    assert nas.dim == 3 + 3 + 3 + 2 + 3 + 19 * (2 + 3)
+    row = nas.encode([shallow(stage2_depth=2, stage2_block2_kernel=5)])[0]
+    stage2 = [0, 1, 0] + [1, 0, 1, 0, 0] + [1, 0, 0, 1, 0] + [0, 0, 0, 0, 0]
+    assert row[: len(stage2)].tolist() == stage2
+    blocks = 2 + 1 + 2 + 3 + 2 + 1
+    assert row.sum() == 5 + 2 * blocks
+    joint = SearchSpace.from_nni(JOINT)
+    assert joint.dim == 15 + nas.dim
+
+
+@pytest.mark.parametrize("definition", [NAS, JOINT], ids=["nas", "joint"])
+def test_an_architecture_over_the_limit_lies_outside_the_space(definition):
+    whole = SearchSpace.from_nni(definition)
+    largest = {name: spec["_value"][-1] for name, spec in definition.items()}
+    with pytest.raises(SpaceError, match=r"needs 1358\.5 M FLOPs at 640x360, the space has those below 730 M"):
+        whole.canonical(largest)
+
+
+def test_graphs_of_the_configurations():
+    joint = SearchSpace.from_nni(JOINT)
+    drawn = joint.sample(3, rng())
+    graphs = joint.graphs(drawn)
+    assert len(graphs) == 3
+    assert (graphs.ops >= 0).sum(axis=1).tolist() == [sum(map(len, Architecture.of(c).stages[1:])) for c in drawn]
+    with pytest.raises(SpaceError, match="has no architectures"):
+        SearchSpace.from_nni(MIXED).graphs([])
+
+
+@pytest.mark.parametrize(
+    ("definition", "message"),
+    [
+        ({"stage2_depth": choice(1, 2)}, "chosen by stage2_block1_expand.*say space: hpo in classArgs"),
+        (NAS | {"stage2_depth": choice(1, 5)}, r"stage2_depth may be 5, which is none of \[1, 2, 3\]"),
+        (NAS | {"stage2_depth": ranged("randint", 1, 4)}, "'stage2_depth' has to be a choice"),
+        ({n: choice(p.values[-1]) for n, p in PARAMETERS.items()}, "the smallest architecture needs 1358.5 M FLOPs"),
+    ],
+)
+def test_architecture_parameters_that_make_no_architecture_are_refused(definition, message):
+    with pytest.raises(SpaceError, match=f"search space: .*{message}"):
+        SearchSpace.from_nni(definition)

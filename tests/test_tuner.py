@@ -757,7 +757,7 @@ def test_the_extremes_of_class_args_are_taken(lab):
     tuner = ServiceTuner(
         state=str(lab.state),
         budget=1,
-        space="nas",
+        space="hpo",
         candidates=1,
         preset="paper",
         exploration=1,
@@ -766,7 +766,7 @@ def test_the_extremes_of_class_args_are_taken(lab):
     )
     tuner.update_search_space(lab.space)
     lab.run(tuner)
-    assert task_of(tuner).space.kind == "nas"
+    assert task_of(tuner).space.kind == "hpo"
     assert task_of(tuner).settings["maximize"] is False
 
 
