@@ -2,7 +2,8 @@
 
     python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] ...
 
-Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults.
+Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults. To search
+architectures, --config is configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def finetune(dataset: FaceDataset, parameters: dict | None, work_dir: Path) -> dict[str, float | int | str]:
-    """Train with these of the six parameters (defaults for the rest); returns NNI's final result."""
+    """Train with these parameters (defaults for hyper-parameters not given); returns NNI's final result.
+
+    With an architecture among them, training starts from the weights that it inherits from the dataset's detector.
+    """
     from retinaface.parameters import apply_parameters
     from retinaface.training import train
 

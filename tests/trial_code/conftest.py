@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -26,15 +27,25 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector of the smallest config with random weights."""
+    """A detector of the default config with random weights."""
+    return _random_detector(Job(Path()), tmp_path_factory.mktemp("weights") / "random.safetensors")
+
+
+@pytest.fixture(scope="session")
+def largest_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The largest detector of the architecture space with random weights."""
+    job = Job(Path(), config=CONFIGS / "retinaface_proxylessnas.py")
+    return _random_detector(job, tmp_path_factory.mktemp("weights") / "largest.safetensors")
+
+
+def _random_detector(job: Job, path: Path) -> Path:
     import torch
     from mmdet.registry import MODELS
     from retinaface import modules  # noqa: F401
     from retinaface.convert import save_detector
 
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_detector(MODELS.build(Job(Path()).load_config().model), path)
+    save_detector(MODELS.build(job.load_config().model), path)
     return path
 
 
@@ -53,6 +64,12 @@ def job(faces: Path, detector_file: Path) -> Job:
         batch_size=4,
         workers=0,
     )
+
+
+@pytest.fixture
+def searchable_job(job: Job, largest_file: Path) -> Job:
+    """The same for architectures."""
+    return dataclasses.replace(job, weights=str(largest_file), config=CONFIGS / "retinaface_proxylessnas.py")
 
 
 @pytest.fixture

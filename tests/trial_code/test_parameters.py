@@ -1,4 +1,4 @@
-"""Each of the six parameters changes what is built, or what happens on a real batch."""
+"""Each parameter changes what is built, or what happens on a real batch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet.registry import MODELS
 from mmengine.runner import Runner
 from retinaface.parameters import DEFAULTS, apply_parameters, complete
 from retinaface.training import build_runner, use_split
 
-SPACE = Path(__file__).resolve().parents[2] / "search_spaces" / "hpo.json"
+from nni_hyperfd.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space import SearchSpace
+
+SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def losses_of(runner: Runner) -> dict[str, torch.Tensor]:
 
 
 def test_the_search_space_has_exactly_these_parameters() -> None:
-    space = json.loads(SPACE.read_text())
+    space = json.loads((SPACES / "hpo.json").read_text())
     assert space.keys() == DEFAULTS.keys()
     for name, dimension in space.items():
         for value in dimension["_value"]:
@@ -157,3 +161,41 @@ def test_a_pipeline_without_the_crop_is_named(job) -> None:
     del config.train_dataloader.dataset.pipeline[2]
     with pytest.raises(ValueError, match=r"LoadFaceAnnotations, ResizeFaces.* must have RandomSquareCrop once"):
         apply_parameters(config, {})
+
+
+# -- the architecture --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["proxylessnas", "joint"])
+def test_a_point_of_each_space_with_architectures_becomes_a_detector(searchable_job, name: str) -> None:
+    space = SearchSpace.from_nni(json.loads((SPACES / f"{name}.json").read_text()))
+    (point,) = space.sample(1, np.random.default_rng(1))
+    config = apply_parameters(searchable_job.load_config(), point)
+    assert MODELS.build(config.model).backbone.architecture == Architecture.of(point)
+    assert config.optim_wrapper.optimizer.lr == point.get("learning_rate", DEFAULTS["learning_rate"])
+    assert config.model.bbox_head.location_weight == point.get("location_weight", DEFAULTS["location_weight"])
+    json.dumps(config.model.backbone)
+
+
+def test_without_an_architecture_the_config_keeps_its_own(searchable_job) -> None:
+    assert "architecture" not in apply_parameters(searchable_job.load_config(), {}).model.backbone
+
+
+def test_an_architecture_needs_a_backbone_that_can_be_searched(job) -> None:
+    smallest = {name: parameter.values[0] for name, parameter in PARAMETERS.items()}
+    with pytest.raises(ValueError, match="backbone is FaceMobileNetV2, .* name configs/retinaface_proxylessnas.py"):
+        apply_parameters(job.load_config(), smallest)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"stage2_depth": 1}, "the architecture lacks stage2_block1_expand"),
+        ({name: p.values[-1] for name, p in PARAMETERS.items()}, "needs 1358.5 M FLOPs .* below 730 M"),
+        ({name: p.values[0] for name, p in PARAMETERS.items()} | {"stage3_depth": 9}, "stage3_depth is 9"),
+        ({name: p.values[0] for name, p in PARAMETERS.items()} | {"width": 9}, "unknown parameters width"),
+    ],
+)
+def test_an_architecture_outside_the_space_is_refused(searchable_job, parameters, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        apply_parameters(searchable_job.load_config(), parameters)

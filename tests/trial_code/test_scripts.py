@@ -9,11 +9,17 @@ import sys
 from pathlib import Path
 
 import benchmark_extract
+import numpy as np
 import pretrain
 import pytest
+import torch
 from finetune import finetune
 from retinaface.convert import load_detector
 from retinaface.face_dataset import FaceDataset
+from retinaface.parameters import apply_parameters
+
+from nni_hyperfd.architecture import PARAMETERS
+from nni_hyperfd.space import SearchSpace
 
 from .conftest import TRIAL_CODE
 
@@ -49,6 +55,27 @@ def test_a_trial_reports_each_validation_and_returns_the_best(job, tmp_path: Pat
 def test_a_trial_refuses_parameters_that_it_does_not_know(job, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown parameters width"):
         finetune(FaceDataset(job), {"width": 0.5}, tmp_path)
+
+
+def test_a_trial_trains_the_architecture_that_it_is_given(searchable_job, tmp_path: Path, monkeypatch) -> None:
+    """It starts from inherited weights, and what it saves is loaded as a detector of that architecture."""
+    monkeypatch.setattr("nni.report_intermediate_result", lambda value: None)
+    space = SearchSpace.from_nni(json.loads((TRIAL_CODE.parent / "search_spaces" / "joint.json").read_text()))
+    (point,) = space.sample(1, np.random.default_rng(0))
+    point |= {"optimizer": "SGD", "learning_rate": 1e-12}  # so that the start can still be seen at the end
+    assert finetune(FaceDataset(searchable_job), point, tmp_path)["epochs"] == 1
+    config = apply_parameters(searchable_job.load_config(), point)
+    tuned = load_detector(config, tmp_path / "detector.safetensors").state_dict()
+    start = load_detector(config, searchable_job.weights).state_dict()
+    learned = [name for name in start if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    for name in learned:
+        torch.testing.assert_close(tuned[name], start[name])
+
+
+def test_a_trial_refuses_an_architecture_over_the_limit(searchable_job, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the space has those below 730 M"):
+        finetune(FaceDataset(searchable_job), {name: p.values[-1] for name, p in PARAMETERS.items()}, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_pretraining_writes_a_detector_to_start_from(job, tmp_path: Path, capsys) -> None:

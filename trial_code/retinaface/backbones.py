@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmdet.models.layers import InvertedResidual
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+
+from nni_hyperfd.architecture import MAP_STAGES, STAGES, STEM_WIDTH, Architecture
 
 BATCH_NORM = {"type": "BN"}
 LEAKY_RELU = {"type": "LeakyReLU", "negative_slope": 0.1}
@@ -85,18 +89,66 @@ class FaceMobileNetV2(_StagedBackbone):
             for expansion, full, count, first_stride in stage:
                 wide = round(full * width)
                 for stride in (first_stride, *(1,) * (count - 1)):
-                    blocks.append(
-                        InvertedResidual(
-                            channels,
-                            wide,
-                            channels * expansion,
-                            stride=stride,
-                            with_expand_conv=expansion > 1,
-                            norm_cfg=BATCH_NORM,
-                            act_cfg=act_cfg,
-                        )
-                    )
+                    blocks.append(_inverted_residual(channels, wide, expansion, stride, act_cfg))
                     channels = wide
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
         self.out_channels = tuple(round(stage[-1][1] * width) for stage in self.STAGES)
+
+
+@MODELS.register_module()
+class SearchableMobileNetV2(BaseModule):
+    """Any backbone of the architecture space (`nni_hyperfd.architecture`).
+
+    `architecture` lists for each of the seven stages its blocks, each as (expand ratio, kernel); without it this is the
+    largest one, from which the others inherit their weights (`remap`). `out_channels` are those of the three maps, at
+    the ends of stages 3, 5 and 7.
+
+    Raises ArchitectureError for blocks that the space does not have.
+    """
+
+    out_channels = tuple(STAGES[number - 1].width for number in MAP_STAGES)
+
+    def __init__(
+        self,
+        architecture: Sequence[Sequence[Sequence[int]]] | None = None,
+        act_cfg: dict = LEAKY_RELU,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.architecture = Architecture.largest() if architecture is None else Architecture(architecture)
+        channels = STEM_WIDTH
+        self.stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
+        self.stages = nn.ModuleList()
+        for stage, chosen in zip(STAGES, self.architecture.stages, strict=True):
+            blocks = nn.Sequential()
+            for expand, kernel in chosen:
+                stride = 1 if len(blocks) else stage.stride
+                blocks.append(_inverted_residual(channels, stage.width, expand, stride, act_cfg, kernel))
+                channels = stage.width
+            self.stages.append(blocks)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(B, 3, H, W) -> three maps (B, out_channels[i], H/8/2^i, W/8/2^i)."""
+        maps = []
+        x = self.stem(images)
+        for number, stage in enumerate(self.stages, start=1):
+            x = stage(x)
+            if number in MAP_STAGES:
+                maps.append(x)
+        return tuple(maps)
+
+
+def _inverted_residual(
+    channels: int, out_channels: int, expand: int, stride: int, act_cfg: dict, kernel: int = 3
+) -> InvertedResidual:
+    return InvertedResidual(
+        channels,
+        out_channels,
+        channels * expand,
+        kernel_size=kernel,
+        stride=stride,
+        with_expand_conv=expand > 1,
+        norm_cfg=BATCH_NORM,
+        act_cfg=act_cfg,
+    )

@@ -54,8 +54,12 @@ def load_detector(config: Config, weights: str | Path) -> nn.Module:
 def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
     """Fill a detector, or from classifier weights its backbone, with what `weights_file` finds.
 
+    A searchable backbone also takes the weights of the largest one, cut down to its architecture (`remap`).
     Returns what was filled. Raises WeightsError, naming a tensor, unless names and shapes agree.
     """
+    from retinaface.backbones import SearchableMobileNetV2
+    from retinaface.remap import remap
+
     path = weights_file(weights)
     tensors = _read(path)
     part = detector
@@ -63,6 +67,11 @@ def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
         tensors = from_released(tensors)
     elif "features.0.0.weight" in tensors:
         tensors, part = from_torchvision(tensors), detector.backbone
+    elif isinstance(detector.backbone, SearchableMobileNetV2) and not _same_shapes(tensors, detector.state_dict()):
+        try:
+            tensors = remap(tensors, detector.backbone.architecture)
+        except WeightsError as error:
+            raise WeightsError(f"{path} has another architecture than the detector: {error}") from None
     check_like(tensors, part.state_dict(), f"the {type(part).__name__} weights in {path}")
     part.load_state_dict(tensors)
     return part
@@ -103,6 +112,10 @@ def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     unused = ("features.18.", "classifier.")
     backbone = {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
     return _rename(backbone, dict(_torchvision_names()))
+
+
+def _same_shapes(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return {name: t.shape for name, t in tensors.items()} == {name: t.shape for name, t in others.items()}
 
 
 def _rename(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:

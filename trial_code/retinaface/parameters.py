@@ -1,10 +1,13 @@
-"""The six hyper-parameters of the search space, and where each acts in a detector's config."""
+"""What the search spaces choose, six hyper-parameters and the architecture, and where each acts in a config."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from nni_hyperfd import architecture
+from nni_hyperfd.architecture import Architecture
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -23,6 +26,7 @@ OPTIMIZERS = {
     "Adam": {"type": "Adam"},
 }
 NEGATIVE_IOU = 0.3
+SEARCHABLE = "SearchableMobileNetV2"
 
 _RANGES = {
     "learning_rate": ("above 0", lambda value: 0 < value < float("inf")),
@@ -34,7 +38,7 @@ _RANGES = {
 
 
 def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The parameters with defaults for those not given.
+    """The hyper-parameters with defaults for those not given.
 
     Raises ValueError for a name or a value that is not one of the search space.
     """
@@ -52,12 +56,20 @@ def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Config:
-    """A copy of the config in which each of the six parameters (defaults where not given) is set.
+    """A copy of the config in which each of the six hyper-parameters (defaults where not given) is set, and the
+    architecture if there is one among the parameters.
 
     Anchors below IoU 0.3 are negative whatever the positive threshold is; those between are ignored.
+
+    Raises ValueError for a name or a value that is not one of a search space, an architecture over the FLOPs limit, or
+    one for a config whose backbone cannot be searched.
     """
-    values = complete(parameters)
+    given = dict(parameters or {})
+    chosen = {name: given.pop(name) for name in architecture.PARAMETERS if name in given}
+    values = complete(given)
     config = copy.deepcopy(config)
+    if chosen:
+        _set_architecture(config.model.backbone, Architecture.of(chosen))
     config.optim_wrapper.optimizer = {**OPTIMIZERS[values["optimizer"]], "lr": float(values["learning_rate"])}
     find_transform(config.train_dataloader, "RandomSquareCrop").min_ratio = values["min_crop_ratio"]
     config.model.bbox_head.location_weight = values["location_weight"]
@@ -66,6 +78,15 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
     train.assigner.pos_iou_thr = values["positive_iou"]
     train.assigner.neg_iou_thr = min(NEGATIVE_IOU, values["positive_iou"])
     return config
+
+
+def _set_architecture(backbone: Config, chosen: Architecture) -> None:
+    if backbone.type != SEARCHABLE:
+        raise ValueError(
+            f"the config's backbone is {backbone.type}, which has one architecture only; the parameters choose one, so "
+            "name configs/retinaface_proxylessnas.py with --config."
+        )
+    backbone.architecture = [[list(block) for block in stage] for stage in chosen.stages]
 
 
 def find_transform(dataloader: Config, kind: str) -> Config:
