@@ -151,6 +151,9 @@ class Architecture:
             )
         return architecture
 
+    def __str__(self) -> str:
+        return " | ".join(" ".join(f"e{expand}k{kernel}" for expand, kernel in blocks) for blocks in self.stages)
+
     @cached_property
     def flops(self) -> int:
         """Of one image of 640x360; see `FLOPS_LIMIT` for what is counted."""

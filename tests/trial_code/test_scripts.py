@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import benchmark_extract
+import compare_starts
 import numpy as np
 import pretrain
 import pytest
@@ -18,7 +19,7 @@ from retinaface.convert import load_detector
 from retinaface.face_dataset import FaceDataset
 from retinaface.parameters import apply_parameters
 
-from nni_hyperfd.architecture import PARAMETERS
+from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.space import SearchSpace
 
 from .conftest import TRIAL_CODE
@@ -89,3 +90,29 @@ def test_benchmark_counts_both_in_one_run(job, capsys) -> None:
     whole, bare = benchmark_extract.main([*options(job), "--limit", "4", "--repeats", "1"])
     assert whole > 0 and bare > 0
     assert "4 images: extract" in capsys.readouterr().out
+
+
+def test_starts_are_compared_on_equal_terms_and_no_run_is_done_twice(searchable_job, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "starts.csv"
+    command = [*options(searchable_job), "--out", str(out)]
+    compare_starts.main([*command, "--architectures", "1"])
+    first = out.read_text()
+    compare_starts.main([*command, "--architectures", "2"])
+    assert out.read_text().startswith(first)
+    rows = compare_starts.rows(out)
+    runs = [(row["data"], row["architecture"], row["seed"], row["start"]) for row in rows]
+    chosen = [str(Architecture.of(parameters)) for parameters in compare_starts.architectures(2)]
+    assert runs == [("plain", name, "0", start) for name in chosen for start in ("inherited", "random")]
+    assert all(0 <= float(row["ap50"]) <= 1 and row["epochs"] == "1" for row in rows)
+    assert len({row["settings"] for row in rows}) == 1 and "size=64" in rows[0]["settings"]
+    assert "plain (size=64" in capsys.readouterr().out
+
+
+def test_the_comparison_of_starts_by_hand() -> None:
+    """Two pairs with gains 0.5 and 0.1, and a run whose other half is missing."""
+    aps = {("a", "inherited"): 0.6, ("a", "random"): 0.1, ("b", "inherited"): 0.3, ("b", "random"): 0.2}
+    aps |= {("c", "inherited"): 0.9}
+    common = {"data": "toon", "settings": "size=160", "seed": "0"}
+    measured = [{**common, "architecture": a, "start": s, "ap50": str(ap)} for (a, s), ap in aps.items()]
+    (line,) = compare_starts.summary(measured)
+    assert line == ("toon (size=160): 2 pairs, AP@50 0.450 inherited, 0.150 random; gain 0.300 ± 0.200, above 0 in 2")

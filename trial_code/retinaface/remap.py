@@ -21,8 +21,8 @@ _BACKBONE = "backbone."
 def remap(largest: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
     """The state dict of a detector of this architecture, from that of one with the largest.
 
-    Tensors that stay whole share their memory with the given ones. Raises WeightsError, naming a tensor, unless the backbone in
-    `largest` is the largest.
+    Tensors that stay whole share their memory with the given ones. Raises WeightsError, naming a tensor, unless the
+    backbone in `largest` is the largest.
     """
     backbone = {name: tensor for name, tensor in largest.items() if name.startswith(_BACKBONE)}
     check_like(backbone, _backbone_like(Architecture.largest()), "the largest backbone, from which others inherit")
