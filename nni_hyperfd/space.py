@@ -271,7 +271,7 @@ class SearchSpace:
 
 def _architectures(parameters: Mapping[str, Choice | Interval]) -> ArchitectureSpace:
     choices = {}
-    for name in parameters.keys() & architecture.PARAMETERS.keys():
+    for name in [name for name in architecture.PARAMETERS if name in parameters]:
         if not isinstance(parameters[name], Choice):
             raise SpaceError(f"search space: {name!r} has to be a choice, as in search_spaces/proxylessnas.json")
         choices[name] = parameters[name].values

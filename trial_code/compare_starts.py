@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from retinaface.convert import weights_file
 from retinaface.job import CONFIGS, Job
 from retinaface.parameters import apply_parameters
 from retinaface.training import train
@@ -28,6 +29,7 @@ from retinaface.training import train
 from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.architecture_space import ArchitectureSpace
 from nni_hyperfd.datasets import coco
+from nni_hyperfd.ranker.weights import sha256
 
 STARTS = ("inherited", "random")
 RUN = ("data", "settings", "architecture", "seed", "start")
@@ -64,8 +66,9 @@ def compare(job: Job, optimizer: dict[str, Any], chosen: list[dict[str, int]], s
     """Do the runs that the file does not have."""
     splits = [coco.load(job.data, split) for split in ("train", "val")]
     # Everything beside a run's own columns that its result depends on.
-    sizes = {name: getattr(job, name) for name in ("size", "eval_size", "min_face", "epochs", "batch_size")}
-    settings = " ".join(f"{name}={value}" for name, value in {**sizes, **optimizer}.items() if value is not None)
+    given = {name: value for name, value in vars(job).items() if name not in ("data", "seed") and value is not None}
+    given |= {"weights": sha256(weights_file(job.weights).read_bytes())[:8], "config": job.config.stem, **optimizer}
+    settings = " ".join(f"{name}={value}" for name, value in given.items())
     done = {tuple(row[name] for name in RUN) for row in rows(out)}
     for seed, parameters, start in itertools.product(seeds, chosen, STARTS):
         architecture = Architecture.of(parameters)
