@@ -11,11 +11,12 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.benchmark.command import benchmark
 from nni_hyperfd.exchange import DocumentError
 from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import ReportError
-from nni_hyperfd.space import SearchSpace, SpaceError
+from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.store import StateError, default_state
 from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, TaskSettings
 
@@ -85,12 +86,12 @@ def recommend(
     platform = _open(state)
     search_space = SearchSpace.from_nni(_read_json(space))
     ranking = platform.rank(search_space, task, TaskSettings(candidates=candidates, seed=seed, preset=preset))
-    names = [Column(name, overflow="fold") for name in ("rank", "score", *search_space.parameters)]
+    shown = [_cells(search_space, pick.configuration) for pick in ranking.recommendations[:top]]
+    names = [Column(name, overflow="fold") for name in ("rank", "score", *shown[0])]
     table = Table(*names, title=f"Best of {len(ranking.recommendations)} candidates")
-    for pick in ranking.recommendations[:top]:
-        values = (str(pick.configuration[name]) for name in search_space.parameters)
+    for pick, cells in zip(ranking.recommendations, shown, strict=False):
         deviation = "" if pick.deviation is None else f" ± {pick.deviation:.2f}"
-        table.add_row(str(pick.rank), f"{pick.score:.2f}{deviation}", *values)
+        table.add_row(str(pick.rank), f"{pick.score:.2f}{deviation}", *cells.values())
     console.print(table)
     if task is None:
         console.print("Ranked without a meta-feature: name a past task with --task to rank for its data set.")
@@ -172,6 +173,14 @@ def _open(state: Path) -> Platform:
     if not state.exists():
         _stop(f"state {state}: there is none yet; run an experiment or name another file with --state")
     return Platform(state)
+
+
+def _cells(space: SearchSpace, configuration: Configuration) -> dict[str, str]:
+    """A configuration by columns; an architecture takes one, not one for each of its blocks' parameters."""
+    if space.architectures is None:
+        return {name: str(value) for name, value in configuration.items()}
+    others = {name: str(value) for name, value in configuration.items() if name not in PARAMETERS}
+    return others | {"architecture": str(Architecture.of(configuration))}
 
 
 def _number(value: float | None) -> str:

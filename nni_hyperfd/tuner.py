@@ -53,7 +53,7 @@ class HyperFDTuner(Tuner):
     Args:
         state: file that keeps the experience (absolute, ``~`` allowed). Default: one in the user's data folder.
         budget: trials per data set, at least 1.
-        space: ``"hpo"`` or ``"nas"``; found from the search space by default.
+        space: ``"hpo"``, ``"nas"`` or ``"joint"``; found from the search space by default.
         candidates: configurations that are drawn from the space and ranked, at least `budget`.
         replay: what the learn trial is given of other clients' data sets: ``"none"``, or ``"meta-features"``, without
             names and in random order, which the extractor learns to tell this data set from.

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,6 +114,17 @@ def test_recommend_dry_run_prints_the_ranking_and_leaves_no_task(hyperfd, state,
     assert all(line[2] in "abc" for line in lines)
     assert hyperfd("recommend", "--dry-run", "--state", state, "--space", space_file, "--top", 3)[1] == out
     assert rows(hyperfd("status", "--state", state)[1])["tasks"] == "2, 2 of them closed"
+
+
+def test_recommend_shows_an_architecture_in_one_column(hyperfd, state):
+    spaces = Path(__file__).parents[1] / "search_spaces"
+    for name, columns in {"proxylessnas": 3, "joint": 9}.items():
+        code, out, _ = hyperfd(
+            "recommend", "--dry-run", "--state", state, "--space", spaces / f"{name}.json", "--top", 1
+        )
+        (line,) = [line for line in out.splitlines() if "│ 1 " in line]
+        assert code == 0 and line.count("│") == columns + 1
+        assert "e1k3" in out
 
 
 def test_recommend_for_a_past_task_names_the_nearest(hyperfd, state, space_file):
