@@ -18,6 +18,7 @@ _HOME = {
     "Graphs": "graphs",
     "score": "ranker",
     "lambda_rank": "losses",
+    "ndcg": "losses",
     "triplet": "losses",
     "PathIntegral": "synaptic",
     "importance": "synaptic",
@@ -27,9 +28,11 @@ _HOME = {
     "WeightsError": "weights",
     "ClientTask": "learning",
     "ExtractorUpdate": "learning",
+    "OfflineTask": "learning",
     "TaskExperience": "learning",
     "update_encoder": "learning",
     "update_extractor": "learning",
+    "warm_up": "learning",
 }
 
 __all__ = sorted(_HOME)

@@ -1,12 +1,14 @@
-"""How the two networks learn from a task: the extractor next to the data, the encoder on the platform.
+"""How the two networks learn: both on the platform's own data sets (`warm_up`), then, from task to task, the extractor
+next to the data (`update_extractor`) and the encoder on the platform (`update_encoder`).
 
-Both functions leave what they are given untouched, return trained copies, run on the CPU and draw every random number
+All functions leave what they are given untouched, return trained copies, run on the CPU and draw every random number
 from their `seed`: same inputs, same seed, same bytes.
 """
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,12 +17,19 @@ from torch import Tensor
 
 from . import synaptic
 from .config_encoder import MLPEncoder
-from .losses import lambda_rank, relevance_span, triplet
+from .losses import lambda_rank, ndcg, relevance_span, triplet
 from .meta_feature import MetaFeatureExtractor
 from .ranker import score
 from .settings import RankerSettings
 from .synaptic import PathIntegral, si_penalty
 from .weights import WeightsError, check_like
+
+LONGEST_LIST = 200
+"""Results of one task in a list at most, as many as the paper has candidates: a list costs time by its square."""
+HELD_OUT = 0.2
+"""Share of every data set's results that the warm-up validates on (not given in the paper)."""
+PATIENCE = 5
+"""Checks without a better NDCG after which the warm-up ends (not given in the paper)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +41,8 @@ class ClientTask:
     embeddings: (n, hidden), the tried configurations as the platform's encoder sees them.
     performance: (n,), their results, finite, higher is better.
     offline_features, offline_counts: the same for the platform's own data sets, (M >= 1, 3, 3, D) and (2,) each.
+    replay: float32 (k, hidden), finite: past tasks' meta-features, carried into the space of the extractor that is to
+    be updated and without a name on them. They are further negatives of the triplets. None: there are none.
     """
 
     features: Tensor
@@ -40,9 +51,19 @@ class ClientTask:
     performance: Tensor
     offline_features: list[Tensor] = field(default_factory=list)
     offline_counts: list[Tensor] = field(default_factory=list)
+    replay: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_list("embeddings", self.embeddings, self.performance)
+        if self.replay is not None:
+            _check_float32("replay", self.replay)
+            if self.replay.ndim != 2 or not self.replay.isfinite().all():
+                raise ValueError("A task's replay must be a table of finite numbers, a meta-feature a row.")
+            if self.replay.shape[1] != self.embeddings.shape[1]:
+                raise ValueError(
+                    f"A task's replay has meta-features of {self.replay.shape[1]} numbers, "
+                    f"the embeddings have {self.embeddings.shape[1]}."
+                )
         if len(self.offline_features) != len(self.offline_counts):
             raise ValueError(
                 f"There are {len(self.offline_features)} offline data sets but counts for {len(self.offline_counts)}."
@@ -87,6 +108,94 @@ class TaskExperience:
             raise ValueError("A task's meta_feature must be one vector of finite numbers.")
 
 
+@dataclass(frozen=True, eq=False)
+class OfflineTask:
+    """One of the platform's own data sets and what configurations brought on it. ValueError for what does not fit.
+
+    features: (N >= 1, 3, 3, D) and counts: (2,), as in `ClientTask`. inputs: float32 (n, in_dim) and
+    performance: (n,), as in `TaskExperience`.
+    """
+
+    features: Tensor
+    counts: Tensor
+    inputs: Tensor
+    performance: Tensor
+
+    def __post_init__(self) -> None:
+        _check_list("inputs", self.inputs, self.performance)
+        _check_images("the offline data set", self.features, self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class WarmUp:
+    """Both networks by the batch after which they ranked best.
+
+    ndcg: of the results held out, before the first batch and after every `settings.batches`; NaN without such results.
+    """
+
+    extractor: MetaFeatureExtractor
+    encoder: MLPEncoder
+    ndcg: list[float]
+
+
+def warm_up(
+    extractor: MetaFeatureExtractor,
+    encoder: MLPEncoder,
+    tasks: list[OfflineTask],
+    settings: RankerSettings,
+    seed: int,
+    max_batches: int = 5000,
+) -> WarmUp:
+    """Train both networks jointly on (configuration, data set, performance) of offline data sets, before any task.
+
+    Every batch is `settings.batch_size` lists, each of a data set drawn at random and seen through a random batch of
+    its images, and a triplet where there are two data sets. A fifth of each data set's results is held out; every
+    `settings.batches` batches these are ranked, and when their NDCG, the mean over the data sets, has not risen for
+    `PATIENCE` times or `max_batches` are through, the best networks so far are returned. Results too few or too equal
+    to be held out are all trained on, for `settings.batches` batches; without anything to rank nothing is learned.
+    Raises ValueError without a data set, FloatingPointError when a loss is not finite.
+    """
+    if not tasks:
+        raise ValueError("The warm-up needs at least one data set with results.")
+    extractor, encoder = copy.deepcopy(extractor), copy.deepcopy(encoder)
+    parameters = [*extractor.parameters(), *encoder.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    generator = torch.Generator().manual_seed(seed)
+    split = [_held_out(task.performance, generator) for task in tasks]
+    lists = [(task, kept) for task, (kept, _) in zip(tasks, split, strict=True) if _rankable(task.performance[kept])]
+    validation = [(task, out) for task, (_, out) in zip(tasks, split, strict=True) if len(out)]
+    data_sets = [(task.features, task.counts) for task in tasks]
+    best, waited = copy.deepcopy((extractor, encoder)), 0
+    history = [_mean_ndcg(extractor, encoder, validation)]
+    if not lists:
+        return WarmUp(*best, history)
+
+    for batch in range(max_batches if validation else settings.batches):
+        loss = torch.zeros(())
+        for place, times in _draws([1] * len(lists), settings.batch_size, generator).items():
+            task, kept = lists[place]
+            (images,) = _image_batches(task.features, 1, settings.image_batch, generator)
+            items = kept[_list_of(len(kept), generator)]
+            scores = score(encoder(task.inputs[items]), extractor(images, task.counts))
+            ranking = _ranking_loss(scores, task.performance[items], task.performance[kept], settings)
+            loss = loss + times / settings.batch_size * ranking
+        apart = _triplet_of_drawn_images(extractor, data_sets, [1] * len(data_sets), None, settings, generator)
+        loss = loss + settings.triplet_weight * apart
+        _check_finite("warm-up loss", loss, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+        if (batch + 1) % settings.batches == 0:
+            history.append(_mean_ndcg(extractor, encoder, validation))
+            waited += 1
+            if not validation or history[-1] > max(history[:-1]):
+                best, waited = copy.deepcopy((extractor, encoder)), 0
+            if waited == PATIENCE:
+                break
+    return WarmUp(*best, history)
+
+
 def update_extractor(
     extractor: MetaFeatureExtractor,
     importance: Mapping[str, Tensor] | None,
@@ -96,9 +205,10 @@ def update_extractor(
 ) -> ExtractorUpdate:
     """The client's side of eq. 11: ranking + triplet + SI losses, theta_c fixed.
 
-    Every batch ranks the whole list of the task by a random batch of its images. With offline data sets there is also
-    a triplet: anchor and positive from two image batches of one data set (current : offline by `settings.sampling`),
-    negative from another. importance: after the earlier tasks, None for the first.
+    Every batch ranks the whole list of the task by a random batch of its images. With offline data sets or replay there
+    is also a triplet: anchor and positive from two image batches of one data set (current : offline by
+    `settings.sampling`), negative from another, a past task's of the replay like any other.
+    importance: after the earlier tasks, None for the first.
     Raises WeightsError for an importance that is not this extractor's, FloatingPointError when a loss is not finite.
     """
     start = {name: parameter.detach().clone() for name, parameter in extractor.named_parameters()}
@@ -108,6 +218,8 @@ def update_extractor(
     optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate)
     path = PathIntegral(parameters)
     generator = torch.Generator().manual_seed(seed)
+    data_sets = [(task.features, task.counts), *zip(task.offline_features, task.offline_counts, strict=True)]
+    odds = _shared(settings.sampling[0], 1) + _shared(settings.sampling[2], len(data_sets) - 1)
     history = []
 
     for batch in range(settings.batches):
@@ -115,7 +227,7 @@ def update_extractor(
         scores = score(task.embeddings, extractor(images, task.counts))
         terms = {
             "rank": _ranking_loss(scores, task.performance, task.performance, settings),
-            "triplet": _triplet_of_drawn_images(extractor, task, settings, generator),
+            "triplet": _triplet_of_drawn_images(extractor, data_sets, odds, task.replay, settings, generator),
             "si": si_penalty(parameters, earlier, start),
         }
         for name, value in terms.items():
@@ -149,24 +261,28 @@ def update_encoder(
 ) -> MLPEncoder:
     """The platform's side of eq. 11: the configuration encoder learns to rank in new and old tasks, theta_d fixed.
 
-    Every batch is `settings.batch_size` configurations of one task, whose kind is drawn by `settings.sampling` among
-    the kinds present. A task without two different performances has nothing to rank and is skipped; when all are,
-    the copy is unchanged. Raises FloatingPointError when the loss is not finite.
+    Every batch is `settings.batch_size` lists, the results of one task each (`LONGEST_LIST` at most, drawn at random),
+    whose kind is drawn by `settings.sampling` among the kinds present. A task without two different performances has
+    nothing to rank and is skipped; when all are, the copy is unchanged. Raises FloatingPointError when the loss is not
+    finite.
     """
     encoder = copy.deepcopy(encoder)
-    kinds = [[task for task in kind if task.performance.unique().numel() > 1] for kind in ([current], past, offline)]
-    odds = [share if kind else 0 for share, kind in zip(settings.sampling, kinds, strict=True)]
+    kinds = [[task for task in kind if _rankable(task.performance)] for kind in ([current], past, offline)]
+    tasks = [task for kind in kinds for task in kind]
+    odds = [part for share, kind in zip(settings.sampling, kinds, strict=True) for part in _shared(share, len(kind))]
     if not any(odds):
         return encoder
     optimizer = torch.optim.Adam(encoder.parameters(), lr=settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
 
     for batch in range(settings.batches):
-        kind = kinds[_draw(odds, generator)]
-        task = kind[_draw([1] * len(kind), generator)]
-        items = torch.randperm(len(task.performance), generator=generator)[: settings.batch_size]
-        scores = score(encoder(task.inputs[items]), task.meta_feature)
-        loss = _ranking_loss(scores, task.performance[items], task.performance, settings)
+        loss = torch.zeros(())
+        for place, times in _draws(odds, settings.batch_size, generator).items():
+            task = tasks[place]
+            items = _list_of(len(task.performance), generator)
+            scores = score(encoder(task.inputs[items]), task.meta_feature)
+            ranking = _ranking_loss(scores, task.performance[items], task.performance, settings)
+            loss = loss + times / settings.batch_size * ranking
         _check_finite("rank loss", loss, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -176,7 +292,7 @@ def update_encoder(
 
 def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: RankerSettings) -> Tensor:
     """The loss of a list's scores by `settings.loss`. performance: (n,); whole: all performances of its task."""
-    if whole.unique().numel() < 2:
+    if not _rankable(whole):
         return 0.0 * scores.sum()  # nothing to rank, and no spread to standardise by
     if settings.loss == "mse":
         standardised = (performance - whole.mean()) / whole.std(correction=0).clamp(min=1e-12)
@@ -186,22 +302,62 @@ def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: 
 
 
 def _triplet_of_drawn_images(
-    extractor: MetaFeatureExtractor, task: ClientTask, settings: RankerSettings, generator: torch.Generator
+    extractor: MetaFeatureExtractor,
+    data_sets: list[tuple[Tensor, Tensor]],
+    odds: list[float],
+    replay: Tensor | None,
+    settings: RankerSettings,
+    generator: torch.Generator,
 ) -> Tensor:
-    """Eq. 7 for one drawn pair of data sets; 0 without offline data sets, as there is no negative then."""
-    data_sets = [
-        (task.features, task.counts),
-        *zip(task.offline_features, task.offline_counts, strict=True),
-    ]
-    if len(data_sets) == 1:
+    """Eq. 7 for one drawn pair of data sets; 0 for a single one, as there is no negative then.
+
+    data_sets: image features and counts, the anchor's drawn by `odds`. replay: (k, hidden), further negatives or None.
+    """
+    past = 0 if replay is None else len(replay)
+    if len(data_sets) + past == 1:
         return torch.zeros(())
-    current_share, _, offline_share = settings.sampling
-    offline = len(data_sets) - 1
-    features, counts = data_sets.pop(_draw([current_share] + [offline_share / offline] * offline, generator))
-    other_features, other_counts = data_sets[_draw([1] * offline, generator)]
-    first, second = _image_batches(features, 2, settings.image_batch, generator)
-    (other,) = _image_batches(other_features, 1, settings.image_batch, generator)
-    return triplet(extractor(first, counts), extractor(second, counts), extractor(other, other_counts), settings.margin)
+    drawn = _draw(odds, generator)
+    (features, counts), others = data_sets[drawn], data_sets[:drawn] + data_sets[drawn + 1 :]
+    other = _draw([1] * (len(others) + past), generator)
+    first, second = (extractor(b, counts) for b in _image_batches(features, 2, settings.image_batch, generator))
+    if other < len(others):
+        other_features, other_counts = others[other]
+        (images,) = _image_batches(other_features, 1, settings.image_batch, generator)
+        negative = extractor(images, other_counts)
+    else:
+        negative = replay[other - len(others)]
+    return triplet(first, second, negative, settings.margin)
+
+
+def _mean_ndcg(extractor: MetaFeatureExtractor, encoder: MLPEncoder, lists: list[tuple[OfflineTask, Tensor]]) -> float:
+    """Mean over (data set, which of its results) of the NDCG that the scores order them with; NaN for no list."""
+    with torch.no_grad():
+        values = [
+            ndcg(score(encoder(task.inputs[items]), extractor(task.features, task.counts)), task.performance[items])
+            for task, items in lists
+        ]
+    return float(torch.tensor(values).mean())
+
+
+def _held_out(performance: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Places of the results to learn from and of those to validate on; none of the latter unless they can be ranked."""
+    order = torch.randperm(len(performance), generator=generator)
+    out = order[: int(HELD_OUT * len(order))]
+    return (order[len(out) :], out) if _rankable(performance[out]) else (order, order[:0])
+
+
+def _rankable(performance: Tensor) -> bool:
+    return performance.unique().numel() > 1
+
+
+def _list_of(results: int, generator: torch.Generator) -> Tensor:
+    """Places of at most `LONGEST_LIST` of a task's results, drawn at random."""
+    return torch.randperm(results, generator=generator)[:LONGEST_LIST]
+
+
+def _shared(share: float, count: int) -> list[float]:
+    """`count` equal parts of a share; with none there is nothing to share."""
+    return [share / count] * count if count else []
 
 
 def _image_batches(features: Tensor, count: int, size: int, generator: torch.Generator) -> list[Tensor]:
@@ -215,6 +371,12 @@ def _image_batches(features: Tensor, count: int, size: int, generator: torch.Gen
 def _draw(odds: list[float], generator: torch.Generator) -> int:
     """An index, drawn in proportion to `odds`."""
     return int(torch.multinomial(torch.tensor(odds, dtype=torch.float64), 1, generator=generator))
+
+
+def _draws(odds: list[float], count: int, generator: torch.Generator) -> Counter[int]:
+    """How often each index came up in `count` independent draws in proportion to `odds`."""
+    weights = torch.tensor(odds, dtype=torch.float64)
+    return Counter(torch.multinomial(weights, count, replacement=True, generator=generator).tolist())
 
 
 def _checked_importance(given: Mapping[str, Tensor] | None, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

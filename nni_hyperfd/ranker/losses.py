@@ -44,14 +44,27 @@ def lambda_rank(
     if not gain.any():
         return 0.0 * scores.sum()
 
-    discount = 1 / torch.log2(torch.arange(2, len(scores) + 2, dtype=scores.dtype, device=scores.device))
+    discount = _discounts(scores)
     discount_here = torch.empty_like(discount)
     discount_here[scores.detach().argsort(descending=True, stable=True)] = discount
     ideal = (gain.sort(descending=True).values * discount).sum()
 
     swap = _differences(gain).abs() * _differences(discount_here).abs() / ideal
     cost = softplus(-sigma * _differences(scores)) / LN2
-    return (swap.to(cost.dtype) * cost)[_differences(performance) > 0].sum()
+    # A product rather than a selection of the pairs, which takes three times as long on lists of 200.
+    return (torch.where(_differences(performance) > 0, swap, 0.0).to(cost.dtype) * cost).sum()
+
+
+def ndcg(scores: Tensor, performance: Tensor) -> Tensor:
+    """NDCG of the order that `scores` (n,) put a task's configurations in, 0 to 1; gain and discount as in eq. 6.
+
+    performance: (n,), finite. Returns a scalar; 1 where all performances are equal, as no order is wrong then.
+    """
+    if performance.unique().numel() < 2:
+        return torch.ones(())
+    gain = torch.expm1(LN2 * (performance - performance.min()) / (performance.max() - performance.min()))
+    predicted = gain[scores.argsort(descending=True, stable=True)]
+    return predicted @ _discounts(gain) / (gain.sort(descending=True).values @ _discounts(gain))
 
 
 def relevance_span(performance: Tensor, quantile: float = 0.2) -> tuple[float, float]:
@@ -68,6 +81,11 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -
     near = torch.linalg.vector_norm(anchor - positive, dim=-1)
     far = torch.linalg.vector_norm(anchor - negative, dim=-1)
     return relu(near - far + margin)
+
+
+def _discounts(values: Tensor) -> Tensor:
+    """1 / log2(1 + rank) for the ranks 1 to n of (n,) values."""
+    return 1 / torch.log2(torch.arange(2, len(values) + 2, dtype=values.dtype, device=values.device))
 
 
 def _differences(values: Tensor) -> Tensor:

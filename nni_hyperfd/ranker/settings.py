@@ -21,7 +21,8 @@ class RankerSettings:
     learning_rate: float = 1e-4
     """Adam, for both networks."""
     batch_size: int = 4
-    """Configurations of one task in a batch of the encoder's training; at least 2, as one makes no pair."""
+    """Lists in a batch of the encoder's training. A list is what is known of one task, in the paper the results of its
+    budget of 4: for its tasks it is the same as 4 configurations, the other way to read Table 12."""
     batches: int = 50
     """Batches per task, for both networks."""
     image_batch: int = 32
@@ -53,8 +54,7 @@ class RankerSettings:
                 raise ValueError(f"Ranker setting {field} must be {expected}, not {getattr(self, field)!r}.")
 
         check("hidden", self.hidden > 0 and self.hidden % 4 == 0, "a positive multiple of 4")
-        check("batch_size", self.batch_size >= 2, "at least 2")
-        for field in ("batches", "image_batch"):
+        for field in ("batch_size", "batches", "image_batch"):
             check(field, getattr(self, field) >= 1, "at least 1")
         for field in ("learning_rate", "damping", "sigma", "top_relevance"):
             check(field, getattr(self, field) > 0, "greater than 0")

@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import pytest
 import torch
+from sklearn.metrics import ndcg_score
 
 from nni_hyperfd.ranker import (
     ClientTask,
     MetaFeatureExtractor,
     MLPEncoder,
+    OfflineTask,
     RankerSettings,
     TaskExperience,
     WeightsError,
     lambda_rank,
+    learning,
     score,
     triplet,
     update_encoder,
     update_extractor,
+    warm_up,
     weights,
 )
 
@@ -306,6 +311,10 @@ def test_importance_that_is_not_the_extractors_is_refused():
         ({"counts": torch.tensor([1.0, NAN])}, "counts of the current task"),
         ({"counts": torch.tensor([1.0, -2.0])}, "counts of the current task"),
         ({"counts": torch.tensor([1.0])}, "counts of the current task"),
+        ({"replay": torch.full((2, 64), NAN)}, "replay must be a table of finite numbers"),
+        ({"replay": torch.zeros(64)}, "replay must be a table"),
+        ({"replay": torch.zeros(2, 32)}, "replay has meta-features of 32 numbers, the embeddings have 64"),
+        ({"replay": torch.zeros(2, 64).double()}, "replay must be float32"),
         ({"offline_counts": []}, "2 offline data sets but counts for 0"),
         ({"offline_counts": [torch.ones(2), torch.ones(3)]}, "counts of offline data set 1"),
     ],
@@ -313,6 +322,57 @@ def test_importance_that_is_not_the_extractors_is_refused():
 def test_client_tasks_are_checked_at_the_door(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(client_task(), **change)
+
+
+def test_replay_alone_is_a_negative_like_any_other():
+    # One image, nothing to rank, one past task: every batch is the same, so a plain loop can follow.
+    task = dataclasses.replace(client_task(count=1, offline=0), performance=torch.ones(4), replay=torch.ones(1, 64))
+    settings = dataclasses.replace(PAPER, batches=3, learning_rate=1e-3, margin=30.0)
+    update = update_extractor(extractor(), None, task, settings, seed=0)
+
+    network = extractor()
+    optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    losses = []
+    for _ in range(settings.batches):
+        apart = (network(task.features, task.counts) - 1).square().sum().sqrt()
+        losses.append(30.0 - apart.item())
+        optimizer.zero_grad()
+        (0.03 * (30.0 - apart)).backward()
+        optimizer.step()
+    assert update.losses["triplet"] == pytest.approx((losses[0], losses[-1]), abs=1e-3)
+    assert losses[-1] < losses[0] - 0.01
+    # Where a gradient is rounding noise around zero Adam's direction is arbitrary, so not every weight agrees.
+    assert distance(network, update.extractor) < 0.1 * distance(extractor(), update.extractor)
+
+
+def test_negatives_are_drawn_evenly_from_other_data_sets_and_replay():
+    replay = torch.stack([torch.full((64,), 2.0), torch.full((64,), -3.0)])
+    task = dataclasses.replace(
+        client_task(offline=0),
+        features=images(1),
+        offline_features=[images(1, shift=3.0, seed=i) for i in range(2)],
+        offline_counts=[torch.ones(2)] * 2,
+        replay=replay,
+    )
+    settings = dataclasses.replace(PAPER, batches=1, margin=60.0, sampling=(1, 0, 0))
+    with torch.no_grad():
+        own = extractor()(task.features, task.counts)
+        others = [extractor()(offline, torch.ones(2)) for offline in task.offline_features]
+    possible = [60.0 - torch.dist(own, negative).item() for negative in [*others, *replay]]
+    drawn = [0, 0, 0, 0]
+    for seed in range(100):
+        loss = update_extractor(extractor(), None, task, settings, seed).losses["triplet"][0]
+        (match,) = [index for index, value in enumerate(possible) if loss == pytest.approx(value, abs=1e-4)]
+        drawn[match] += 1
+    assert all(8 < count < 42 for count in drawn)  # 25 each, standard deviation 4.3
+
+
+def test_empty_replay_is_no_replay():
+    for offline in (0, 2):
+        task = client_task(offline=offline)
+        without = update_extractor(extractor(), None, task, PAPER, seed=0)
+        empty = update_extractor(extractor(), None, dataclasses.replace(task, replay=torch.zeros(0, 64)), PAPER, seed=0)
+        assert weights.dumps(without.extractor.state_dict()) == weights.dumps(empty.extractor.state_dict())
 
 
 # ------------------------------------------------------------------------------------------- the encoder, platform side
@@ -383,11 +443,12 @@ def test_encoder_one_batch_is_one_step_of_adam():
         torch.testing.assert_close((new - old)[clear], -1e-4 * gradient[clear].sign(), rtol=1e-2, atol=1e-7)
 
 
-def test_encoder_batches_are_scaled_by_their_whole_task():
+def test_long_lists_are_sampled_and_scaled_by_their_whole_task(monkeypatch):
     # Two batches of two out of three configurations: whatever is drawn, the result is one of nine. A pair of the
     # middle and the best one weighs less than its own scale would say, as the middle one has a gain of a third.
     task = TaskExperience(torch.eye(3, 6), torch.tensor([0.0, math.log2(1 + 1 / 3), 1.0]), torch.ones(64))
-    settings = dataclasses.replace(PAPER, batches=2, batch_size=2)
+    settings = dataclasses.replace(PAPER, batches=2, batch_size=1)
+    monkeypatch.setattr(learning, "LONGEST_LIST", 2)
 
     def follow(samples):
         network = encoder()
@@ -416,13 +477,36 @@ def test_kinds_are_drawn_in_their_ratio():
     counts = [0, 0, 0]
     for seed in range(350):
         start = MLPEncoder.initial(3, seed=0)
-        settings = dataclasses.replace(PAPER, batches=1)
+        settings = dataclasses.replace(PAPER, batches=1, batch_size=1)
         learned = update_encoder(start, only(0), [only(1)], [only(2), only(2)], settings, seed)
         change = (learned.layers[0].weight - start.layers[0].weight).abs().sum(dim=0)
         counts[int(change.argmax())] += 1
         assert (change > 0).sum() == 1
     # 5 : 1 : 1 of 350; standard deviations 8.5 and 6.5.
     assert abs(counts[0] - 250) < 40 and abs(counts[1] - 50) < 30 and abs(counts[2] - 50) < 30
+
+
+def test_a_batch_is_the_mean_of_its_lists():
+    # Two tasks at odds of 1 : 1 and two lists a batch: the same one twice, or both.
+    settings = dataclasses.replace(PAPER, batches=1, batch_size=2, sampling=(1, 1, 0), learning_rate=1e-2)
+
+    def stepped(tasks):
+        network = encoder()
+        loss = sum(lambda_rank(score(network(t.inputs), t.meta_feature), t.performance) for t in tasks) / len(tasks)
+        optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        loss.backward()
+        optimizer.step()
+        return network
+
+    one, two = TASKS[:2]
+    possible = [stepped(tasks) for tasks in ([one, one], [two, two], [one, two])]
+    drawn = [0, 0, 0]
+    for seed in range(60):
+        learned = update_encoder(encoder(), one, [two], [], settings, seed)
+        apart = [distance(learned, other) for other in possible]
+        assert min(apart) < 1e-2 * max(apart)
+        drawn[apart.index(min(apart))] += 1
+    assert abs(drawn[2] - 30) < 16 and min(drawn) > 3  # standard deviations 3.9 and 3.4
 
 
 def test_absent_kinds_and_lists_without_a_pair_are_skipped():
@@ -484,3 +568,100 @@ def test_the_loss_and_the_relevance_are_the_settings_choice():
     ):
         first = update_extractor(extractor(), None, task, settings, seed=0).losses["rank"][0]
         assert first == pytest.approx(expected.item(), rel=1e-4)
+
+
+# ---------------------------------------------------------------------------------- the warm-up, both on the platform
+
+
+def offline_task(shift, seed, n=60, count=12):
+    """Images around `shift`, which also says how much the second entry of a configuration counts."""
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.rand(n, 6, generator=generator)
+    return OfflineTask(
+        images(count, shift, seed), torch.tensor([900.0, 4000.0]), inputs, inputs[:, 0] + shift * inputs[:, 1]
+    )
+
+
+OFFLINE = [offline_task(-1.0, 0), offline_task(1.0, 1), offline_task(0.5, 2)]
+
+
+def mean_ndcg(warm, tasks):
+    """On all results, by scikit-learn, whose gain is linear in what it is given."""
+    values = []
+    for task in tasks:
+        relevance = (task.performance - task.performance.min()) / (task.performance.max() - task.performance.min())
+        with torch.no_grad():
+            scores = score(warm.encoder(task.inputs), warm.extractor(task.features, task.counts))
+        values.append(ndcg_score([(2**relevance - 1).tolist()], [scores.tolist()]))
+    return sum(values) / len(values)
+
+
+def test_warm_up_trains_both_networks_until_what_was_held_out_ranks_no_better():
+    settings = dataclasses.replace(PAPER, learning_rate=2e-3, batches=10)
+    warm = warm_up(extractor(), encoder(), OFFLINE, settings, seed=0)
+    cold = warm_up(extractor(), encoder(), OFFLINE, settings, seed=0, max_batches=0)
+    assert distance(cold.extractor, extractor()) == 0 == distance(cold.encoder, encoder())
+    assert distance(warm.extractor, extractor()) > 0 < distance(warm.encoder, encoder())
+    assert warm.ndcg[0] == cold.ndcg[0]
+    best = warm.ndcg.index(max(warm.ndcg))
+    assert len(warm.ndcg) - 1 - best == learning.PATIENCE, "it stops when the best check is that many checks ago"
+    assert mean_ndcg(warm, OFFLINE) > mean_ndcg(cold, OFFLINE) + 0.05
+    unseen = [offline_task(-1.0, 10), offline_task(1.0, 11)]
+    assert mean_ndcg(warm, unseen) > mean_ndcg(cold, unseen) + 0.05
+
+
+def test_warm_up_returns_the_best_networks():
+    settings = dataclasses.replace(PAPER, learning_rate=2e-3, batches=10)
+    warm = warm_up(extractor(), encoder(), OFFLINE, settings, seed=0)
+    best = warm.ndcg.index(max(warm.ndcg))
+    stopped = warm_up(extractor(), encoder(), OFFLINE, settings, seed=0, max_batches=10 * best)
+    assert stopped.ndcg == warm.ndcg[: best + 1]
+    assert bytes_of(stopped.encoder) == bytes_of(warm.encoder)
+    assert bytes_of(stopped.extractor) == bytes_of(warm.extractor)
+
+
+def test_warm_up_validates_on_a_fifth_that_it_does_not_learn_from():
+    # Two of ten results are held out: which ones is found by a plain loop that leaves out every pair in turn.
+    task = offline_task(1.0, 3, n=10, count=1)
+    settings = dataclasses.replace(PAPER, learning_rate=1e-2, batches=1)
+    seeds = (warm_up(extractor(), encoder(), [task], settings, seed, max_batches=1) for seed in itertools.count())
+    warm = next(warm for warm in seeds if warm.ndcg[1] > warm.ndcg[0])
+
+    def left_out(pair):
+        kept = torch.tensor([place for place in range(10) if place not in pair])
+        networks = extractor(), encoder()
+        optimizer = torch.optim.Adam([*networks[0].parameters(), *networks[1].parameters()], lr=1e-2)
+        scores = score(networks[1](task.inputs[kept]), networks[0](task.features, task.counts))
+        lambda_rank(scores, task.performance[kept]).backward()
+        optimizer.step()
+        return distance(warm.encoder, networks[1])
+
+    pairs = sorted(itertools.combinations(range(10), 2), key=left_out)
+    assert left_out(pairs[0]) < 0.1 * left_out(pairs[1])
+    # Of two results the lower one has gain 0, so the NDCG is that of the other's place.
+    out = list(pairs[0])
+    with torch.no_grad():
+        before = score(encoder()(task.inputs[out]), extractor()(task.features, task.counts))
+    assert before.argmax() != task.performance[out].argmax()
+    assert warm.ndcg == pytest.approx([1 / math.log2(3), 1.0])
+
+
+def test_warm_up_without_results_to_hold_out_trains_as_long_as_for_a_task():
+    few = offline_task(1.0, 0, n=4)
+    warm = warm_up(extractor(), encoder(), [few], PAPER, seed=0)
+    assert len(warm.ndcg) == 2 and all(math.isnan(value) for value in warm.ndcg)
+    assert distance(warm.encoder, encoder()) > 0 < distance(warm.extractor, extractor())
+    flat = dataclasses.replace(OFFLINE[0], performance=torch.ones(60))
+    untouched = warm_up(extractor(), encoder(), [flat], PAPER, seed=0)
+    assert bytes_of(untouched.encoder) == bytes_of(encoder())
+    with pytest.raises(ValueError, match="at least one data set"):
+        warm_up(extractor(), encoder(), [], PAPER, seed=0)
+
+
+def test_warm_up_same_seed_same_bytes_and_the_global_random_state_is_left_alone():
+    state = torch.random.get_rng_state()
+    settings = dataclasses.replace(PAPER, batches=5, learning_rate=2e-3)
+    one, two, other = (warm_up(extractor(), encoder(), OFFLINE, settings, seed, 20) for seed in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert bytes_of(one.encoder) == bytes_of(two.encoder) and bytes_of(one.extractor) == bytes_of(two.extractor)
+    assert one.ndcg == two.ndcg != other.ndcg

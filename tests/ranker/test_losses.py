@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from nni_hyperfd.ranker import lambda_rank, triplet
+from nni_hyperfd.ranker import lambda_rank, ndcg, triplet
 from nni_hyperfd.ranker.losses import relevance_span
 
 
@@ -30,6 +30,19 @@ def slow_lambda_rank(scores, performance, sigma, span=None):
                 change = abs(slow_ndcg(order, gains) - slow_ndcg(swapped, gains))
                 loss += change * math.log2(1 + math.exp(-sigma * (scores[a] - scores[b])))
     return loss
+
+
+@pytest.mark.parametrize("n", [2, 3, 9])
+def test_ndcg_against_its_definition(n):
+    scores, performance = random_list(n, seed=n)
+    gains = [2 ** ((y - min(performance)) / (max(performance) - min(performance))).item() - 1 for y in performance]
+    expected = slow_ndcg(scores.argsort(descending=True).tolist(), gains)
+    assert ndcg(scores, performance).item() == pytest.approx(expected, rel=1e-9)
+    assert ndcg(performance, performance).item() == pytest.approx(1)
+
+
+def test_ndcg_of_equal_performances_is_1():
+    assert ndcg(torch.randn(3), torch.ones(3)) == 1 == ndcg(torch.zeros(1), torch.ones(1))
 
 
 def random_list(n, seed, ties=False):

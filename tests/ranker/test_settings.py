@@ -35,7 +35,7 @@ def test_defaults_are_those_of_the_paper():
         ("loss", "l1"),
         ("hidden", 62),
         ("hidden", 0),
-        ("batch_size", 1),
+        ("batch_size", 0),
         ("batches", 0),
         ("image_batch", 0),
         ("learning_rate", 0),
