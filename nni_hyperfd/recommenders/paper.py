@@ -1,47 +1,104 @@
 """HyperFD as the paper has it, from the parts in `nni_hyperfd.ranker`, as far as a task's description allows.
 
 Without image features a task's precomputed meta-feature vector stands in for them: one image whose anchors all have
-this vector as their feature. There are no offline data sets here: no triplets, no transformation (it is the identity
-then), and the warm-up is the first task. Everything else is the paper's: both networks learn after each task by
-equation 11, past meta-features stay as they were made, and half the budget is explored.
+this vector as their feature. Both networks are warmed up on the server's own data sets, then learn after each task by
+equation 11; past meta-features stay as they were made and are carried into the newest extractor's space by equation 4;
+half the budget is explored. Without data sets of the server's own the first task with something to rank is the warm-up,
+and there are no triplets and no transformation (it is the identity then). The warm-up leaves no importances behind:
+equation 9 sums over the online tasks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from nni_hyperfd.ranker.config_encoder import MLPEncoder
-from nni_hyperfd.ranker.learning import ClientTask, TaskExperience, update_encoder, update_extractor
+from nni_hyperfd.ranker.learning import (
+    ClientTask,
+    OfflineTask,
+    TaskExperience,
+    update_encoder,
+    update_extractor,
+    warm_up,
+)
 from nni_hyperfd.ranker.meta_feature import GROUPS, STAGES, MetaFeatureExtractor
 from nni_hyperfd.ranker.ranker import score
 from nni_hyperfd.ranker.selection import explore_exploit
 from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.ranker.transform import fit_transform
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 
-class PaperHyperFD(ScoringRecommender):
-    """settings: the paper's constants by default. Search spaces and descriptions of another size start anew."""
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A data set of the server's own, and what configurations brought on it: performance (n,), finite."""
 
-    def __init__(self, seed: int = 0, settings: RankerSettings = RankerSettings()) -> None:  # noqa: B008, frozen
+    task: Task
+    candidates: Candidates
+    performance: np.ndarray
+
+
+class PaperHyperFD(ScoringRecommender):
+    """settings: the paper's constants by default. offline: the server's own data sets (D_off), described and encoded
+    like the tasks. networks: extractor and encoder that were warmed up before, on these data sets. Search spaces and
+    descriptions of another size start anew, without either."""
+
+    def __init__(
+        self,
+        seed: int = 0,
+        settings: RankerSettings = RankerSettings(),  # noqa: B008, frozen
+        offline: Sequence[Measured] = (),
+        networks: tuple[MetaFeatureExtractor, MLPEncoder] | None = None,
+    ) -> None:
         super().__init__(seed)
         self.settings = settings
-        self.encoder: MLPEncoder | None = None
-        self.extractor: MetaFeatureExtractor | None = None
+        self.extractor, self.encoder = networks or (None, None)
+        self.offline = [
+            OfflineTask(*self.described(own.task), _inputs(own.candidates), torch.from_numpy(own.performance).float())
+            for own in offline
+        ]
+        self._forget(warm=networks is not None)
 
     def start_task(self, task: Task, candidates: Candidates) -> None:
         super().start_task(task, candidates)
-        self._inputs = torch.from_numpy(np.ascontiguousarray(candidates.vectors, dtype=np.float32))
+        self._inputs = _inputs(candidates)
         self._images, self._counts = self.described(task)
-        if self.encoder is None or self.encoder.in_dim != self._inputs.shape[1]:
-            self.encoder = MLPEncoder.initial(self._inputs.shape[1], self._seed(), self.settings.hidden)
-            self.past: list[TaskExperience] = []
-        if self.extractor is None or self.extractor.feature_dim != self._images.shape[-1]:
-            self.extractor = self.new_extractor(self._images.shape[-1], self._seed())
-            self.importance = None
+        if self.encoder is None or self._sizes() != (self.encoder.in_dim, self.extractor.feature_dim):
+            self._start_anew()
         self._planned: list[int] | None = None
 
-    def described(self, task: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forget(self, warm: bool) -> None:
+        """What there is to know before the first task."""
+        self.warm = warm
+        self.importance: dict[str, Tensor] | None = None
+        self.past: list[TaskExperience] = []
+        self.landmarks: list[Tensor] = []
+        """Of each past task: the meta-features of the offline data sets by the extractor that made the task's own."""
+
+    def _start_anew(self) -> None:
+        in_dim, feature_dim = self._sizes()
+        self.encoder = MLPEncoder.initial(in_dim, self._seed(), self.settings.hidden)
+        self.extractor = self.new_extractor(feature_dim, self._seed())
+        self.offline = [
+            own for own in self.offline if (own.inputs.shape[-1], own.features.shape[-1]) == (in_dim, feature_dim)
+        ]
+        self._forget(warm=bool(self.offline))
+        if self.warm:
+            self._warm_up(self.offline)
+
+    def _warm_up(self, tasks: list[OfflineTask]) -> None:
+        warm = warm_up(self.extractor, self.encoder, tasks, self.settings, self._seed())
+        self.extractor, self.encoder = warm.extractor, warm.encoder
+
+    def _sizes(self) -> tuple[int, int]:
+        return self._inputs.shape[-1], self._images.shape[-1]
+
+    def described(self, task: Task) -> tuple[Tensor, Tensor]:
         """What the extractor is given of a task: image features (N, ..., D), here (N, 3, 3, D), and counts (2,).
 
         Unknown entries of a meta-feature vector are 0.
@@ -59,7 +116,7 @@ class PaperHyperFD(ScoringRecommender):
 
     def scores(self) -> np.ndarray:
         with torch.no_grad():
-            meta_feature = self.extractor(self._images, self._counts)
+            meta_feature = self._meta_feature(self._images, self._counts)
             return score(self.encoder(self._inputs), meta_feature).double().numpy()
 
     def ask(self, n: int = 1) -> list[int]:
@@ -73,14 +130,57 @@ class PaperHyperFD(ScoringRecommender):
 
     def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
         inputs, results = self._inputs[indices], torch.from_numpy(performance).float()
+        if self.warm:
+            self.learn_extractor(inputs, results)
+        else:
+            self._warm_up([OfflineTask(self._images, self._counts, inputs, results)])
+        current = TaskExperience(inputs, results, self._meta_feature(self._images, self._counts))
+        if self.warm:
+            self.learn_encoder(current)
+        self.past.append(current)
+        self.landmarks.append(self._landmarks())
+        self.warm = self.warm or len(np.unique(performance)) > 1
+
+    def learn_extractor(self, inputs: Tensor, performance: Tensor) -> None:
+        """The client's side of equation 11."""
         with torch.no_grad():
             embeddings = self.encoder(inputs)
-        task = ClientTask(self._images, self._counts, embeddings, results)
+        images, counts = [own.features for own in self.offline], [own.counts for own in self.offline]
+        task = ClientTask(self._images, self._counts, embeddings, performance, images, counts)
         update = update_extractor(self.extractor, self.importance, task, self.settings, self._seed())
         self.extractor, self.importance = update.extractor, update.importance
-        current = TaskExperience(inputs, results, update.meta_feature)
-        self.encoder = update_encoder(self.encoder, current, self.past, [], self.settings, self._seed())
-        self.past.append(current)
+
+    def learn_encoder(self, current: TaskExperience) -> None:
+        """The platform's side of equation 11."""
+        past, offline = self.rehearsed()
+        self.encoder = update_encoder(self.encoder, current, past, offline, self.settings, self._seed())
+
+    def rehearsed(self) -> tuple[list[TaskExperience], list[TaskExperience]]:
+        """What the encoder learns from beside the current task: past tasks and the server's own data sets."""
+        offline = [
+            TaskExperience(own.inputs, own.performance, meta_feature)
+            for own, meta_feature in zip(self.offline, self._landmarks(), strict=True)
+        ]
+        return self.carried(), offline
+
+    def carried(self) -> list[TaskExperience]:
+        """The past tasks with their meta-features in the newest extractor's space, by equation 4."""
+        if not self.offline:
+            return self.past
+        newest = self._landmarks()
+        return [
+            replace(past, meta_feature=past.meta_feature @ fit_transform(landmarks, newest).T)
+            for past, landmarks in zip(self.past, self.landmarks, strict=True)
+        ]
+
+    def _landmarks(self) -> Tensor:
+        """(m, hidden), the meta-features of the offline data sets by the newest extractor."""
+        rows = [self._meta_feature(own.features, own.counts) for own in self.offline]
+        return torch.stack(rows) if rows else torch.zeros(0, self.settings.hidden)
+
+    def _meta_feature(self, features: Tensor, counts: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.extractor(features, counts)
 
     def _seed(self) -> int:
         return int(self.rng.integers(2**31))
@@ -91,3 +191,7 @@ class MSEHyperFD(PaperHyperFD):
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed, RankerSettings(loss="mse"))
+
+
+def _inputs(candidates: Candidates) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(candidates.vectors, dtype=np.float32))

@@ -1,0 +1,180 @@
+"""What continual learning is worth, and what is forgotten: the paper's recipe and its ablations on tables.
+
+python -m nni_hyperfd.benchmark.continual TABLE... --seeds 20 --output DIR
+
+Tasks of a table that take no part in a run are the server's own data sets: the ranker is warmed up on their results,
+they are the negatives of the triplets, and the transformation of equation 4 is fitted to them. A third of a table's
+tasks, at least two, is left for that. Tasks from before are asked again right after they were learned from, and after
+the last one, with the candidates they had; what is learned by asking again does not last.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as Printed
+
+from nni_hyperfd.benchmark import metrics, report, tables
+from nni_hyperfd.benchmark.protocol import Outcome, Protocol, Turn, pick_all, run, turns
+from nni_hyperfd.ranker.config_encoder import MLPEncoder
+from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
+from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.recommenders import make
+from nni_hyperfd.recommenders.base import Recommender, Task
+from nni_hyperfd.recommenders.continual import (
+    FrozenExtractor,
+    FrozenRanker,
+    LatestDataOnly,
+    NoTransformation,
+    Oracle,
+)
+from nni_hyperfd.recommenders.paper import Measured, PaperHyperFD
+
+PAIRS = 3000
+"""(configuration, data set) pairs of the server's, as in the paper, with at most as many per data set as candidates."""
+
+FULL = "full"
+PAPER: dict[str, type[PaperHyperFD]] = {
+    FULL: PaperHyperFD,
+    "latest data only": LatestDataOnly,
+    "frozen extractor": FrozenExtractor,
+    "frozen ranker": FrozenRanker,
+    "no transformation": NoTransformation,
+    "oracle": Oracle,
+}
+OTHERS = ("hyperfd", "mean_rank")
+"""By their names among the recommenders; the server's data sets are their first tasks."""
+
+
+@dataclass(frozen=True)
+class AskedAgain:
+    """Mean Rank% of a run's first tasks: when first asked, right after learning from each, and after the last task."""
+
+    first_asked: float
+    learned: float
+    after_last: float
+
+
+def offline(table: tables.Table, protocol: Protocol, seed: int) -> list[Measured]:
+    """The tasks of the table that are not in the run of this seed, with results drawn at random."""
+    rng = np.random.default_rng([seed, 2])
+    used = {turn.task for turn in turns(table, protocol, seed)}
+    own = [task for task, row in enumerate(table.performance) if task not in used and np.isfinite(row).any()]
+    result = []
+    for task in own:
+        measured = np.flatnonzero(np.isfinite(table.performance[task]))
+        drawn = rng.permutation(measured)[: min(PAIRS // len(own), protocol.candidates)]
+        described = Task(protocol.budget, table.meta_features[task])
+        result.append(Measured(described, table.configurations[drawn], table.performance[task, drawn]))
+    return result
+
+
+def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> tuple[MetaFeatureExtractor, MLPEncoder]:
+    """What all of `PAPER` begin with."""
+    recommender = PaperHyperFD(seed, settings, own)
+    recommender.start_task(own[0].task, own[0].candidates)
+    return recommender.extractor, recommender.encoder
+
+
+def taught(recommender: Recommender, own: Sequence[Measured]) -> Recommender:
+    """A recommender that had the server's own data sets as tasks."""
+    for data_set in own:
+        recommender.start_task(data_set.task, data_set.candidates)
+        recommender.end_task(dict(enumerate(data_set.performance.tolist())))
+    return recommender
+
+
+def lead(
+    table: tables.Table, protocol: Protocol, recommender: Recommender, seed: int, again: int
+) -> tuple[list[Outcome], AskedAgain]:
+    """Lead the recommender through the run of this seed; its outcomes, and how it did on the first `again` scored
+    tasks when asked again."""
+    outcomes, first_turns = [], turns(table, protocol, seed)[1 : 1 + again]
+    learned = []
+    for outcome in run(table, protocol, lambda _: recommender, seed):
+        outcomes.append(outcome)
+        if len(outcomes) <= again:
+            learned.append(_rank_percent(recommender, first_turns[len(outcomes) - 1], protocol, seed))
+    last = [_rank_percent(recommender, turn, protocol, seed) for turn in first_turns]
+    first = [outcome.rank_percent[-1] for outcome in outcomes[:again]]
+    return outcomes, AskedAgain(*(float(np.mean(ranks)) for ranks in (first, learned, last)))
+
+
+def _rank_percent(recommender: Recommender, turn: Turn, protocol: Protocol, seed: int) -> float:
+    """Rank% of a copy's picks, so that asking leaves no trace."""
+    recommender = copy.deepcopy(recommender)
+    recommender.start_task(Task(protocol.budget, turn.meta_feature), turn.candidates)
+    picks = pick_all(recommender, turn.performance, protocol.budget)
+    return float(metrics.rank_percent(turn.performance, picks, np.random.default_rng([seed, 1]))[-1])
+
+
+def main(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of tables.", metavar="TABLE...")],
+    seeds: Annotated[int, typer.Option(min=1, help="How many runs, with the seeds 0, 1, ...")] = 20,
+    output: Annotated[Path, typer.Option(help="Folder for the CSV.")] = Path("continual"),
+    tasks: Annotated[int, typer.Option(min=2, help="Tasks per run, at most.")] = 16,
+    again: Annotated[int, typer.Option(min=1, help="How many of the first tasks are asked again.")] = 4,
+    exploration: Annotated[float, typer.Option(min=0, max=1, help="Share of the budget drawn at random.")] = 0.5,
+) -> None:
+    """The paper's recipe, its ablations and two references; values per seed go to continual.csv."""
+    settings = RankerSettings(exploration=exploration)
+    loaded = [tables.load(folder) for folder in folders]
+    output.mkdir(parents=True, exist_ok=True)
+    rows: list[dict] = []
+    for table, seed in track([(table, seed) for table in loaded for seed in range(seeds)], "continual learning"):
+        protocol = Protocol(max_tasks=min(tasks, len(table.tasks) - max(2, len(table.tasks) // 3)))
+        own = offline(table, protocol, seed)
+        networks = warmed_up(seed, settings, own)
+        recommenders = {name: kind(seed, settings, own, networks) for name, kind in PAPER.items()}
+        recommenders |= {name: taught(make(name, seed), own) for name in OTHERS}
+        for name, recommender in recommenders.items():
+            begin = time.perf_counter()
+            outcomes, asked = lead(table, protocol, recommender, seed, again)
+            whole = report.Run(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin)
+            keys = {"table": table.name, "recommender": name, "seed": seed, "tasks": protocol.max_tasks}
+            rows.append(keys | whole.measures() | asdict(asked))
+        with (output / "continual.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    for table in loaded:
+        Console().print(_summary([row for row in rows if row["table"] == table.name], table.name))
+
+
+def _summary(rows: list[dict], title: str) -> Printed:
+    """Means and standard errors over the seeds; differences are paired by seed. Forgotten: after the last task - right
+    after learning, so that a positive number is a loss."""
+    printed = Printed("", "Rank%", f"- {FULL}", "gain", "first asked", "learned", "after last", "forgotten", "s/run",
+                      title=title)  # fmt: skip
+
+    def mean(name: str, of: Callable[[dict], float]) -> str:
+        return str(report.Estimate.of([of(row) for row in rows if row["recommender"] == name]))
+
+    full = {row["seed"]: row["rank_percent"] for row in rows if row["recommender"] == FULL}
+    for name in dict.fromkeys(row["recommender"] for row in rows):
+        printed.add_row(
+            name,
+            mean(name, lambda row: row["rank_percent"]),
+            mean(name, lambda row: row["rank_percent"] - full[row["seed"]]),
+            mean(name, lambda row: row["gain"]),
+            mean(name, lambda row: row["first_asked"]),
+            mean(name, lambda row: row["learned"]),
+            mean(name, lambda row: row["after_last"]),
+            mean(name, lambda row: row["after_last"] - row["learned"]),
+            mean(name, lambda row: row["seconds"]),
+        )
+    return printed
+
+
+if __name__ == "__main__":
+    typer.run(main)
