@@ -44,11 +44,11 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is known of a data set before the first result.
+    """What is known of a data set before the first result. Raises ValueError for what does not describe one.
 
     budget: picks that may be asked for, all in all.
     meta_feature: float32 (m,), or None; an entry that is not finite is unknown.
-    images, counts: float32 (N, 3, 3, D) and (2,), image features and numbers of images and boxes as
+    images, counts: float32 (N >= 1, 3, 3, D) and (2,), image features and numbers of images and boxes as
     `ranker.meta_feature` takes them, for recommenders that learn from images; None without.
     """
 
@@ -56,6 +56,23 @@ class Task:
     meta_feature: np.ndarray | None = None
     images: np.ndarray | None = None
     counts: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.budget < 0:
+            raise ValueError(f"A task's budget must be 0 or greater, not {self.budget}.")
+        if self.meta_feature is not None and self.meta_feature.ndim != 1:
+            raise ValueError(f"A task's meta-feature must be one row of numbers, got shape {self.meta_feature.shape}.")
+        if self.images is not None:
+            if self.images.ndim != 4 or self.images.shape[1:3] != (3, 3) or not self.images.size:
+                raise ValueError(f"A task's image features must have shape (N, 3, 3, D), got {self.images.shape}.")
+            missing = np.isnan(self.images)
+            if np.isinf(self.images).any() or (missing.any(axis=-1) != missing.all(axis=-1)).any():
+                raise ValueError(
+                    "A task's image features must be finite, or NaN throughout for an anchor group without anchors."
+                )
+        counts = self.counts
+        if counts is not None and (counts.shape != (2,) or not (np.isfinite(counts) & (counts >= 0)).all()):
+            raise ValueError(f"A task's counts must be numbers of images and boxes, 0 or greater, got {counts}.")
 
 
 class Recommender(ABC):
@@ -72,11 +89,13 @@ class Recommender(ABC):
 
     @abstractmethod
     def tell(self, index: int, performance: float) -> None:
-        """What a candidate brought: higher is better, NaN for a trial that failed."""
+        """What a candidate brought: higher is better, NaN for a trial that failed. Raises ValueError for a candidate
+        that is not waiting for its result: one that was not asked for in this task, or told already."""
 
     @abstractmethod
     def end_task(self, revealed: Mapping[int, float]) -> None:
-        """End the task and learn. revealed: the performances that are known now, the own picks among them."""
+        """End the task and learn. revealed: the performances that are known now, the own picks among them. Raises
+        ValueError for an index that is none of the task's candidates."""
 
 
 class ScoringRecommender(Recommender):
@@ -100,6 +119,7 @@ class ScoringRecommender(Recommender):
     def start_task(self, task: Task, candidates: Candidates) -> None:
         self.task, self.candidates = task, candidates
         self.asked: list[int] = []
+        self.told: set[int] = set()
         self.results: dict[int, float] = {}
 
     def ask(self, n: int = 1) -> list[int]:
@@ -112,8 +132,10 @@ class ScoringRecommender(Recommender):
         return picks
 
     def tell(self, index: int, performance: float) -> None:
-        if index not in self.asked:
-            raise ValueError(f"Candidate {index} was not asked for in this task; asked were {self.asked}.")
+        if index in self.told or index not in self.asked:
+            waiting = [asked for asked in self.asked if asked not in self.told]
+            raise ValueError(f"Candidate {index} is not waiting for a result; those that are: {waiting}.")
+        self.told.add(index)
         if math.isfinite(performance):
             self.results[index] = float(performance)
 

@@ -9,19 +9,26 @@ pytest collects the inherited tests. None of them says how good a recommender is
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import numpy as np
 
+from nni_hyperfd.ranker.graphs import Graphs
 from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
 
 _WIDTH, _DESCRIBED = 3, 2
 
 
 class RecommenderConformance:
-    """Subclasses write `make`. many_tasks: how many past tasks it must cope with."""
+    """Subclasses write `make`.
+
+    many_tasks: how many past tasks it must cope with, at least 2; fewer where learning takes long. bytes_per_task: what
+    it may keep of each, measured with pickle.
+    """
 
     many_tasks = 1000
+    bytes_per_task = 50_000
 
     def make(self, seed: int) -> Recommender:
         raise NotImplementedError("Write make(seed) in the subclass.")
@@ -72,6 +79,22 @@ class RecommenderConformance:
             _lead(recommender, _task(5), _candidates(20, 5), performance)
         _lead(recommender, _task(6), _candidates(20, 6), float)
 
+    def test_a_task_that_is_given_up(self) -> None:
+        recommender = self._experienced()
+        recommender.start_task(_task(5), _candidates(20, 5))
+        recommender.ask(2)
+        _lead(recommender, _task(6), _candidates(20, 6), float)
+
+    def test_nothing_but_the_own_picks_is_revealed(self) -> None:
+        recommender = self.make(0)
+        for seed in range(4):
+            recommender.start_task(_task(seed), _candidates(20, seed))
+            picks = [recommender.ask(1)[0] for _ in range(4)]
+            results = {index: float(np.sin(index)) for index in picks}
+            for index, performance in results.items():
+                recommender.tell(index, performance)
+            recommender.end_task(results)
+
     def test_constant_performance(self) -> None:
         recommender = self.make(0)
         for seed in range(4):
@@ -105,17 +128,59 @@ class RecommenderConformance:
             _lead(recommender, task, _candidates(20, seed), float)
         _lead(recommender, _task(6), _candidates(20, 6), float)
 
+    def test_first_meta_features_that_say_little(self) -> None:
+        for meta_feature in (None, np.full(_DESCRIBED, np.nan), np.zeros(0), np.ones(_DESCRIBED + 3)):
+            recommender = self.make(0)
+            task = Task(4, None if meta_feature is None else meta_feature.astype(np.float32))
+            _lead(recommender, task, _candidates(20, 0), float)
+            for seed in range(1, 3):
+                _lead(recommender, _task(seed), _candidates(20, seed), float)
+
+    def test_large_meta_features(self) -> None:
+        recommender = self.make(0)
+        for seed in range(3):
+            _lead(recommender, Task(4, _task(seed).meta_feature * np.float32(1e12)), _candidates(20, seed), float)
+
+    def test_image_features_now_and_then(self) -> None:
+        recommender = self.make(0)
+        for seed in range(5):
+            images = np.random.default_rng(seed).random((3, 3, 3, 5), dtype=np.float32)
+            images[0, :, 0] = np.nan  # an image without a positive anchor
+            counts = np.array([3, 9 + seed], dtype=np.float32)
+            task = (Task(4, images=images, counts=counts), Task(4, images=images), Task(4, counts=counts))[seed % 3]
+            _lead(recommender, task, _candidates(20, seed), float)
+
     def test_never_any_meta_feature(self) -> None:
         recommender = self.make(0)
         for seed in range(5):
             _lead(recommender, Task(4), _candidates(20, seed), float)
 
-    def test_one_and_equal_candidates(self) -> None:
+    def test_one_candidate(self) -> None:
         recommender = self._experienced()
         _lead(recommender, _task(5), _candidates(1, 5), float)
+        recommender = self.make(0)
+        for seed in range(4):
+            _lead(recommender, _task(seed), _candidates(1, seed), float)
+
+    def test_equal_candidates(self) -> None:
+        """All of them the same, and each of a few four times over with another result each time."""
         equal = Candidates(np.ones((20, _WIDTH), dtype=np.float32))
-        for seed in range(2):
-            _lead(recommender, _task(seed), equal, float)
+        repeated = Candidates(np.repeat(_candidates(5, 5).vectors, 4, axis=0))
+        for candidates in (equal, repeated):
+            recommender = self._experienced()
+            for seed in range(2):
+                _lead(recommender, _task(seed), candidates, lambda i: float(np.sin(7 * i)))
+
+    def test_candidates_that_are_networks(self) -> None:
+        recommender = self.make(0)
+        for seed in range(4):
+            rng = np.random.default_rng(seed)
+            edges = np.triu(rng.random((20, 4, 4)) < 0.5, 1)
+            graphs = Graphs(
+                rng.integers(-1, 3, (20, 4)), edges, num_ops=3 + seed // 3
+            )  # the last ones of another space
+            _lead(recommender, _task(seed), Candidates(_candidates(20, seed).vectors, graphs), float)
+        _lead(recommender, _task(5), _candidates(20, 5), float)
 
     def test_candidates_far_from_all_seen(self) -> None:
         recommender = self._experienced()
@@ -138,11 +203,30 @@ class RecommenderConformance:
             return
         raise AssertionError("tell took the result of a candidate that was not asked for; raise ValueError")
 
+    def test_a_second_result_is_refused(self) -> None:
+        recommender = self._experienced()
+        recommender.start_task(_task(5), _candidates(20, 5))
+        (pick,) = recommender.ask(1)
+        recommender.tell(pick, np.nan)
+        try:
+            recommender.tell(pick, 1.0)
+        except ValueError:
+            return
+        raise AssertionError("tell took a second result of the same candidate; raise ValueError")
+
     def test_many_past_tasks(self) -> None:
-        """How the time per task grows is for a benchmark to measure: a timed assertion fails on a busy machine."""
+        """What is kept of a task must not grow with their number. How the time per task grows is for a benchmark to
+        measure: a timed assertion fails on a busy machine."""
         recommender = self.make(0)
-        for seed in range(self.many_tasks):
-            _lead(recommender, _task(seed), _candidates(6, seed), float)
+        half = self.many_tasks // 2
+        kept = []
+        for seeds in (range(half), range(half, 2 * half)):
+            for seed in seeds:
+                _lead(recommender, _task(seed), _candidates(6, seed), float)
+            kept.append(len(pickle.dumps(recommender)))
+        per_task = (kept[1] - kept[0]) / half
+        assert per_task <= self.bytes_per_task, f"{per_task:.0f} bytes are kept of each task"
+        assert kept[1] <= 2.5 * kept[0], f"{half} tasks take {kept[0]} bytes, twice as many {kept[1]}"
 
     def _experienced(self) -> Recommender:
         recommender = self.make(0)

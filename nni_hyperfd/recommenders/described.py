@@ -48,7 +48,7 @@ class ResNetHyperFD(_DescribedHyperFD):
             warnings.simplefilter("ignore", RuntimeWarning)  # a group that no image has: its mean is NaN
             features = task.meta_feature if task.images is None else np.nanmean(task.images, axis=0)
         vector = _finite(features)
-        return nn.functional.layer_norm(vector, vector.shape)[None], torch.zeros(2)
+        return nn.functional.layer_norm(vector, vector.shape)[None].float(), torch.zeros(2)
 
 
 class StatisticsHyperFD(_DescribedHyperFD):
@@ -60,11 +60,11 @@ class StatisticsHyperFD(_DescribedHyperFD):
 
     def described(self, task: Task) -> tuple[Tensor, Tensor]:
         vector = _finite(task.meta_feature if task.counts is None else task.counts)
-        return (vector.sign() * vector.abs().log1p())[None], torch.zeros(2)
+        return (vector.sign() * vector.abs().log1p())[None].float(), torch.zeros(2)
 
 
 def _finite(description: np.ndarray | None) -> Tensor:
-    """float32 (m >= 1,), unknown entries 0; one 0 where nothing is known."""
+    """float64 (m >= 1,), unknown entries 0; one 0 where nothing is known."""
     if description is None or not description.size:
-        return torch.zeros(1)
-    return torch.from_numpy(np.nan_to_num(description.ravel(), nan=0.0, posinf=0.0, neginf=0.0)).float()
+        return torch.zeros(1, dtype=torch.float64)
+    return torch.from_numpy(np.nan_to_num(description.ravel(), nan=0.0, posinf=0.0, neginf=0.0)).double()

@@ -26,8 +26,13 @@ class _Known:
     targets: Tensor
     ranks: PastTask
     candidates: Candidates
-    agreement: list[float]
-    """AP@10 with each earlier task."""
+    order: list[int]
+    """The configurations, best first, as places in `candidates`."""
+
+    def agreement(self, earlier: _Known) -> float:
+        """AP@10 of the order that an earlier task foretells, by interpolation."""
+        foretold = np.argsort(-earlier.ranks.interpolate(self.candidates), kind="stable")
+        return average_precision(foretold, self.order)
 
 
 class HyperSTAR(ScoringRecommender):
@@ -67,15 +72,10 @@ class HyperSTAR(ScoringRecommender):
         if spread == 0:
             return
         targets = torch.from_numpy((performance - performance.mean()) / spread).float()
-        here = self.candidates[indices]
-        own = indices[np.argsort(-performance, kind="stable")]
-        places = {int(index): place for place, index in enumerate(indices)}
-        order = [places[int(index)] for index in own]
-        agreement = [
-            average_precision(np.argsort(-t.ranks.interpolate(here), kind="stable"), order) for t in self.known
-        ]
+        order = np.argsort(-performance, kind="stable").tolist()
         ranks = PastTask(self.task, self.candidates, indices, performance)
-        self.known.append(_Known(self._images, self._inputs[indices], targets, ranks, here, agreement))
+        here = self.candidates[indices]
+        self.known.append(_Known(self._images, self._inputs[indices], targets, ranks, here, order))
         self._train()
 
     def _train(self) -> None:
@@ -94,7 +94,8 @@ class HyperSTAR(ScoringRecommender):
                 other = (drawn + 1 + self._draw(len(self.known) - 1)) % len(self.known)
                 late, early = max(drawn, other), min(drawn, other)
                 alike = cosine_similarity(vector, network.task_vector(self._batch(self.known[other])), dim=0)
-                loss = loss + _SIMILARITY * (self.known[late].agreement[early] - alike).square()
+                agreement = self.known[late].agreement(self.known[early])
+                loss = loss + _SIMILARITY * (agreement - alike).square()
             if len(task.images) > 1:
                 whole = network.task_vector(task.images).detach()
                 loss = loss + _ADVERSARIAL * _adversarial(network.discriminator(vector), whole=True)

@@ -13,6 +13,8 @@ from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 _PAIRS = 30
 """Pairs per task that the ranker learns from: all of them would be quadratic."""
+_TASKS = 16
+"""Past tasks that are looked at, the newest ones."""
 _NEAREST = 3
 _POINTS = 60
 """Visited points per near task that enter the Gaussian process, whose cost is cubic."""
@@ -23,7 +25,8 @@ class SCoT(ScoringRecommender):
     pairs within a task only. A Gaussian process is fitted to the ranker's values of the visited points, those of this
     task and of the 3 nearest past ones, and the expected improvement picks; both are refitted after each result.
 
-    A simplification for the cost: per task 30 random pairs, and at most 60 visited points of each near task.
+    A simplification for the cost: 30 random pairs of each of the 16 newest tasks, and at most 60 visited points of each
+    near one.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -33,7 +36,7 @@ class SCoT(ScoringRecommender):
     def start_task(self, task: Task, candidates: Candidates) -> None:
         super().start_task(task, candidates)
         width = candidates.vectors.shape[1]
-        self._past = [past for past in self.past if past[0].shape[1] == width]
+        self._past = [past for past in self.past if past[0].shape[1] == width][-_TASKS:]
         described = [*(past[2] for past in self._past), task.meta_feature]
         self._apart = distances(described)
         # The tasks' features enter by their distances alone, embedded so that Euclid gives them back.

@@ -67,10 +67,11 @@ class MeanRank(ScoringRecommender):
 
 
 class BestOnSource(MeanRank):
-    """The candidates that were best on the first task of all."""
+    """The candidates that were best on the first task of their space."""
 
-    def weights(self, task: Task, past: list[PastTask]) -> np.ndarray:
-        return np.arange(len(past)) == 0
+    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
+        if all(past.width != self.candidates.vectors.shape[1] for past in self.past):
+            super().learn(indices, performance)
 
 
 class NearestTasks(MeanRank):

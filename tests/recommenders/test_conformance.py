@@ -12,9 +12,23 @@ from nni_hyperfd.recommenders.conformance import RecommenderConformance
 from nni_hyperfd.recommenders.described import ResNetHyperFD, StatisticsHyperFD
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 
-# A thousand tasks would take minutes where every past task is looked at or networks learn; how the default's cost grows
-# is measured, not tested. The paper's networks learn in fewer batches here, which changes nothing but the time.
-MANY = {"random": 3000, "hyperfd": 30, "best_on_source": 100, "mean_rank": 100, "knn": 100, "tr_automl": 100}
+# How many past tasks a few seconds allow. Those with thousands look at one past task at most; those with hundreds
+# interpolate every past task for each new one; the others train after each task, which takes as long for each.
+MANY = {
+    "random": 3000,
+    "best_on_source": 3000,
+    "mean_rank": 300,
+    "knn": 300,
+    "tr_automl": 100,
+    "hyperstar": 20,
+    "scot": 40,
+    "hyperfd": 40,
+    "hyperfd_paper": 40,
+    "hyperfd_mse": 40,
+    "hyperfd_resnet": 100,
+    "hyperfd_statistics": 100,
+}
+# The paper's networks learn in fewer batches here, which changes nothing but the time.
 QUICK = {
     "hyperfd_paper": lambda seed: PaperHyperFD(seed, RankerSettings(batches=4)),
     "hyperfd_mse": lambda seed: PaperHyperFD(seed, RankerSettings(batches=4, loss="mse")),
@@ -25,7 +39,7 @@ QUICK = {
 
 def conformance(name: str) -> type[RecommenderConformance]:
     class Conformance(RecommenderConformance):
-        many_tasks = MANY.get(name, 10)
+        many_tasks = MANY[name]
 
         def make(self, seed):
             return QUICK[name](seed) if name in QUICK else make(name, seed)
@@ -59,6 +73,24 @@ class TestSmallest(RecommenderConformance):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="no recommender 'oracle'"):
         make("oracle")
+
+
+class Hoarder(Widest):
+    """Keeps of each task what it knew of all earlier ones."""
+
+    def __init__(self, seed=0):
+        super().__init__(seed)
+        self.seen = []
+
+    def learn(self, indices, performance):
+        self.seen.append([0] * 100 * (len(self.seen) + 1))
+
+
+def test_the_suite_finds_memory_that_grows_with_the_square():
+    suite = TestSmallest()
+    suite.make = Hoarder
+    with pytest.raises(AssertionError, match="50 tasks take"):
+        suite.test_many_past_tasks()
 
 
 class Forgetful(Widest):
