@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,13 +45,9 @@ def benchmark(
     names = NAMES if recommenders == "all" else _listed(recommenders)
     if unknown := [name for name in names if name not in NAMES]:
         raise typer.BadParameter(f"there is no {unknown[0]!r}; choose among {', '.join(NAMES)}")
-    if reveal != "all" and not reveal.isdecimal():
-        raise typer.BadParameter(f"--reveal takes all or a number, not {reveal!r}")
-    if wrong := [text for text in _listed(budget) if not text.isdecimal() or int(text) < 1]:
-        raise typer.BadParameter(f"--budget takes numbers from 1, separated by commas, not {wrong[0]!r}")
-    budgets = [int(text) for text in _listed(budget)]
-    shown = None if reveal == "all" else int(reveal)
-    protocols = [Protocol(tasks, candidates, picks, concurrency, shown, meta_features) for picks in budgets]
+    budgets = [_number("--budget", text, least=1) for text in _listed(budget)]
+    revealed = None if reveal == "all" else _number("--reveal", reveal, least=0)
+    protocols = [Protocol(tasks, candidates, picks, concurrency, revealed, meta_features) for picks in budgets]
     try:
         loaded = [lookup.load(folder) for folder in tables]
         out.mkdir(parents=True, exist_ok=True)
@@ -68,7 +65,7 @@ def benchmark(
         for table, protocol, name, seed in jobs:
             bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
             begin = time.perf_counter()
-            outcomes = list(run(table, protocol, lambda seed, name=name: make(name, seed), seed))
+            outcomes = list(run(table, protocol, partial(make, name), seed))
             runs.append(report.Run(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin))
             write(runs[-1])
             bar.advance(progress)
@@ -84,8 +81,14 @@ def benchmark(
 
 
 def _listed(text: str) -> list[str]:
-    """What stands between commas, each once."""
+    """What stands between the commas, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",")))
+
+
+def _number(option: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise typer.BadParameter(f"{option} takes whole numbers, {least} or greater, not {text!r}")
+    return int(text)
 
 
 def _printed(title: str, summaries: list[Summary]) -> Printed:

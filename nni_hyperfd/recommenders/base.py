@@ -119,7 +119,7 @@ class ScoringRecommender(Recommender):
     def start_task(self, task: Task, candidates: Candidates) -> None:
         self.task, self.candidates = task, candidates
         self.asked: list[int] = []
-        self.told: set[int] = set()
+        self._told: set[int] = set()
         self.results: dict[int, float] = {}
 
     def ask(self, n: int = 1) -> list[int]:
@@ -132,10 +132,10 @@ class ScoringRecommender(Recommender):
         return picks
 
     def tell(self, index: int, performance: float) -> None:
-        if index in self.told or index not in self.asked:
-            waiting = [asked for asked in self.asked if asked not in self.told]
+        if index in self._told or index not in self.asked:
+            waiting = [asked for asked in self.asked if asked not in self._told]
             raise ValueError(f"Candidate {index} is not waiting for a result; those that are: {waiting}.")
-        self.told.add(index)
+        self._told.add(index)
         if math.isfinite(performance):
             self.results[index] = float(performance)
 
