@@ -26,8 +26,7 @@ from rich.table import Table as Printed
 
 from nni_hyperfd.benchmark import metrics, report, tables
 from nni_hyperfd.benchmark.protocol import Outcome, Protocol, Turn, pick_all, run, turns
-from nni_hyperfd.ranker.config_encoder import MLPEncoder
-from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
+from nni_hyperfd.ranker.learning import WarmUp
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommenders import make
 from nni_hyperfd.recommenders.base import Recommender, Task
@@ -79,11 +78,11 @@ def offline(table: tables.Table, protocol: Protocol, seed: int) -> list[Measured
     return result
 
 
-def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> tuple[MetaFeatureExtractor, MLPEncoder]:
+def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> WarmUp:
     """What all of `PAPER` begin with."""
     recommender = PaperHyperFD(seed, settings, own)
     recommender.start_task(own[0].task, own[0].candidates)
-    return recommender.extractor, recommender.encoder
+    return recommender.warmed
 
 
 def taught(recommender: Recommender, own: Sequence[Measured]) -> Recommender:
@@ -119,7 +118,7 @@ def _rank_percent(recommender: Recommender, turn: Turn, protocol: Protocol, seed
 
 
 def main(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of tables.", metavar="TABLE...")],
+    folders: Annotated[list[Path], typer.Argument(help="Folders of tables.", metavar="TABLE")],
     seeds: Annotated[int, typer.Option(min=1, help="How many runs, with the seeds 0, 1, ...")] = 20,
     output: Annotated[Path, typer.Option(help="Folder for the CSV.")] = Path("continual"),
     tasks: Annotated[int, typer.Option(min=2, help="Tasks per run, at most.")] = 16,
@@ -128,14 +127,20 @@ def main(
 ) -> None:
     """The paper's recipe, its ablations and two references; values per seed go to continual.csv."""
     settings = RankerSettings(exploration=exploration)
-    loaded = [tables.load(folder) for folder in folders]
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        loaded = [tables.load(folder) for folder in folders]
+        output.mkdir(parents=True, exist_ok=True)
+    except (tables.TableError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    if small := [table.name for table in loaded if len(table.tasks) < 4]:
+        raise typer.BadParameter(f"table {small[0]} has fewer than 4 tasks: two for the run and two for the server")
+
     rows: list[dict] = []
     for table, seed in track([(table, seed) for table in loaded for seed in range(seeds)], "continual learning"):
         protocol = Protocol(max_tasks=min(tasks, len(table.tasks) - max(2, len(table.tasks) // 3)))
         own = offline(table, protocol, seed)
-        networks = warmed_up(seed, settings, own)
-        recommenders = {name: kind(seed, settings, own, networks) for name, kind in PAPER.items()}
+        warmed = warmed_up(seed, settings, own)
+        recommenders = {name: kind(seed, settings, own, warmed) for name, kind in PAPER.items()}
         recommenders |= {name: taught(make(name, seed), own) for name in OTHERS}
         for name, recommender in recommenders.items():
             begin = time.perf_counter()

@@ -130,11 +130,13 @@ class OfflineTask:
 class WarmUp:
     """Both networks by the batch after which they ranked best.
 
+    importance: of each of the extractor's parameters by then, >= 0 (eq. 9, with the warm-up as the first task).
     ndcg: of the results held out, before the first batch and after every `settings.batches`; NaN without such results.
     """
 
     extractor: MetaFeatureExtractor
     encoder: MLPEncoder
+    importance: dict[str, Tensor]
     ndcg: list[float]
 
 
@@ -158,19 +160,18 @@ def warm_up(
     if not tasks:
         raise ValueError("The warm-up needs at least one data set with results.")
     extractor, encoder = copy.deepcopy(extractor), copy.deepcopy(encoder)
-    parameters = [*extractor.parameters(), *encoder.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+    parameters = dict(extractor.named_parameters())
+    start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    path = PathIntegral(parameters)
+    optimizer = torch.optim.Adam([*parameters.values(), *encoder.parameters()], lr=settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     split = [_held_out(task.performance, generator) for task in tasks]
     lists = [(task, kept) for task, (kept, _) in zip(tasks, split, strict=True) if _rankable(task.performance[kept])]
     validation = [(task, out) for task, (_, out) in zip(tasks, split, strict=True) if len(out)]
     data_sets = [(task.features, task.counts) for task in tasks]
-    best, waited = copy.deepcopy((extractor, encoder)), 0
+    best, waited = copy.deepcopy((extractor, encoder, path.omega)), 0
     history = [_mean_ndcg(extractor, encoder, validation)]
-    if not lists:
-        return WarmUp(*best, history)
-
-    for batch in range(max_batches if validation else settings.batches):
+    for batch in range(0 if not lists else max_batches if validation else settings.batches):
         loss = torch.zeros(())
         for place, times in _draws([1] * len(lists), settings.batch_size, generator).items():
             task, kept = lists[place]
@@ -184,16 +185,20 @@ def warm_up(
         _check_finite("warm-up loss", loss, batch)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        with path.step({name: parameter.grad for name, parameter in parameters.items()}):
+            optimizer.step()
 
         if (batch + 1) % settings.batches == 0:
             history.append(_mean_ndcg(extractor, encoder, validation))
             waited += 1
             if not validation or history[-1] > max(history[:-1]):
-                best, waited = copy.deepcopy((extractor, encoder)), 0
+                best, waited = copy.deepcopy((extractor, encoder, path.omega)), 0
             if waited == PATIENCE:
                 break
-    return WarmUp(*best, history)
+    extractor, encoder, omega = best
+    none = {name: torch.zeros_like(parameter) for name, parameter in start.items()}
+    after = dict(extractor.named_parameters())
+    return WarmUp(extractor, encoder, synaptic.importance(none, omega, start, after, settings.damping), history)
 
 
 def update_extractor(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from nni_hyperfd.ranker.learning import TaskExperience
+from nni_hyperfd.ranker.learning import TaskExperience, WarmUp
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 
@@ -43,8 +43,8 @@ class Oracle(PaperHyperFD):
     """All past tasks are described again by the newest extractor, for which their images are kept: what the
     transformation stands in for where data sets stay with their owners."""
 
-    def _forget(self, warm: bool) -> None:
-        super()._forget(warm)
+    def _begin(self, warmed: WarmUp | None) -> None:
+        super()._begin(warmed)
         self._kept: list[tuple[Tensor, Tensor]] = []
 
     def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:

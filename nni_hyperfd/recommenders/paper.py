@@ -4,8 +4,7 @@ Without image features a task's precomputed meta-feature vector stands in for th
 this vector as their feature. Both networks are warmed up on the server's own data sets, then learn after each task by
 equation 11; past meta-features stay as they were made and are carried into the newest extractor's space by equation 4;
 half the budget is explored. Without data sets of the server's own the first task with something to rank is the warm-up,
-and there are no triplets and no transformation (it is the identity then). The warm-up leaves no importances behind:
-equation 9 sums over the online tasks.
+and there are no triplets and no transformation (it is the identity then). Equation 9 counts the warm-up as a task.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from nni_hyperfd.ranker.learning import (
     ClientTask,
     OfflineTask,
     TaskExperience,
+    WarmUp,
     update_encoder,
     update_extractor,
     warm_up,
@@ -45,24 +45,25 @@ class Measured:
 
 class PaperHyperFD(ScoringRecommender):
     """settings: the paper's constants by default. offline: the server's own data sets (D_off), described and encoded
-    like the tasks. networks: extractor and encoder that were warmed up before, on these data sets. Search spaces and
-    descriptions of another size start anew, without either."""
+    like the tasks. warmed: what an earlier warm-up on these data sets has brought. Search spaces and descriptions of
+    another size start anew, without either."""
 
     def __init__(
         self,
         seed: int = 0,
         settings: RankerSettings = RankerSettings(),  # noqa: B008, frozen
         offline: Sequence[Measured] = (),
-        networks: tuple[MetaFeatureExtractor, MLPEncoder] | None = None,
+        warmed: WarmUp | None = None,
     ) -> None:
         super().__init__(seed)
         self.settings = settings
-        self.extractor, self.encoder = networks or (None, None)
+        self.extractor: MetaFeatureExtractor | None = None
+        self.encoder: MLPEncoder | None = None
         self.offline = [
             OfflineTask(*self.described(own.task), _inputs(own.candidates), torch.from_numpy(own.performance).float())
             for own in offline
         ]
-        self._forget(warm=networks is not None)
+        self._begin(warmed)
 
     def start_task(self, task: Task, candidates: Candidates) -> None:
         super().start_task(task, candidates)
@@ -72,14 +73,6 @@ class PaperHyperFD(ScoringRecommender):
             self._start_anew()
         self._planned: list[int] | None = None
 
-    def _forget(self, warm: bool) -> None:
-        """What there is to know before the first task."""
-        self.warm = warm
-        self.importance: dict[str, Tensor] | None = None
-        self.past: list[TaskExperience] = []
-        self.landmarks: list[Tensor] = []
-        """Of each past task: the meta-features of the offline data sets by the extractor that made the task's own."""
-
     def _start_anew(self) -> None:
         in_dim, feature_dim = self._sizes()
         self.encoder = MLPEncoder.initial(in_dim, self._seed(), self.settings.hidden)
@@ -87,13 +80,20 @@ class PaperHyperFD(ScoringRecommender):
         self.offline = [
             own for own in self.offline if (own.inputs.shape[-1], own.features.shape[-1]) == (in_dim, feature_dim)
         ]
-        self._forget(warm=bool(self.offline))
-        if self.warm:
-            self._warm_up(self.offline)
+        self._begin(self._warm_up(self.offline) if self.offline else None)
 
-    def _warm_up(self, tasks: list[OfflineTask]) -> None:
-        warm = warm_up(self.extractor, self.encoder, tasks, self.settings, self._seed())
-        self.extractor, self.encoder = warm.extractor, warm.encoder
+    def _begin(self, warmed: WarmUp | None) -> None:
+        """As before the first task, with warm networks or, with None, those that are there."""
+        self.warmed = warmed
+        self.importance: dict[str, Tensor] | None = None
+        if warmed is not None:
+            self.extractor, self.encoder, self.importance = warmed.extractor, warmed.encoder, warmed.importance
+        self.past: list[TaskExperience] = []
+        self.landmarks: list[Tensor] = []
+        """Of each past task: the meta-features of the offline data sets by the extractor that made the task's own."""
+
+    def _warm_up(self, tasks: list[OfflineTask]) -> WarmUp:
+        return warm_up(self.extractor, self.encoder, tasks, self.settings, self._seed())
 
     def _sizes(self) -> tuple[int, int]:
         return self._inputs.shape[-1], self._images.shape[-1]
@@ -130,16 +130,18 @@ class PaperHyperFD(ScoringRecommender):
 
     def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
         inputs, results = self._inputs[indices], torch.from_numpy(performance).float()
-        if self.warm:
-            self.learn_extractor(inputs, results)
+        if len(np.unique(performance)) < 2:
+            return  # nothing to rank
+        first = self.warmed is None
+        if first:
+            self._begin(self._warm_up([OfflineTask(self._images, self._counts, inputs, results)]))
         else:
-            self._warm_up([OfflineTask(self._images, self._counts, inputs, results)])
+            self.learn_extractor(inputs, results)
         current = TaskExperience(inputs, results, self._meta_feature(self._images, self._counts))
-        if self.warm:
+        if not first:
             self.learn_encoder(current)
         self.past.append(current)
         self.landmarks.append(self._landmarks())
-        self.warm = self.warm or len(np.unique(performance)) > 1
 
     def learn_extractor(self, inputs: Tensor, performance: Tensor) -> None:
         """The client's side of equation 11."""

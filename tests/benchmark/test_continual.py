@@ -110,3 +110,14 @@ def test_the_program_writes_a_line_per_recommender_and_seed(folder, tmp_path, mo
     names = [*continual.PAPER, "mean_rank"]
     assert [(row["recommender"], row["seed"]) for row in rows] == [(name, "0") for name in names]
     assert all(float(row[column]) > 0 for row in rows for column in ("rank_percent", "learned", "after_last"))
+
+
+def test_the_program_refuses_what_is_no_table_and_a_table_of_three_tasks(folder):
+    app = typer.Typer()
+    app.command()(continual.main)
+    result = CliRunner().invoke(app, [str(folder / "missing")])
+    assert result.exit_code == 2 and "cannot" in result.output
+    with np.load(folder / "performance.npz") as arrays:
+        np.savez(folder / "performance.npz", **{**arrays, "perf": arrays["perf"][:3], "tasks": arrays["tasks"][:3]})
+    result = CliRunner().invoke(app, [str(folder)])
+    assert result.exit_code == 2 and "fewer than 4 tasks" in result.output

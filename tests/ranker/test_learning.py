@@ -665,3 +665,32 @@ def test_warm_up_same_seed_same_bytes_and_the_global_random_state_is_left_alone(
     assert torch.equal(torch.random.get_rng_state(), state)
     assert bytes_of(one.encoder) == bytes_of(two.encoder) and bytes_of(one.extractor) == bytes_of(two.extractor)
     assert one.ndcg == two.ndcg != other.ndcg
+
+
+def test_the_warm_up_counts_as_a_task_for_synaptic_intelligence():
+    # Too few results to hold any out, one image, one data set: every batch is the same, so a plain loop can follow.
+    task = offline_task(1.0, 0, n=4, count=1)
+    settings = dataclasses.replace(PAPER, batches=10, learning_rate=1e-2)
+    warm = warm_up(extractor(), encoder(), [task], settings, seed=0)
+    networks = extractor(), encoder()
+    names, parameters = zip(*networks[0].named_parameters(), strict=True)
+    optimizer = torch.optim.Adam([*parameters, *networks[1].parameters()], lr=1e-2)
+    omega = [torch.zeros_like(parameter) for parameter in parameters]
+    for _ in range(settings.batches):
+        optimizer.zero_grad()
+        lambda_rank(
+            score(networks[1](task.inputs), networks[0](task.features, task.counts)), task.performance
+        ).backward()
+        before = [parameter.detach().clone() for parameter in parameters]
+        optimizer.step()
+        omega = [
+            total - parameter.grad * (parameter.detach() - old)
+            for total, parameter, old in zip(omega, parameters, before, strict=True)
+        ]
+    error, total = 0.0, 0.0
+    for name, parameter, start, path in zip(names, parameters, extractor().parameters(), omega, strict=True):
+        expected = torch.relu(path / ((parameter.detach() - start.detach()) ** 2 + 0.1))
+        error += (warm.importance[name] - expected).abs().sum().item()
+        total += expected.sum().item()
+    # Summed, because where a gradient is rounding noise around zero Adam's direction is arbitrary.
+    assert error < 0.02 * total

@@ -53,35 +53,38 @@ def state(network):
 
 def test_the_first_task_with_something_to_rank_is_the_warm_up_where_the_server_has_no_data_sets():
     recommender = lead(PaperHyperFD(0, SETTINGS), [0], lambda vectors: 0 * vectors[:, 0])
-    assert not recommender.warm and recommender.importance is None
+    assert recommender.warmed is None and not recommender.past
     recommender.end_task(dict(enumerate(candidates(0).vectors[:, 0].tolist())))
-    assert recommender.warm and recommender.importance is None
+    assert recommender.importance is recommender.warmed.importance and len(recommender.past) == 1
+    assert recommender.extractor is recommender.warmed.extractor and recommender.encoder is recommender.warmed.encoder
     lead(recommender, [1])
-    assert recommender.importance.keys() == dict(recommender.extractor.named_parameters()).keys()
+    assert recommender.importance is not recommender.warmed.importance and len(recommender.past) == 2
+    assert recommender.encoder is not recommender.warmed.encoder
 
 
 def test_the_servers_own_data_sets_warm_up_before_the_first_task():
     settings = dataclasses.replace(SETTINGS, exploration=0.0)
     recommender = PaperHyperFD(0, settings, OWN)
     recommender.start_task(described(0), candidates(0))
-    assert recommender.warm
+    assert recommender.warmed is not None
     assert np.corrcoef(recommender.scores(), candidates(0).vectors[:, 0])[0, 1] > 0.5
 
 
 def test_networks_that_are_warm_already_are_not_warmed_up_again():
     first = PaperHyperFD(0, SETTINGS, OWN)
     first.start_task(described(0), candidates(0))
-    second = PaperHyperFD(1, SETTINGS, OWN, (first.extractor, first.encoder))
+    extractor = state(first.extractor)
+    second = PaperHyperFD(1, SETTINGS, OWN, first.warmed)
     second.start_task(described(0), candidates(0))
-    assert second.warm and second.extractor is first.extractor and second.encoder is first.encoder
+    assert second.extractor is first.extractor and second.encoder is first.encoder
     lead(second)
-    assert second.extractor is not first.extractor, "what is given must stay as it is"
+    assert state(second.extractor) != extractor == state(first.extractor), "what is given must stay as it is"
 
 
 def test_another_size_starts_anew_without_the_servers_data_sets():
     recommender = lead(PaperHyperFD(0, SETTINGS, OWN))
     recommender.start_task(described(3, length=7), candidates(3, width=2))
-    assert not recommender.warm and not recommender.past and not recommender.offline
+    assert recommender.warmed is None and not recommender.past and not recommender.offline
     assert recommender.encoder.in_dim == 2 and recommender.extractor.feature_dim == 7
 
 
