@@ -22,11 +22,11 @@ MANY = {
     "tr_automl": 100,
     "hyperstar": 20,
     "scot": 40,
-    "hyperfd": 40,
+    "hyperfd": 36,
     "hyperfd_paper": 40,
     "hyperfd_mse": 40,
-    "hyperfd_resnet": 100,
-    "hyperfd_statistics": 100,
+    "hyperfd_resnet": 40,
+    "hyperfd_statistics": 40,
 }
 # The paper's networks learn in fewer batches here, which changes nothing but the time.
 QUICK = {
