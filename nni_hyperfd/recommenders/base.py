@@ -98,6 +98,16 @@ class Recommender(ABC):
         ValueError for an index that is none of the task's candidates."""
 
 
+def finite_results(revealed: Mapping[int, float], candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices in ascending order and their performances, (k,) each, of what a task has revealed; without those that are
+    not finite. Raises ValueError for an index that is none of the `candidates`."""
+    if strange := [index for index in revealed if not 0 <= index < candidates]:
+        raise ValueError(f"A result was revealed for candidate {strange[0]}; the task has 0 to {candidates - 1}.")
+    known = {int(index): float(value) for index, value in revealed.items() if math.isfinite(value)}
+    indices = np.array(sorted(known), dtype=int)
+    return indices, np.array([known[index] for index in indices])
+
+
 class ScoringRecommender(Recommender):
     """A recommender that tries the candidates in the order of their scores, ties at random.
 
@@ -140,9 +150,6 @@ class ScoringRecommender(Recommender):
             self.results[index] = float(performance)
 
     def end_task(self, revealed: Mapping[int, float]) -> None:
-        known = {int(index): float(value) for index, value in revealed.items() if math.isfinite(value)}
-        if not all(0 <= index < len(self.candidates) for index in known):
-            raise ValueError(f"Results were revealed for candidates other than the {len(self.candidates)} of the task.")
-        indices = np.array(sorted(known), dtype=int)
+        indices, performance = finite_results(revealed, len(self.candidates))
         if len(indices):
-            self.learn(indices, np.array([known[index] for index in indices]))
+            self.learn(indices, performance)

@@ -203,6 +203,16 @@ class RecommenderConformance:
             return
         raise AssertionError("tell took the result of a candidate that was not asked for; raise ValueError")
 
+    def test_a_revealed_result_of_no_candidate_is_refused(self) -> None:
+        for stray in (-1, 20):
+            recommender = self.make(0)
+            recommender.start_task(_task(0), _candidates(20, 0))
+            try:
+                recommender.end_task({0: 1.0, 1: 2.0, stray: 3.0})
+            except ValueError:
+                continue
+            raise AssertionError("end_task took a result of no candidate; raise ValueError")
+
     def test_a_second_result_is_refused(self) -> None:
         recommender = self._experienced()
         recommender.start_task(_task(5), _candidates(20, 5))

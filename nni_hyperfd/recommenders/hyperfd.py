@@ -14,7 +14,7 @@ import numpy as np
 
 from nni_hyperfd.ranker.model import Model, PastTask
 from nni_hyperfd.ranker.settings import MOST_TASKS
-from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
+from nni_hyperfd.recommenders.base import Candidates, Recommender, Task, finite_results
 
 
 class HyperFD(Recommender):
@@ -65,8 +65,7 @@ class HyperFD(Recommender):
             self.search.observe(index, float(performance))
 
     def end_task(self, revealed: Mapping[int, float]) -> None:
-        known = sorted((int(index), float(value)) for index, value in revealed.items() if math.isfinite(value))
-        indices, performance = [index for index, _ in known], np.array([value for _, value in known])
+        indices, performance = finite_results(revealed, len(self.candidates))
         # Where all results are the same there is nothing to rank.
         if len(set(performance)) > 1:
             inputs = self.candidates.vectors[indices]
