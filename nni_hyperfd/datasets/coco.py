@@ -24,6 +24,8 @@ from PIL import Image
 
 FACE = "face"
 LANDMARKS = 5
+WIDER_LEVELS = ("easy", "medium", "hard")
+"""Values of the key `wider_level`: the easiest of WIDER FACE's own lists that a face is on."""
 
 # What Pillow, which checks, and OpenCV, which decodes for the detector, read alike (a rotated TIFF they do not).
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
@@ -49,7 +51,8 @@ class CocoSplit:
     ``images``: records with ``id`` (int), ``file_name``, ``width``, ``height`` (px, as the detector sees the image,
     that is after Exif rotation). ``annotations``: records with ``id`` (int >= 1), ``image_id``, ``category_id``,
     ``bbox`` (x, y, w, h in px, floats, inside the image), ``area`` (px^2, > 0), ``iscrowd`` and ``ignore`` (0 or 1) and
-    where known ``keypoints`` (5 x (x, y, v)) with ``num_keypoints``. Every other key is left behind.
+    where known ``keypoints`` (5 x (x, y, v)) with ``num_keypoints`` and ``wider_level`` (one of WIDER_LEVELS). Every
+    other key is left behind.
     """
 
     folder: Path
@@ -293,6 +296,11 @@ def _check_annotation(door: _Door, where: str, annotation: Record, image: Record
         result[key] = int(annotation.get(key, 0))
     if "iscrowd" not in annotation:
         door.repair(where, "has no 'iscrowd'", "filled with 0")
+
+    if (level := annotation.get("wider_level")) is not None:
+        if level not in WIDER_LEVELS:
+            raise door.error(where, f"has wider_level {level!r}", f"use one of {', '.join(WIDER_LEVELS)}, or none")
+        result["wider_level"] = level
 
     box = _clip(door, where, annotation.get("bbox"), image)
     if min(box[2:]) < 1 and not result["ignore"]:

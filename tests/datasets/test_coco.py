@@ -114,6 +114,7 @@ REFUSED = {
     "outside": (with_box([100, 2, 30, 40]), ["annotation 1", "wholly outside", "100 x 80"]),
     "outside above": (with_box([1, -40, 30, 40]), ["annotation 1", "wholly outside"]),
     "iscrowd a string": (changed("annotations", 0, "iscrowd", "no"), ["annotation 1", "iscrowd 'no'", "use 0 or 1"]),
+    "no level of WIDER": (changed("annotations", 0, "wider_level", "Easy"), ["annotation 1", "'Easy'", "easy, medium"]),
     "ignore of two": (changed("annotations", 0, "ignore", 2), ["annotation 1", "ignore 2"]),
     "file missing": (changed("images", 1, "file_name", "c.png"), ["image 5", "no file c.png", "images"]),
     "no file name": (changed("images", 1, "file_name", object), ["image 5", "file name None"]),

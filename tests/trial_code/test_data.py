@@ -14,7 +14,7 @@ from nni_hyperfd.datasets import coco
 def parsed(folder: Path, min_face: float = 0.0) -> list[dict]:
     coco.load(folder, "val").write(folder / "checked.json")
     config = {"type": "FaceCocoDataset", "ann_file": str(folder / "checked.json"), "data_prefix": {"img": ""}}
-    dataset = DATASETS.build({**config, "pipeline": [], "test_mode": True, "min_face": min_face})
+    dataset = DATASETS.build({**config, "checked": True, "pipeline": [], "test_mode": True, "min_face": min_face})
     return [dataset.get_data_info(index)["instances"] for index in range(len(dataset))]
 
 
@@ -47,3 +47,23 @@ def test_landmarks_are_read_or_absent(folder: Path) -> None:
     faces = parsed(folder)[0]
     assert faces[0]["landmarks"].tolist() == [[12 + k, 14 + k, 2] for k in range(5)]
     assert faces[1]["landmarks"].shape == (5, 3) and not faces[1]["landmarks"].any()
+
+
+def test_wider_levels_are_read_or_none(write_folder) -> None:
+    faces = [{"bbox": [10, 10, 20, 30], "wider_level": level} for level in ("easy", "hard", None)]
+    assert [face["level"] for face in parsed(write_folder([((200, 100), faces)]))[0]] == [0, 2, 3]
+
+
+def test_mmdets_tools_get_checked_annotations(write_folder) -> None:
+    """A config names the user's file; what mmdet would train on silently is refused, or repaired, as in a job."""
+    folder = write_folder([((200, 100), [{"bbox": [190, 10, 20, 30]}])])
+    config = {"type": "FaceCocoDataset", "data_root": str(folder), "ann_file": "val.json", "data_prefix": {"img": ""}}
+    with pytest.warns(coco.AnnotationWarning, match="reaches outside its image"):
+        dataset = DATASETS.build({**config, "pipeline": [], "test_mode": True})
+    info = dataset.get_data_info(0)
+    assert info["instances"][0]["bbox"] == [190, 10, 200, 40] and Path(info["img_path"]).is_file()
+    with pytest.raises(coco.AnnotationError, match="annotation 1 reaches outside its image"):
+        DATASETS.build({**config, "pipeline": [], "strict": True})
+    write_folder([((200, 100), [{"bbox": [10, 10, float("nan"), 30]}])])
+    with pytest.raises(coco.AnnotationError, match="four finite numbers"):
+        DATASETS.build({**config, "pipeline": []})
