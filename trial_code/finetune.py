@@ -2,8 +2,9 @@
 
     python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] ...
 
-Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults. To search
-architectures, --config is configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it.
+Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults. A run
+that was killed goes on from its last checkpoint in --work-dir. To search architectures, --config is
+configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from pathlib import Path
 
 import nni
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import Job
+from retinaface.job import Job, run_script
 
 import nni_hyperfd
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = Job.parser(__doc__.splitlines()[0])
+    # A trial that NNI runs again after a kill gets the same output folder, and so finds its last checkpoint.
     output = Path(os.environ.get("NNI_OUTPUT_DIR", "."), "work")
-    parser.add_argument("--work-dir", type=Path, default=output, help="for logs, checkpoint and the tuned detector")
+    parser.add_argument("--work-dir", type=Path, default=output, help="for logs, checkpoints and the tuned detector")
     arguments = parser.parse_args(argv)
     dataset = FaceDataset(Job.from_arguments(arguments))
 
@@ -39,7 +41,7 @@ def finetune(dataset: FaceDataset, parameters: dict | None, work_dir: Path) -> d
     from retinaface.training import train
 
     config = apply_parameters(dataset.job.load_config(), parameters)
-    outcome = train(config, dataset.train, dataset.val, work_dir, report=_report)
+    outcome = train(config, dataset.train, dataset.val, work_dir, _report, dataset.job.gpus)
     return {
         "default": outcome.best,
         "epochs": outcome.epochs,
@@ -53,4 +55,4 @@ def _report(ap50: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

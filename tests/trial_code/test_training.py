@@ -1,20 +1,68 @@
-"""Runs: same seed same answer, what is reported, what is saved, and what ends them."""
+"""Runs: same seed same answer, what is reported, what is saved, what ends them, and how they go on."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+from mmdet.registry import HOOKS, METRICS
+from mmengine.evaluator import BaseMetric
+from mmengine.hooks import Hook
+from retinaface.job import JobError
 from retinaface.parameters import apply_parameters
-from retinaface.training import Outcome, build_runner, train, use_split, validate
+from retinaface.ranks import run_on
+from retinaface.training import Outcome, train, use_split, validate
 
 
 def run(job, splits, work_dir: Path, reported: list[float] | None = None, **parameters) -> Outcome:
     config = apply_parameters(job.load_config(), parameters)
     return train(config, *splits, work_dir, report=(reported if reported is not None else []).append)
+
+
+@METRICS.register_module()
+class ScriptedAP(BaseMetric):
+    """Gives out AP values that were laid down before."""
+
+    default_prefix = "face"
+    script: Iterator[float]
+
+    def process(self, data_batch: dict, data_samples: list[dict]) -> None:
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        return {"ap50": next(ScriptedAP.script)}
+
+
+@HOOKS.register_module()
+class RecordRates(Hook):
+    """The learning rate of each epoch."""
+
+    rates: list[float]
+
+    def before_train_epoch(self, runner) -> None:
+        RecordRates.rates.append(runner.optim_wrapper.get_lr()["lr"][0])
+
+
+def scripted(job, values: Iterable[float], *, epochs: int = 50):
+    """The config of a run of short epochs whose validations have these APs."""
+    config = apply_parameters(dataclasses.replace(job, epochs=epochs).load_config(), {})
+    config.val_evaluator = {"type": "ScriptedAP"}
+    config.custom_hooks.append({"type": "RecordRates"})
+    for loader in (config.train_dataloader, config.val_dataloader):
+        loader.dataset.indices = 2
+    ScriptedAP.script = iter(values)
+    RecordRates.rates = []
+    return config
+
+
+def hook_of(config, kind: str):
+    (found,) = [hook for hook in config.custom_hooks if hook["type"] == kind]
+    return found
 
 
 def test_same_seed_same_ap_and_weights(job, splits, tmp_path: Path) -> None:
@@ -52,32 +100,145 @@ def test_invalid_loss_ends_the_run(job, splits, tmp_path: Path) -> None:
         run(job, splits, tmp_path, learning_rate=1e30)
 
 
-def test_stagnation_stops_the_run(job, splits, tmp_path: Path) -> None:
-    """The paper's rule, here with a patience of 2: an AP that stays at 0 has not risen."""
-    config = apply_parameters(dataclasses.replace(job, epochs=9).load_config(), {})
-    (plateau,) = config.param_scheduler
-    (stopping,) = [hook for hook in config.custom_hooks if hook.type == "EarlyStoppingHook"]
-    assert (stopping.patience, plateau.patience, plateau.factor) == (8, 5, 0.1)
-    stopping.patience = 2
-    config.model.test_cfg.score_thr = 2.0  # no detection is that sure
+def test_the_papers_schedule_counts_validations(job, splits, tmp_path: Path, capsys) -> None:
+    """Rate / 10 after the fifth validation without a rise, the end after the eighth; a line for each."""
+    config = scripted(job, [0.1, 0.2, 0.3, *[0.3, 0.25] * 10])
     reported: list[float] = []
     outcome = train(config, *splits, tmp_path, report=reported.append)
-    assert reported == [0.0] * 3 and outcome.epochs == 3 and outcome.best == 0
+    assert reported == [0.1, 0.2, 0.3, *[0.3, 0.25] * 4]
+    assert outcome.epochs == 11 and outcome.best == 0.3
+    assert RecordRates.rates == [pytest.approx(1e-3)] * 8 + [pytest.approx(1e-4)] * 3
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 11
+    assert re.fullmatch(
+        r"epoch 9/50: AP@50 0\.2500 \(best 0\.3000\), loss \d+\.\d+, lr 0\.0001, \d+\.\d images/s,"
+        r" at most \d:\d\d:\d\d left",
+        lines[8],
+    ), lines[8]
 
 
-def test_a_stopped_run_resumes_from_its_checkpoint(job, splits, tmp_path: Path) -> None:
-    """mmengine's resume, which reads its own message hub from the file: same end as without the stop."""
-    ends = []
-    for name, epochs in (("whole", (2,)), ("parts", (1, 2))):
-        for part, last in enumerate(epochs):
-            config = apply_parameters(dataclasses.replace(job, epochs=last).load_config(), {})
-            use_split(config.train_dataloader, splits[0], tmp_path / name)
-            use_split(config.val_dataloader, splits[1], tmp_path / name)
-            config.default_hooks.checkpoint.update(interval=1)
-            config.resume = part > 0
-            runner = build_runner(config, tmp_path / name)
-            runner.train()
-            assert runner.epoch == last
-        ends.append(runner.message_hub.get_scalar("val/face/ap50").data[0])
-    assert len(ends[1]) == len(ends[0]) == 2
-    assert ends[1][0] == ends[0][0]
+def test_files_that_a_run_leaves(job, splits, tmp_path: Path) -> None:
+    """The last two epochs, validated or not, and the best validated one."""
+    config = scripted(dataclasses.replace(job, val_interval=2), [0.1, 0.4, 0.2], epochs=5)
+    train(config, *splits, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.pth")} == {
+        "epoch_4.pth",
+        "epoch_5.pth",
+        "best_face_ap50_epoch_4.pth",
+    }
+    assert torch.load(tmp_path / "epoch_4.pth")["message_hub"]["runtime_info"]["best_score"] == 0.4
+
+
+class Killed(BaseException):
+    """Nothing in the run catches it."""
+
+
+def kill_at(*validations: int):
+    """A `report` that ends the run while these of its calls are made, before anything is saved after them."""
+    calls: list[float] = []
+
+    def report(ap: float) -> None:
+        calls.append(ap)
+        if len(calls) in validations:
+            raise Killed
+
+    return report
+
+
+def test_a_killed_run_goes_on_with_its_counts(job, splits, tmp_path: Path, capsys) -> None:
+    """Killed in the validations of epochs 3 and 4, it repeats those epochs and ends as one that was not killed."""
+    settings = {"values": [0.1, 0.3, *[0.2] * 20]}
+
+    def prepared():
+        config = scripted(job, settings["values"])
+        hook_of(config, "ResumableEarlyStopping").patience = 4
+        config.param_scheduler[0].patience = 1
+        return config
+
+    whole = train(prepared(), *splits, tmp_path / "whole")
+    rates = RecordRates.rates
+    assert whole.epochs == 6 and rates == [pytest.approx(rate) for rate in [1e-3] * 4 + [1e-4] * 2]
+
+    config = prepared()
+    report = kill_at(3, 5)
+    for place in ([], ["epoch_2.pth"], ["epoch_3.pth"]):
+        try:
+            killed = train(config, *splits, tmp_path / "killed", report=report)
+        except Killed:
+            killed = None
+        assert re.findall(r"going on from .*/(.*)", capsys.readouterr().out) == place
+    assert (killed.best, killed.epochs) == (whole.best, whole.epochs)
+    assert RecordRates.rates == rates[:3] + rates[2:4] + rates[3:]
+    best = torch.load(tmp_path / "killed" / "best_face_ap50_epoch_2.pth")["state_dict"]
+    saved = safetensors.torch.load_file(killed.detector)
+    assert all(torch.equal(saved[name], tensor) for name, tensor in best.items())
+
+    # What has ended stays so: the answer comes from the files.
+    again = train(config, *splits, tmp_path / "killed")
+    assert (again.best, again.epochs) == (killed.best, killed.epochs) and len(RecordRates.rates) == 8
+
+
+def test_another_run_in_the_same_folder_starts_anew(job, splits, tmp_path: Path, capsys) -> None:
+    for rate in (1e-3, 3e-3):
+        reported: list[float] = []
+        run(job, splits, tmp_path, reported, learning_rate=rate)
+        assert len(reported) == 1
+    assert "going on" not in capsys.readouterr().out
+
+
+@HOOKS.register_module()
+class FullMemory(Hook):
+    """Fails as a GPU does whose memory is full."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+
+    def before_train_iter(self, *_, **__) -> None:
+        if self.stage == "train":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def before_val_iter(self, *_, **__) -> None:
+        if self.stage == "val":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("train", "out of memory training at batch size 4 and 64 pixels; lower --batch-size or --size"),
+        ("val", "out of memory validating at batch size 8 and 96 pixels; lower --eval-size"),
+    ],
+)
+def test_full_gpu_memory_names_the_sizes(job, splits, tmp_path: Path, stage: str, message: str) -> None:
+    config = apply_parameters(job.load_config(), {})
+    config.custom_hooks.append({"type": "FullMemory", "stage": stage})
+    with pytest.raises(JobError, match=message):
+        train(config, *splits, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("changes", [{"gpus": 2}, {"amp": True}], ids=str)
+def test_gpus_that_are_not_there(job, changes: dict) -> None:
+    with pytest.raises(JobError, match=r"--(gpus 2|amp) needs \d GPUs?, torch finds 0 here"):
+        dataclasses.replace(job, **changes).load_config()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="mixed precision needs a GPU")
+def test_mixed_precision_trains(job, splits, tmp_path: Path) -> None:
+    assert run(dataclasses.replace(job, amp=True), splits, tmp_path).epochs == 1
+
+
+@pytest.mark.long
+def test_two_processes_share_a_batch(job, splits, tmp_path: Path) -> None:
+    """On this machine's processor, in place of two GPUs: one AP a validation, of all images, and one detector."""
+    config = apply_parameters(dataclasses.replace(job, epochs=2).load_config(), {})
+    config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False}
+    use_split(config.train_dataloader, splits[0], tmp_path)
+    use_split(config.val_dataloader, splits[1], tmp_path)
+    with pytest.raises(JobError, match="a batch of 4 cannot be shared by 3 GPUs"):
+        run_on(3, config, tmp_path, print)
+    reported: list[float] = []
+    outcome = run_on(2, config, tmp_path, reported.append)
+    assert len(reported) == outcome.epochs == 2 and outcome.best == max(reported)
+    tuned = dataclasses.replace(job, weights=str(outcome.detector))
+    assert validate(tuned.load_config(), splits[1]) == pytest.approx(outcome.best, abs=1e-6)

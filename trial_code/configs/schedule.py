@@ -1,7 +1,13 @@
-"""Data, evaluation and schedule shared by all detectors (values of the paper, appendix B.1)."""
+"""Data, evaluation and schedule shared by all detectors (values of the paper, appendix B.1).
+
+A job sets the data's folder and its own sizes. With mmdet's tools the folder is that of the environment variable
+HYPERFD_DATA, unless a config that has this one as `_base_` names another:
+HYPERFD_DATA=FOLDER python mmdet_tool.py train configs/retinaface_mobilenetv2.py
+"""
 
 custom_imports = {"imports": ["retinaface.modules"], "allow_failed_imports": False}
 default_scope = "mmdet"
+data_root = "{{$HYPERFD_DATA:data/faces}}"
 
 train_pipeline = [
     {"type": "LoadImageFromFile"},
@@ -20,14 +26,19 @@ val_pipeline = [
     {"type": "LoadAnnotations", "with_bbox": True},
     {"type": "PackDetInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")},
 ]
-# `ann_file` of both is filled in by the job: annotations that were checked, with absolute file names.
 train_dataloader = {
     "batch_size": 32,
     "num_workers": 2,
     "persistent_workers": True,
     "drop_last": False,
     "sampler": {"type": "DefaultSampler", "shuffle": True},
-    "dataset": {"type": "FaceCocoDataset", "ann_file": "", "data_prefix": {"img": ""}, "pipeline": train_pipeline},
+    "dataset": {
+        "type": "FaceCocoDataset",
+        "data_root": data_root,
+        "ann_file": "train.json",
+        "data_prefix": {"img": ""},
+        "pipeline": train_pipeline,
+    },
 }
 val_dataloader = {
     "batch_size": 8,
@@ -37,7 +48,8 @@ val_dataloader = {
     "sampler": {"type": "DefaultSampler", "shuffle": False},
     "dataset": {
         "type": "FaceCocoDataset",
-        "ann_file": "",
+        "data_root": data_root,
+        "ann_file": "val.json",
         "data_prefix": {"img": ""},
         "pipeline": val_pipeline,
         "test_mode": True,
@@ -45,39 +57,47 @@ val_dataloader = {
     },
 }
 val_evaluator = {"type": "FaceAP"}
+test_dataloader = {**val_dataloader, "dataset": {**val_dataloader["dataset"], "ann_file": "test.json"}}
+test_evaluator = val_evaluator
 
 train_cfg = {"type": "EpochBasedTrainLoop", "max_epochs": 1000, "val_interval": 10}
 val_cfg = {"type": "ValLoop"}
+test_cfg = {"type": "TestLoop"}
 optim_wrapper = {
     "type": "OptimWrapper",
     "optimizer": {"type": "SGD", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4},
     "clip_grad": {"max_norm": 10},
 }
-# One step of the scheduler is one validation.
+# Both rules count validations, and any higher AP is a rise. mmengine lowers the rate when more than `patience`
+# validations in a row were without one, hence at the fifth; it stops at the eighth.
 param_scheduler = [
     {
         "type": "ReduceOnPlateauParamScheduler",
         "param_name": "lr",
         "monitor": "face/ap50",
         "rule": "greater",
+        "threshold": 1e-6,
+        "threshold_rule": "abs",
         "factor": 0.1,
-        "patience": 5,
+        "patience": 4,
     }
 ]
 default_hooks = {
     "checkpoint": {
-        "type": "CheckpointHook",
-        "interval": -1,
+        "type": "ResumableCheckpoint",
+        "interval": 1,
+        "max_keep_ckpts": 2,
         "save_last": False,
         "save_best": "face/ap50",
         "rule": "greater",
     },
     "logger": {"type": "LoggerHook", "interval": 50},
+    "visualization": {"type": "DetVisualizationHook"},
 }
 custom_hooks = [
-    {"type": "EarlyStoppingHook", "monitor": "face/ap50", "rule": "greater", "patience": 8, "min_delta": 1e-6},
+    {"type": "ResumableEarlyStopping", "monitor": "face/ap50", "rule": "greater", "patience": 8, "min_delta": 1e-6},
     {"type": "StopOnInvalidLoss"},
 ]
+visualizer = {"type": "DetLocalVisualizer", "vis_backends": [{"type": "LocalVisBackend"}], "name": "visualizer"}
 randomness = {"seed": 0, "deterministic": True}
 env_cfg = {"cudnn_benchmark": False, "mp_cfg": {"mp_start_method": "fork", "opencv_num_threads": 0}}
-log_level = "WARNING"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from nni_hyperfd.datasets import coco
-from retinaface.job import Job
+from retinaface.job import Job, JobError
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -27,16 +28,16 @@ class FaceDataset:
 
     def __init__(self, job: Job) -> None:
         if job.weights is None:
-            raise ValueError("the detector to start from is not given; name its file with --weights.")
+            raise JobError("the detector to start from is not given; name its file with --weights.")
         self.job = job
 
     @cached_property
     def train(self) -> coco.CocoSplit:
-        return coco.load(self.job.data, "train")
+        return coco.load(self.job.data, "train", strict=self.job.strict)
 
     @cached_property
     def val(self) -> coco.CocoSplit:
-        return coco.load(self.job.data, "val")
+        return coco.load(self.job.data, "val", strict=self.job.strict)
 
     @property
     def num_images(self) -> int:
@@ -54,7 +55,8 @@ class FaceDataset:
 
         config = self.job.load_config()
         config.model.weights = hashlib.sha256(weights_file(self.job.weights).read_bytes()).hexdigest()
-        settings = {"model": config.model, "evaluation": config.val_dataloader.dataset}
+        evaluation = {**config.val_dataloader.dataset, "data_root": None}  # where the data lie changes nothing
+        settings = {"model": config.model, "evaluation": evaluation}
         parts = [self.train.fingerprint(), self.val.fingerprint(), json.dumps(settings, sort_keys=True)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -83,9 +85,11 @@ class FaceDataset:
         from mmdet.registry import DATASETS
         from torch.utils.data import DataLoader, Subset
 
+        from retinaface.training import use_split
+
         chosen = np.random.default_rng(seed).choice(self.num_images, min(limit, self.num_images), replace=False)
-        settings = config.val_dataloader
+        settings = copy.deepcopy(config.val_dataloader)
         with TemporaryDirectory() as folder:
-            self.train.write(path := Path(folder, "train.json"))
-            images = DATASETS.build({**settings.dataset, "ann_file": str(path), "min_face": 0.0})
+            use_split(settings, self.train, Path(folder))
+            images = DATASETS.build({**settings.dataset, "min_face": 0.0})
         return DataLoader(Subset(images, sorted(chosen)), batch_size=None, num_workers=settings.num_workers)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nni_hyperfd.datasets.coco import AnnotationError
 from retinaface.parameters import find_transform
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+class JobError(Exception):
+    """What a job cannot do as it was asked to; the message is for its user."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,9 @@ class Job:
     val_interval: int | None = None
     batch_size: int | None = None
     workers: int | None = None
+    gpus: int = 1
+    amp: bool = False
+    strict: bool = False
     seed: int = 0
 
     @classmethod
@@ -44,8 +54,11 @@ class Job:
         add("--min-face", type=float, help="smaller faces do not count in AP; share of the image's shorter side")
         add("--epochs", type=int, help="the most epochs to train")
         add("--val-interval", type=int, help="epochs from one validation to the next")
-        add("--batch-size", type=int)
+        add("--batch-size", type=int, help="images in a training step, of all GPUs together")
         add("--workers", type=int, help="processes that load images; results depend on it as they do on the seed")
+        add("--gpus", type=int, default=cls.gpus, help="GPUs of this machine to train on, together")
+        add("--amp", action="store_true", help="train in mixed precision (needs a GPU)")
+        add("--strict", action="store_true", help="refuse annotations that would be repaired with a warning")
         add("--seed", type=int, default=cls.seed)
         return parser
 
@@ -54,7 +67,10 @@ class Job:
         return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
 
     def load_config(self) -> Config:
-        """The config with this job's sizes. Imports mmengine, and not yet mmdet."""
+        """The config with this job's sizes. Imports mmengine, and not yet mmdet.
+
+        Raises JobError if it asks for GPUs that the machine does not have.
+        """
         from mmengine.config import Config
 
         config = Config.fromfile(self.config, import_custom_modules=False)
@@ -75,6 +91,29 @@ class Job:
         if self.workers is not None:
             for loader in (train, val):
                 loader.update(num_workers=self.workers, persistent_workers=self.workers > 0)
+        if self.amp or self.gpus > 1:
+            from torch import cuda
+
+            if (found := cuda.device_count()) < self.gpus:
+                wanted = f"--gpus {self.gpus}" if self.gpus > 1 else "--amp"
+                raise JobError(f"{wanted} needs {self.gpus} GPU{'s' * (self.gpus > 1)}, torch finds {found} here.")
+        if self.amp:
+            config.optim_wrapper.type = "AmpOptimWrapper"
+        # A job reports by itself (hooks.Progress, NNI), and draws nothing.
+        config.update(log_level="WARNING", visualizer=None)
+        config.default_hooks.pop("visualization", None)
         config.model.weights = self.weights
         config.randomness.seed = self.seed
         return config
+
+
+def run_script(main: Callable[[], object]) -> None:
+    """Run a script's `main`; an error that its user can put right ends it with status 1 and one sentence."""
+    try:
+        main()
+    except Exception as error:
+        from nni_hyperfd.ranker.weights import WeightsError  # imports torch
+
+        if not isinstance(error, JobError | AnnotationError | WeightsError | FloatingPointError):
+            raise
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")

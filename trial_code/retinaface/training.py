@@ -1,8 +1,10 @@
-"""Runs of mmengine's Runner: training with validations, and one validation alone."""
+"""Runs of mmengine's Runner: training with validations, and one evaluation alone."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import os
 import time
 import uuid
@@ -12,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from retinaface.job import JobError
+
 if TYPE_CHECKING:
     from mmengine.config import Config
     from mmengine.runner import Runner
@@ -19,11 +23,15 @@ if TYPE_CHECKING:
     from nni_hyperfd.datasets.coco import CocoSplit
 
 TRAINING_ONLY = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "custom_hooks")
+RUN_FILE = "run.sha256"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """best: highest AP@50 of all validations, in [0, 1]; detector: safetensors file with the weights that had it."""
+    """best: highest AP@50 of all validations, in [0, 1]; detector: safetensors file with the weights that had it.
+
+    A resumed run's `epochs` and `best` are those of the whole run, its `seconds` those since it was resumed.
+    """
 
     best: float
     epochs: int
@@ -32,38 +40,107 @@ class Outcome:
 
 
 def train(
-    config: Config, train: CocoSplit, val: CocoSplit, work_dir: Path, report: Callable[[float], None] = lambda ap: None
+    config: Config,
+    train: CocoSplit,
+    val: CocoSplit,
+    work_dir: Path,
+    report: Callable[[float], None] = lambda ap: None,
+    gpus: int = 1,
 ) -> Outcome:
     """Train the config's detector, reporting the AP@50 of each validation.
 
-    Everything is written below `work_dir`. Raises FloatingPointError when the loss becomes invalid.
+    Everything is written below `work_dir`. Where an interrupted run of the same config, weights and annotations has
+    left a checkpoint there, it goes on from that; what another run has left is overwritten. Raises FloatingPointError
+    when the loss becomes invalid, and JobError naming the sizes when the GPU's memory is too small.
     """
-    from retinaface.convert import save_detector
-    from retinaface.hooks import ReportAP
-
-    started = time.monotonic()
+    config = copy.deepcopy(config)
     use_split(config.train_dataloader, train, work_dir)
     use_split(config.val_dataloader, val, work_dir)
+    config.resume = _is_interrupted(config, work_dir)
+    if gpus > 1:
+        from retinaface.ranks import run_on
+
+        return run_on(gpus, config, work_dir, report)
+    return run(config, work_dir, report)
+
+
+def run(config: Config, work_dir: Path, report: Callable[[float], None]) -> Outcome:
+    """`train`, for a config that is complete; in a process group this is one rank's part."""
+    import torch
+    from mmengine.dist import is_main_process
+
+    from retinaface.convert import save_detector
+    from retinaface.hooks import Progress, ReportAP
+
+    started = time.monotonic()
     runner = build_runner(config, work_dir)
-    reporter = ReportAP(report)
-    runner.register_hook(reporter)
-    runner.train()
-    runner.load_checkpoint(runner.message_hub.get_info("best_ckpt"))
-    save_detector(runner.model, detector := work_dir / "detector.safetensors")
-    return Outcome(max(reporter.values), runner.epoch, time.monotonic() - started, detector)
+    runner.register_hook(ReportAP(report))
+    runner.register_hook(Progress())
+    try:
+        runner.train()
+    except torch.OutOfMemoryError as error:
+        raise JobError(_too_large(config, runner.model.training)) from error
+    detector = work_dir / "detector.safetensors"
+    if is_main_process():
+        runner.load_checkpoint(runner.message_hub.get_info("best_ckpt"))
+        save_detector(getattr(runner.model, "module", runner.model), detector)
+    best = float(runner.message_hub.get_info("best_score"))
+    return Outcome(best, runner.epoch, time.monotonic() - started, detector)
 
 
-def validate(config: Config, val: CocoSplit) -> float:
-    """AP@50 of the config's detector with the weights that it names."""
+def _is_interrupted(config: Config, work_dir: Path) -> bool:
+    """Whether a run that began as this one does has left a checkpoint; notes down how this one begins."""
+    parts = [json.dumps(config.to_dict(), sort_keys=True).encode()]
+    files = [config.train_dataloader.dataset.ann_file, config.val_dataloader.dataset.ann_file]
+    if config.model.get("weights") is not None:
+        from retinaface.convert import weights_file
+
+        files.append(weights_file(config.model.weights))
+    parts += [Path(file).read_bytes() for file in files]
+    digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+    noted, last = work_dir / RUN_FILE, work_dir / "last_checkpoint"  # the latter is mmengine's
+    if noted.is_file() and noted.read_text() == digest and last.is_file():
+        print(f"going on from {last.read_text()}", flush=True)
+        return True
+    last.unlink(missing_ok=True)
+    noted.write_text(digest)
+    return False
+
+
+def _too_large(config: Config, training: bool) -> str:
+    from retinaface.parameters import find_transform
+
+    if training:
+        loader, option = config.train_dataloader, "--batch-size or --size"
+        side = find_transform(loader, "ResizeFaces").scale[0]
+    else:
+        loader, option = config.val_dataloader, "--eval-size"
+        side = find_transform(loader, "ResizeShortestEdge").scale
+    kind = "training" if training else "validating"
+    return f"the GPU ran out of memory {kind} at batch size {loader.batch_size} and {side} pixels; lower {option}."
+
+
+def evaluate(config: Config, split: CocoSplit, evaluator: dict | list[dict] | None = None) -> dict[str, float]:
+    """The metrics of the config's detector, with the weights that it names, on a split.
+
+    `evaluator` takes the place of the config's `val_evaluator`, which measures AP@50 as `face/ap50`.
+    """
     config = copy.deepcopy(config)
     for key in TRAINING_ONLY:
         config.pop(key, None)
     config.default_hooks.checkpoint = None
+    if evaluator is not None:
+        config.val_evaluator = evaluator
     with TemporaryDirectory() as folder:
-        use_split(config.val_dataloader, val, Path(folder))
+        use_split(config.val_dataloader, split, Path(folder))
         runner = build_runner(config, Path(folder))
         runner.model.init_weights()
-        return runner.val()["face/ap50"]
+        return runner.val()
+
+
+def validate(config: Config, val: CocoSplit) -> float:
+    """AP@50 of the config's detector with the weights that it names."""
+    return evaluate(config, val)["face/ap50"]
 
 
 def build_runner(config: Config, work_dir: Path) -> Runner:
@@ -83,4 +160,4 @@ def use_split(dataloader: Config, split: CocoSplit, work_dir: Path) -> None:
     work_dir.mkdir(parents=True, exist_ok=True)
     path = work_dir / f"{split.split}.json"
     split.write(path)
-    dataloader.dataset.ann_file = str(path.resolve())
+    dataloader.dataset.update(ann_file=str(path.resolve()), data_root=None, checked=True)
