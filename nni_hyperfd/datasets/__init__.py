@@ -12,6 +12,7 @@ _HOMES = {
     "AnnotationError": "coco",
     "AnnotationWarning": "coco",
     "CocoSplit": "coco",
+    "join": "coco",
     "load": "coco",
     "DOMAINS": "synthetic",
     "make": "synthetic",

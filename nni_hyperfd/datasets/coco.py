@@ -14,7 +14,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -93,6 +93,25 @@ class CocoSplit:
         for image in self.images:
             digest.update(hashlib.sha256(self.image_path(image).read_bytes()).digest())
         return digest.hexdigest()
+
+
+def join(splits: Sequence[CocoSplit]) -> CocoSplit:
+    """One split of the images of several, which may lie in different folders; ids are given anew."""
+    if len(splits) == 1:
+        return splits[0]
+    first = splits[0]
+    folder = Path(os.path.commonpath([split.folder.absolute() for split in splits]))
+    images, annotations = [], []
+    for split in splits:
+        numbers = {}
+        for image in split.images:
+            numbers[image["id"]] = number = len(images) + 1
+            name = split.image_path(image).absolute().relative_to(folder).as_posix()
+            images.append({**image, "id": number, "file_name": name})
+        for annotation in split.annotations:
+            owner = {"id": len(annotations) + 1, "image_id": numbers[annotation["image_id"]]}
+            annotations.append({**annotation, **owner, "category_id": first.category["id"]})
+    return CocoSplit(folder, first.split, first.category, images, annotations)
 
 
 def load(folder: str | os.PathLike[str], split: str, *, strict: bool = False) -> CocoSplit:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nni_hyperfd.datasets import AnnotationError, AnnotationWarning, load
+from nni_hyperfd.datasets import AnnotationError, AnnotationWarning, join, load
 
 LANDMARKS = [20, 20, 2, 35, 20, 2, 28, 30, 1, 22, 40, 2, 34, 0, 0]
 
@@ -341,6 +341,21 @@ def test_written_file_is_what_mmdet_reads(tmp_path, monkeypatch):
     assert read.anns[1]["bbox"] == [0, 70, 20, 10]
     monkeypatch.chdir("/")
     assert Image.open(Path("images") / read.imgs[1]["file_name"]).size == (100, 80)
+
+
+def test_joined_splits_are_one(tmp_path):
+    other = sound()
+    other["categories"][0]["id"] = 3
+    for annotation in other["annotations"]:
+        annotation["category_id"] = 3
+    parts = [load(write(tmp_path / name, data), "train") for name, data in (("a", sound()), ("b", other))]
+    assert join(parts[:1]) is parts[0]
+    joined = join(parts)
+    assert [image["id"] for image in joined.images] == [1, 2, 3, 4]
+    assert [(a["id"], a["image_id"]) for a in joined.annotations] == [(1, 1), (2, 1), (3, 2), (4, 3), (5, 3), (6, 4)]
+    assert {a["category_id"] for a in joined.annotations} == {1} and joined.num_boxes == 4
+    found = [joined.image_path(image) for image in joined.images]
+    assert found == [part.image_path(image) for part in parts for image in part.images]
 
 
 def test_fingerprint_follows_the_content_and_not_the_place(tmp_path):

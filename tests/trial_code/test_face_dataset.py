@@ -17,6 +17,7 @@ from mmengine.dataset import pseudo_collate
 from retinaface import features
 from retinaface.convert import load_detector
 from retinaface.face_dataset import FaceDataset
+from retinaface.job import JobError
 from retinaface.training import validate
 
 from nni_hyperfd.ranker.weights import WeightsError
@@ -105,7 +106,7 @@ assert "mmdet" not in sys.modules, "asked"
 
 
 def test_weights_are_needed(job) -> None:
-    with pytest.raises(ValueError, match="name its file with --weights"):
+    with pytest.raises(JobError, match="name its file with --weights"):
         FaceDataset(dataclasses.replace(job, weights=None))
     with pytest.raises(WeightsError, match="there is no weights file"):
         FaceDataset(dataclasses.replace(job, weights="none.pth")).fingerprint()

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import benchmark_extract
 import compare_starts
+import evaluate
 import numpy as np
 import pretrain
 import pytest
 import torch
-from finetune import finetune
+import transfer
+from finetune import finetune, main
 from retinaface.convert import load_detector
 from retinaface.face_dataset import FaceDataset
+from retinaface.job import JobError, run_script
 from retinaface.parameters import apply_parameters
+from retinaface.training import validate
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
+from nni_hyperfd.datasets import coco
 from nni_hyperfd.space import SearchSpace
 
 from .conftest import TRIAL_CODE
@@ -118,3 +126,97 @@ def test_the_comparison_of_starts_by_hand() -> None:
     measured = [{**common, "architecture": a, "start": s, "ap50": str(ap)} for (a, s), ap in aps.items()]
     (line,) = compare_starts.summary(measured)
     assert line == ("toon (size=160): 2 pairs, AP@50 0.450 inherited, 0.150 random; gain 0.300 ± 0.200, above 0 in 2")
+
+
+def test_pretraining_on_several_data_sets(job, write_folder, tmp_path: Path) -> None:
+    """One run on all of them; the second call finds it done."""
+    face = {"bbox": [10, 10, 40, 40]}
+    for split in ("train", "val"):
+        other = write_folder([((96, 96), [face])], split)
+    out = tmp_path / "start.safetensors"
+    arguments = [text for text in options(job) if text not in ("--weights", job.weights)]
+    best = pretrain.main([*arguments, "--also", str(other), "--out", str(out)])
+    images = json.loads((tmp_path / "start.work" / "train.json").read_text())["images"]
+    assert len(images) == 8 + 1
+    stamp = (tmp_path / "start.work" / "epoch_1.pth").stat().st_mtime_ns
+    assert pretrain.main([*arguments, "--also", str(other), "--out", str(out)]) == best
+    assert (tmp_path / "start.work" / "epoch_1.pth").stat().st_mtime_ns == stamp
+
+
+def test_evaluation_prints_a_row_for_each_data_set(job, tmp_path: Path, capsys) -> None:
+    (tmp_path / "all").mkdir()
+    for name in ("a", "b"):
+        shutil.copytree(job.data, tmp_path / "all" / name)
+    arguments = [*options(job), "--data", str(tmp_path / "all"), "--split", "val"]
+    table = evaluate.main(arguments)
+    assert list(table) == ["a", "b"] and table["a"] == table["b"]
+    assert table["a"]["AP@50"] == validate(job.load_config(), coco.load(job.data, "val"))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert lines[0] == "| data set | images | faces | AP@50 | pycocotools |" and len(lines) == 4
+    assert lines[2].startswith("| a | 4 | ")
+    with pytest.raises(JobError, match=r"nor a folder in it has a test\.json"):
+        evaluate.main([*options(job), "--split", "test"])
+
+
+def test_transfer_goes_on_where_it_was_stopped(job, tmp_path: Path, capsys) -> None:
+    """Two seeds, the second in a second call; the rows that are there are neither measured nor drawn again."""
+    data = tmp_path / "all" / "faces"
+    shutil.copytree(job.data, data)
+    shutil.copy(data / "val.json", data / "test.json")
+    arguments = [*options(job), "--data", str(data.parent), "--out", str(tmp_path / "out")]
+    transfer.main([*arguments, "--seeds", "1"])
+    (figure,) = (tmp_path / "out").glob("*.png")
+    assert figure.name == "faces.png"
+    written, stamp = (tmp_path / "out" / "transfer.csv").read_text(), figure.stat().st_mtime_ns
+    transfer.main([*arguments, "--seeds", "2"])
+    rows = (tmp_path / "out" / "transfer.csv").read_text()
+    assert rows.startswith(written) and len(rows.splitlines()) == 3 and figure.stat().st_mtime_ns == stamp
+    before = {row.split(",")[2] for row in rows.splitlines()[1:]}
+    assert before == {str(validate(job.load_config(), coco.load(data, "test")))}
+    assert re.search(r"\| faces \| \d\.\d{3} \| \d\.\d{3} \| \d\.\d{3} \| 2 \|", capsys.readouterr().out)
+    with pytest.raises(JobError, match="holds results of other settings"):
+        transfer.main([*arguments, "--epochs", "2"])
+
+
+def test_mmdets_own_tools_take_the_configs(job, tmp_path: Path) -> None:
+    """As separate programs, since on mmcv-lite even their imports need what mmdet_tool.py does first."""
+    (tmp_path / "mine.py").write_text(
+        f"""
+_base_ = {str(job.config)!r}
+loader = {{"num_workers": 0, "persistent_workers": False}}
+train_dataloader = {{**loader, "batch_size": 4}}
+train_dataloader["dataset"] = {{"indices": 4}}
+val_dataloader = loader
+test_dataloader = {{**loader, "dataset": {{"ann_file": "val.json"}}}}
+train_cfg = {{"max_epochs": 1}}
+"""
+    )
+    places = {"train": (3, "(64,64)"), "val": (1, "96"), "test": (1, "96")}
+    sizes = [f"{loader}_dataloader.dataset.pipeline.{at}.scale={size}" for loader, (at, size) in places.items()]
+    environment = {**os.environ, "PYTHONPATH": str(TRIAL_CODE.parent), "HYPERFD_DATA": str(job.data)}
+    values = []
+    for arguments in (["train", "mine.py"], ["test", "mine.py", "work/epoch_1.pth"]):
+        command = [sys.executable, str(TRIAL_CODE / "mmdet_tool.py"), *arguments, "--work-dir", "work"]
+        command += ["--cfg-options", *sizes]
+        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        values += re.findall(r"face/ap50: (\S+)", result.stdout + result.stderr)
+    assert len(values) == 2 and values[0] == values[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"data": "nowhere"}, "nowhere/train.json: there is no such annotation file"),
+        ({"weights": "nothing.pth"}, "there is no weights file nothing.pth"),
+    ],
+)
+def test_what_a_user_can_put_right_is_one_sentence(job, tmp_path: Path, changes: dict, sentence: str) -> None:
+    arguments = [*options(dataclasses.replace(job, **changes)), "--work-dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match=sentence):
+        run_script(lambda: main(arguments))
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_script(lambda: 1 / 0)

@@ -17,6 +17,7 @@ from retinaface.job import Job, JobError
 if TYPE_CHECKING:
     from mmengine.config import Config
     from torch import Tensor
+    from torch.utils.data import Dataset
 
 
 class FaceDataset:
@@ -82,14 +83,20 @@ class FaceDataset:
     def training_images(self, config: Config, limit: int, seed: int) -> Iterable[dict]:
         """The images that `image_features` looks at, as the evaluation pipeline gives them."""
         import numpy as np
-        from mmdet.registry import DATASETS
         from torch.utils.data import DataLoader, Subset
 
-        from retinaface.training import use_split
-
         chosen = np.random.default_rng(seed).choice(self.num_images, min(limit, self.num_images), replace=False)
-        settings = copy.deepcopy(config.val_dataloader)
-        with TemporaryDirectory() as folder:
-            use_split(settings, self.train, Path(folder))
-            images = DATASETS.build({**settings.dataset, "min_face": 0.0})
-        return DataLoader(Subset(images, sorted(chosen)), batch_size=None, num_workers=settings.num_workers)
+        images = Subset(images_of(config, self.train), sorted(chosen))
+        return DataLoader(images, batch_size=None, num_workers=config.val_dataloader.num_workers)
+
+
+def images_of(config: Config, split: coco.CocoSplit) -> Dataset:
+    """A split's images as the config's evaluation pipeline gives them, none of their faces too small to count."""
+    from mmdet.registry import DATASETS
+
+    from retinaface.training import use_split
+
+    settings = copy.deepcopy(config.val_dataloader)
+    with TemporaryDirectory() as folder:
+        use_split(settings, split, Path(folder))
+        return DATASETS.build({**settings.dataset, "min_face": 0.0})

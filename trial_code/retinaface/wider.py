@@ -55,9 +55,9 @@ class WiderFaceAP(BaseMetric):
 def wider_ap(images: Sequence[Image]) -> list[float]:
     """AP of each of LEVELS; NaN for one without faces.
 
-    What sets it apart from AP@50: scores are stretched to [0, 1] over all images, and looked at through 1000 thresholds;
-    IoU has the legacy pixel added to each side; a second detection of a face counts as wrong; and an image without any
-    box, or without any detection, adds nothing but its faces.
+    What sets it apart from AP@50: scores are stretched to [0, 1] over all images, and looked at through 1000
+    thresholds; IoU has the legacy pixel added to each side; and an image without any box, or without any detection,
+    adds nothing but its faces.
     """
     images = _stretched(images)
     overlaps = [_iou(image.boxes, image.faces) for image in images]
