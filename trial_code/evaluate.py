@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         found = measure(dataclasses.replace(job, data=folder), split, arguments.wider)
         table[folder.name] = {column: found[key] for column, key in columns.items()}
         cells = [f"{value:.3f}" for value in table[folder.name].values()]
-        print(_row([folder.name, str(split.num_images), str(split.num_boxes), *cells]), flush=True)
+        print(_row([folder.name, str(split.num_images), str(found["face/faces"]), *cells]), flush=True)
     return table
 
 

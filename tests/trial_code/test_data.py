@@ -13,7 +13,7 @@ from nni_hyperfd.datasets import coco
 
 def parsed(folder: Path, min_face: float = 0.0) -> list[dict]:
     coco.load(folder, "val").write(folder / "checked.json")
-    config = {"type": "FaceCocoDataset", "ann_file": str(folder / "checked.json"), "data_prefix": {"img": ""}}
+    config = {"type": "FaceCocoDataset", "ann_file": str(folder / "checked.json")}
     dataset = DATASETS.build({**config, "checked": True, "pipeline": [], "test_mode": True, "min_face": min_face})
     return [dataset.get_data_info(index)["instances"] for index in range(len(dataset))]
 
@@ -57,7 +57,7 @@ def test_wider_levels_are_read_or_none(write_folder) -> None:
 def test_mmdets_tools_get_checked_annotations(write_folder) -> None:
     """A config names the user's file; what mmdet would train on silently is refused, or repaired, as in a job."""
     folder = write_folder([((200, 100), [{"bbox": [190, 10, 20, 30]}])])
-    config = {"type": "FaceCocoDataset", "data_root": str(folder), "ann_file": "val.json", "data_prefix": {"img": ""}}
+    config = {"type": "FaceCocoDataset", "data_root": str(folder), "ann_file": "val.json"}
     with pytest.warns(coco.AnnotationWarning, match="reaches outside its image"):
         dataset = DATASETS.build({**config, "pipeline": [], "test_mode": True})
     info = dataset.get_data_info(0)

@@ -36,7 +36,6 @@ train_dataloader = {
         "type": "FaceCocoDataset",
         "data_root": data_root,
         "ann_file": "train.json",
-        "data_prefix": {"img": ""},
         "pipeline": train_pipeline,
     },
 }
@@ -50,7 +49,6 @@ val_dataloader = {
         "type": "FaceCocoDataset",
         "data_root": data_root,
         "ann_file": "val.json",
-        "data_prefix": {"img": ""},
         "pipeline": val_pipeline,
         "test_mode": True,
         "min_face": 0.05,

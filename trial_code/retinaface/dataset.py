@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-from mmdet.datasets import CocoDataset
+from mmdet.datasets import BaseDetDataset
 from mmdet.registry import DATASETS
 
 from nni_hyperfd.datasets import coco
@@ -14,7 +14,7 @@ from nni_hyperfd.datasets.coco import WIDER_LEVELS as LEVELS
 
 
 @DATASETS.register_module()
-class FaceCocoDataset(CocoDataset):
+class FaceCocoDataset(BaseDetDataset):
     """Faces with their landmarks, from a folder in the layout of `nni_hyperfd.datasets.coco`.
 
     `ann_file` is checked as it says there (AnnotationError; `strict` makes repairs an error), as mmdet's own class
@@ -34,34 +34,43 @@ class FaceCocoDataset(CocoDataset):
         super().__init__(*args, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        if self.checked:
-            return super().load_data_list()
+        """One record an image, in mmdet's form, with its faces as `instances`."""
         path = Path(self.ann_file)
-        split = coco.load(path.parent, path.stem, strict=self.strict)
-        with TemporaryDirectory() as folder:
-            split.write(written := Path(folder, path.name))
-            self.ann_file = str(written)
-            try:
-                return super().load_data_list()
-            finally:
-                self.ann_file = str(path)
+        if self.checked:
+            data = json.loads(path.read_text())
+            images, annotations = data["images"], data["annotations"]
+        else:
+            split = coco.load(path.parent, path.stem, strict=self.strict)
+            images = [{**image, "file_name": str(split.image_path(image))} for image in split.images]
+            annotations = split.annotations
+        faces: dict[int, list[dict]] = {}
+        for annotation in annotations:
+            faces.setdefault(annotation["image_id"], []).append(annotation)
+        return [self._record(image, faces.get(image["id"], [])) for image in images]
 
-    def parse_data_info(self, raw_data_info: dict) -> dict:
-        """mmdet's own drops `ignore` annotations and knows no landmarks, so it is asked for the image only."""
-        info = super().parse_data_info({**raw_data_info, "raw_ann_info": []})
-        smallest = self.min_face * min(info["width"], info["height"])
-        info["instances"] = [_instance(annotation, smallest) for annotation in raw_data_info["raw_ann_info"]]
-        return info
+    def _record(self, image: dict, faces: list[dict]) -> dict:
+        smallest = self.min_face * min(image["width"], image["height"])
+        return {
+            "img_path": image["file_name"],
+            "img_id": image["id"],
+            "width": image["width"],
+            "height": image["height"],
+            "seg_map_path": None,
+            "instances": [_instance(face, smallest) for face in faces],
+        }
 
 
-def _instance(annotation: dict, smallest: float) -> dict:
-    x, y, width, height = annotation["bbox"]
-    ignored = annotation.get("ignore") or annotation.get("iscrowd") or min(width, height) < smallest
-    landmarks = np.zeros((5, 3)) if annotation.get("keypoints") is None else np.reshape(annotation["keypoints"], (5, 3))
+_NO_LANDMARKS = np.zeros((5, 3), np.float32)
+
+
+def _instance(face: dict, smallest: float) -> dict:
+    x, y, width, height = face["bbox"]
+    ignored = face.get("ignore") or face.get("iscrowd") or min(width, height) < smallest
+    points = face.get("keypoints")
     return {
         "bbox": [x, y, x + width, y + height],
         "bbox_label": 0,
         "ignore_flag": int(bool(ignored)),
-        "landmarks": landmarks.astype(np.float32),
-        "level": LEVELS.index(annotation["wider_level"]) if "wider_level" in annotation else len(LEVELS),
+        "landmarks": _NO_LANDMARKS if points is None else np.array(points, np.float32).reshape(5, 3),
+        "level": LEVELS.index(face["wider_level"]) if "wider_level" in face else len(LEVELS),
     }

@@ -15,7 +15,8 @@ class FaceAP(BaseMetric):
     """Average precision at IoU 0.5: area under the curve, unrounded, without the legacy pixel added to every side.
 
     It is mmdet's `eval_map` for one class, which would start a pool of processes at each call. A detection whose best
-    box is an ignored one counts neither for nor against. Reported as `face/ap50`, in [0, 1].
+    box is an ignored one counts neither for nor against. Reported as `face/ap50`, in [0, 1], with the number of faces
+    that count as `face/faces`.
     """
 
     default_prefix = "face"
@@ -36,7 +37,7 @@ class FaceAP(BaseMetric):
         order = np.argsort(-np.concatenate(scores), kind="stable")
         hits, misses = np.cumsum(np.concatenate(hits)[order]), np.cumsum(np.concatenate(misses)[order])
         precision = hits / np.maximum(hits + misses, np.finfo(np.float32).eps)
-        return {"ap50": float(average_precision(hits / sum(faces), precision))}
+        return {"ap50": float(average_precision(hits / sum(faces), precision)), "faces": sum(faces)}
 
 
 def _array(values, columns: int) -> np.ndarray:
