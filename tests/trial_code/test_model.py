@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,103 @@ def test_anchors_on_an_ignored_face_are_not_learned() -> None:
     assert (touched(None) & covered).any()
     assert not (touched([truth([ignored])]) & covered).any()
     assert touched([truth([ignored])]).any()
+
+
+def anchors_of(head) -> list[list[float]]:
+    return torch.cat(head.prior_generator.grid_priors([(8, 8), (4, 4), (2, 2)], device="cpu")).tolist()
+
+
+def flat(maps: list[torch.Tensor], values: int) -> list[list[list[float]]]:
+    """Head outputs as image, anchor, value."""
+    rows = [x.permute(0, 2, 3, 1).reshape(len(x), -1, values) for x in maps]
+    return torch.cat(rows, dim=1).tolist()
+
+
+def slow_iou(a: list[float], b: list[float]) -> float:
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def slow_match(anchors: list[list[float]], faces: list[list[float]], positive: float) -> list[int | None]:
+    """For each anchor its face, -1 for background, None for neither.
+
+    As in RetinaFace: IoU `positive` makes a match; below 0.3 is background; and each face gets its best anchor from
+    IoU 0.2 on.
+    """
+    matches: list[int | None] = []
+    for anchor in anchors:
+        overlaps = [slow_iou(anchor, face) for face in faces]
+        best = max(overlaps)
+        matches.append(overlaps.index(best) if best >= positive else -1 if best < 0.3 else None)
+    for number, face in enumerate(faces):
+        overlaps = [slow_iou(anchor, face) for anchor in anchors]
+        if max(overlaps) >= 0.2:
+            matches[overlaps.index(max(overlaps))] = number
+    return matches
+
+
+FACES = [
+    [[4.3, 4.0, 22.0, 24.0], [30.0, 31.0, 61.0, 60.0], [40.0, 2.0, 49.0, 12.0]],  # the last only gets its best anchor
+    [[10.0, 20.0, 41.0, 51.0]],
+]
+
+
+@pytest.mark.parametrize("positive", [0.35, 0.5])
+def test_losses_are_the_slow_ones(positive: float) -> None:
+    """Cross entropy of positives and of the hardest negatives, as many as ratio times the image's positives; smooth L1
+    of offsets in units of variance; both divided by the positives of the batch."""
+    head = build().bbox_head
+    head.assigner.pos_iou_thr = positive
+    output = random_output(head, images=2)
+    losses = head.loss_by_feat(*output, [truth(faces) for faces in FACES], [META] * 2)
+
+    anchors, scores, offsets = anchors_of(head), flat(output[0], 2), flat(output[1], 4)
+    classes, places, count = 0.0, 0.0, 0
+    for image, faces in enumerate(FACES):
+        entropy = [[math.log(math.exp(a) + math.exp(b)) - x for x in (a, b)] for a, b in scores[image]]
+        matches = slow_match(anchors, faces, positive)
+        found = [number for number, match in enumerate(matches) if match is not None and match >= 0]
+        negatives = sorted((entropy[n][1] for n, match in enumerate(matches) if match == -1), reverse=True)
+        count += len(found)
+        classes += sum(entropy[n][0] for n in found) + sum(negatives[: 7 * len(found)])
+        for n in found:
+            (ax1, ay1, ax2, ay2), (x1, y1, x2, y2) = anchors[n], faces[matches[n]]
+            side = ax2 - ax1
+            wanted = [
+                ((x1 + x2) - (ax1 + ax2)) / 2 / side / 0.1,
+                ((y1 + y2) - (ay1 + ay2)) / 2 / side / 0.1,
+                math.log((x2 - x1) / side) / 0.2,
+                math.log((y2 - y1) / side) / 0.2,
+            ]
+            errors = [abs(value - goal) for value, goal in zip(offsets[image][n], wanted, strict=True)]
+            places += sum(error - 0.5 if error >= 1 else error**2 / 2 for error in errors)
+    assert count > 5
+    assert sum(losses["loss_cls"]).item() == pytest.approx(classes / count, rel=1e-4)
+    assert sum(losses["loss_bbox"]).item() == pytest.approx(2.0 * places / count, rel=1e-4)
+
+
+def test_detections_are_the_slow_ones() -> None:
+    """Softmax, offsets in units of variance, greedy suppression above IoU 0.4, scores from 0.02."""
+    head = build().bbox_head
+    output = random_output(head, images=1)
+    meta = {**META, "scale_factor": (1.0, 1.0), "ori_shape": (64, 64)}
+    (found,) = head.predict_by_feat(*output, batch_img_metas=[meta], rescale=False, cfg=head.test_cfg)
+
+    decoded = []
+    for (x1, y1, x2, y2), (dx, dy, dw, dh), (face, background) in zip(
+        anchors_of(head), flat(output[1], 4)[0], flat(output[0], 2)[0], strict=True
+    ):
+        side = x2 - x1
+        x, y = (x1 + x2) / 2 + 0.1 * dx * side, (y1 + y2) / 2 + 0.1 * dy * side
+        w, h = side * math.exp(0.2 * dw), side * math.exp(0.2 * dh)
+        box = [min(max(value, 0), 64) for value in (x - w / 2, y - h / 2, x + w / 2, y + h / 2)]
+        decoded.append((math.exp(face) / (math.exp(face) + math.exp(background)), box))
+    kept: list[tuple[float, list[float]]] = []
+    for score, box in sorted(decoded, reverse=True):
+        if score > 0.02 and all(slow_iou(box, other) <= 0.4 for _, other in kept):
+            kept.append((score, box))
+    assert len(kept) > 10
+    assert found.scores.tolist() == pytest.approx([score for score, _ in kept], abs=1e-5)
+    for box, (_, expected) in zip(found.bboxes.tolist(), kept, strict=True):
+        assert box == pytest.approx(expected, abs=1e-3)
