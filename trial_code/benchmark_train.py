@@ -3,7 +3,7 @@
     python benchmark_train.py --data FOLDER --weights FILE [--config ...] [--size 320] [--batch-size 8] [--limit 64] ...
 
 Both in images a second, from one run, taken in turn; on a machine with other work give --cpu-time. "job" is an epoch of
-a trial with everything that a trial does in it, its checkpoint included, or one of its validations with the metric;
+a trial with everything that a trial does in it, or one of its validations with the metric;
 "bare" is loader, forward pass, loss, backward pass and optimizer step, or loader and detections. Also the start-up,
 from the start of this program to its first step, imports included.
 """

@@ -131,7 +131,7 @@ def draw(split: coco.CocoSplit, jobs: Sequence[Job], path: Path) -> None:
             (colour, [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in rows.tolist()])
             for colour, rows in zip(("tab:orange", "lime"), boxes, strict=True)
         ]
-        for width, (colour, rows) in zip((4, 2.5, 1.5), drawn, strict=True):
+        for width, (colour, rows) in zip((3, 2.5, 1.5), drawn, strict=True):
             for x, y, w, h in rows:
                 axis.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=colour, linewidth=width))
     figure.suptitle(f"{path.stem}: annotated (white), found before (orange) and after fine-tuning (green)")

@@ -117,16 +117,16 @@ def test_the_papers_schedule_counts_validations(job, splits, tmp_path: Path, cap
     ), lines[8]
 
 
-def test_files_that_a_run_leaves(job, splits, tmp_path: Path) -> None:
-    """The last two epochs, validated or not, and the best validated one."""
-    config = scripted(dataclasses.replace(job, val_interval=2), [0.1, 0.4, 0.2], epochs=5)
+@pytest.mark.parametrize(("seconds", "epochs"), [(0.0, (5, 6)), (1e9, (4, 6))])
+def test_files_that_a_run_leaves(job, splits, tmp_path: Path, seconds: float, epochs: tuple[int, int]) -> None:
+    """The last two checkpoints, of validated epochs only where the others follow fast, and the best validated one."""
+    config = scripted(dataclasses.replace(job, val_interval=2), [0.1, 0.4, 0.2], epochs=6)
+    config.default_hooks.checkpoint.seconds = seconds
     train(config, *splits, tmp_path)
-    assert {path.name for path in tmp_path.glob("*.pth")} == {
-        "epoch_4.pth",
-        "epoch_5.pth",
-        "best_face_ap50_epoch_4.pth",
-    }
-    assert torch.load(tmp_path / "epoch_4.pth")["message_hub"]["runtime_info"]["best_score"] == 0.4
+    names = sorted(path.name for path in tmp_path.glob("*.pth"))
+    assert names == ["best_face_ap50_epoch_4.pth", *(f"epoch_{epoch}.pth" for epoch in epochs)]
+    saved = torch.load(tmp_path / f"epoch_{epochs[0]}.pth")
+    assert saved["meta"]["epoch"] == epochs[0] and saved["message_hub"]["runtime_info"]["best_score"] == 0.4
 
 
 class Killed(BaseException):

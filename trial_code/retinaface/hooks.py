@@ -27,19 +27,30 @@ class ResumableCheckpoint(CheckpointHook):
     """mmengine's hook, from whose checkpoints a run goes on as if it had not been killed, whenever that was.
 
     mmengine saves an epoch before its validation, which a resumed run then leaves out; here it is saved afterwards,
-    with the validation's result in it. Files are removed only when what replaces them is complete; so keep two
-    (`max_keep_ckpts`), as mmengine removes the oldest first.
+    with the validation's result in it. Other epochs are saved when the last checkpoint is older than `seconds`, since
+    saving takes longer than an epoch of a small data set. Files are removed only when what replaces them is complete;
+    so keep two (`max_keep_ckpts`), as mmengine removes the oldest first.
     """
 
+    def __init__(self, *args, seconds: float = 60.0, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.seconds = seconds
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        self.saved = time.monotonic()
+
     def after_train_epoch(self, runner: Runner) -> None:
-        if not is_validated(runner, runner.epoch + 1):
+        if not is_validated(runner, runner.epoch + 1) and time.monotonic() - self.saved >= self.seconds:
             super().after_train_epoch(runner)
+            self.saved = time.monotonic()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
         # Without the one path mmengine has nothing to remove, without the other it does not write this epoch twice.
         previous, self.best_ckpt_path, self.last_ckpt = self.best_ckpt_path, None, None
         super().after_val_epoch(runner, metrics)
         self._save_checkpoint_with_step(runner, runner.epoch, {"epoch": runner.epoch, "iter": runner.iter})
+        self.saved = time.monotonic()
         if self.best_ckpt_path is None:
             self.best_ckpt_path = previous
         elif previous not in (None, self.best_ckpt_path):
