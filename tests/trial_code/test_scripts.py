@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import benchmark_extract
+import benchmark_train
 import compare_starts
 import evaluate
 import numpy as np
@@ -126,6 +127,12 @@ def test_the_comparison_of_starts_by_hand() -> None:
     measured = [{**common, "architecture": a, "start": s, "ap50": str(ap)} for (a, s), ap in aps.items()]
     (line,) = compare_starts.summary(measured)
     assert line == ("toon (size=160): 2 pairs, AP@50 0.450 inherited, 0.150 random; gain 0.300 ± 0.200, above 0 in 2")
+
+
+def test_training_benchmark_counts_both_in_one_run(job, capsys) -> None:
+    measured = benchmark_train.main([*options(job), "--limit", "4", "--repeats", "1"])
+    assert list(measured) == ["training", "evaluation"] and min(map(min, measured.values())) > 0
+    assert "s to the first step" in capsys.readouterr().out
 
 
 def test_pretraining_on_several_data_sets(job, write_folder, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
@@ -238,7 +239,10 @@ def test_two_processes_share_a_batch(job, splits, tmp_path: Path) -> None:
     with pytest.raises(JobError, match="a batch of 4 cannot be shared by 3 GPUs"):
         run_on(3, config, tmp_path, print)
     reported: list[float] = []
-    outcome = run_on(2, config, tmp_path, reported.append)
+    outcome = run_on(2, copy.deepcopy(config), tmp_path, reported.append)
     assert len(reported) == outcome.epochs == 2 and outcome.best == max(reported)
     tuned = dataclasses.replace(job, weights=str(outcome.detector))
     assert validate(tuned.load_config(), splits[1]) == pytest.approx(outcome.best, abs=1e-6)
+    config.optim_wrapper.optimizer.lr = 1e30
+    with pytest.raises(JobError, match="FloatingPointError: the loss became .* lower the learning rate"):
+        run_on(2, config, tmp_path, reported.append)

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
+from torch import multiprocessing
 
 from retinaface.job import JobError
 from retinaface.training import Outcome, run
@@ -29,10 +30,10 @@ def run_on(gpus: int, config: Config, work_dir: Path, report: Callable[[float], 
     loader.batch_size //= gpus
     # Batch statistics are each process's own until then; every one of them validates a part of the images.
     config.custom_hooks.append({"type": "SyncBuffersHook"})
-    messages = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    messages = multiprocessing.get_context("spawn").SimpleQueue()
     with TemporaryDirectory() as folder:
         arguments = (gpus, Path(folder, "meeting"), config, work_dir, messages)
-        processes = torch.multiprocessing.spawn(_rank, arguments, nprocs=gpus, join=False)
+        processes = multiprocessing.spawn(_rank, arguments, nprocs=gpus, join=False)
         outcome, ended = None, False
         try:
             while not (ended and messages.empty()):
@@ -43,8 +44,11 @@ def run_on(gpus: int, config: Config, work_dir: Path, report: Callable[[float], 
                         outcome = message
                     else:
                         report(message)
-        except torch.multiprocessing.ProcessException as error:
+        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
             raise JobError(str(error).strip().splitlines()[-1]) from error
+        finally:
+            for process in processes.processes:
+                process.terminate()
     return outcome
 
 
