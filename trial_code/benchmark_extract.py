@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import Job
+from retinaface.job import Job, run_script
 
 
 def main(argv: list[str] | None = None) -> tuple[float, float]:
@@ -61,4 +61,4 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import Job
+from retinaface.job import Job, run_script
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -52,4 +52,4 @@ def describe(dataset: FaceDataset, out: Path, subsets: int, seed: int) -> list[P
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
