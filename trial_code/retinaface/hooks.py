@@ -35,6 +35,7 @@ class ResumableCheckpoint(CheckpointHook):
     def __init__(self, *args, seconds: float = 60.0, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.seconds = seconds
+        self.best_ckpt_path = None  # mmengine sets it only where there is a `save_best`
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -101,7 +102,7 @@ class Progress(Hook):
     def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs=None) -> None:
         count = len(data_batch["inputs"])
         self.images += count
-        self.loss += count * outputs["loss"].detach()  # no float(): the GPU would have to catch up at every step
+        self.loss += count * outputs["loss"].item()
 
     def after_train_epoch(self, runner: Runner) -> None:
         self.pace = self.images * runner.world_size / (time.monotonic() - self.epoch_began)
@@ -119,7 +120,7 @@ class Progress(Hook):
         left = (self.printed - self.began) / (epoch - self.first) * (runner.max_epochs - epoch)
         rate = runner.optim_wrapper.get_lr()["lr"][0]
         print(
-            f"epoch {epoch}/{runner.max_epochs}: {validation}loss {float(self.loss) / self.images:.3f}, lr {rate:g},"
+            f"epoch {epoch}/{runner.max_epochs}: {validation}loss {self.loss / self.images:.3f}, lr {rate:g},"
             f" {self.pace:.1f} images/s, at most {timedelta(seconds=round(left))} left",
             flush=True,
         )

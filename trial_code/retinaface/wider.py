@@ -93,13 +93,12 @@ def _ap(counted: Sequence[np.ndarray], overlaps: Sequence[np.ndarray], images: S
         if not overlap.size:
             continue
         best = overlap.argmax(axis=1)
-        hits = overlap.max(axis=1) >= IOU
-        proposed = np.cumsum(~(hits & ~mask[best]))  # a detection on an ignored face is no proposal
-        # A face counts from its first detection on.
-        firsts = np.unique(best[hits & mask[best]], return_index=True)[1]
-        first = np.zeros(len(best))
-        first[np.flatnonzero(hits & mask[best])[firsts]] = 1
-        recalled = np.cumsum(first)
+        on_face = overlap.max(axis=1) >= IOU
+        right = on_face & mask[best]
+        # A face counts from its first detection on; one on an ignored face is no proposal.
+        first = np.zeros(len(best), bool)
+        first[np.flatnonzero(right)[np.unique(best[right], return_index=True)[1]]] = True
+        recalled, proposed = np.cumsum(first), np.cumsum(right | ~on_face)
         seen = np.searchsorted(-image.scores, -thresholds, side="right")  # detections at or above each threshold
         proposals += np.where(seen > 0, proposed[seen - 1], 0)
         found += np.where(seen > 0, recalled[seen - 1], 0)
