@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 _STEPS, _LEARNING_RATE = 40, 0.1
-_TASKS, _POINTS = 16, 100
+_TASKS, _POINTS = 16, 60
 _NOISE = 0.2
 _LINEAR_SHARE = 0.3
 _PRIOR_DEVIATION = 0.5
@@ -65,7 +65,7 @@ class Kernel:
     def fitted(self, inputs: Sequence[Tensor], targets: Sequence[Tensor], rng: np.random.Generator) -> Kernel:
         """The kernel after a few steps from this one towards what past tasks say.
 
-        inputs: (n_t, d) per task; targets: (n_t,). Up to 16 tasks are drawn, and from each equally many of up to 100
+        inputs: (n_t, d) per task; targets: (n_t,). Up to 16 tasks are drawn, and from each equally many of up to 60
         points, so the cost does not grow with the past.
         """
         chosen = rng.permutation(len(targets))[:_TASKS]

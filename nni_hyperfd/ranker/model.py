@@ -1,4 +1,8 @@
-"""What has been learned of one search space from past tasks: features, a belief over a new task's vector, its scale."""
+"""What has been learned of one search space from past tasks: views of it, and how far apart a task's results lie.
+
+A view is a learned kernel, its features and a belief over a new task's vector. It comes from points drawn at random,
+and what the draw decides is noise: several views are learned from fewer points each, and averaged.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nni_hyperfd.ranker.belief import Belief
 from nni_hyperfd.ranker.distances import distances
@@ -14,7 +19,8 @@ from nni_hyperfd.ranker.kernel import FeatureMap, Kernel
 from nni_hyperfd.ranker.search import Scales, Search
 from nni_hyperfd.ranker.targets import normal_scores
 
-_LANDMARKS = 160
+_VIEWS = 3
+_LANDMARKS = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,66 +37,83 @@ class PastTask:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """Learned from `tasks`; `features` and `belief` are None while there are none."""
+class View:
+    """One way to see the past tasks: features of configurations, and the belief over a new task's vector of these."""
 
-    kernel: Kernel
-    scales: Scales
-    tasks: Sequence[PastTask] = ()
-    features: FeatureMap | None = None
-    belief: Belief | None = None
-
-    @property
-    def width(self) -> int:
-        """Numbers in an encoded configuration."""
-        return len(self.kernel.scales)
+    features: FeatureMap
+    belief: Belief
 
     @classmethod
-    def learned(cls, tasks: Sequence[PastTask], width: int, rng: np.random.Generator) -> Model:
-        """From the past tasks of a space whose encoded configurations have `width` numbers; cost grows with `tasks`,
-        so `settings.MOST_TASKS` are a good limit."""
-        kernel, scales = Kernel.initial(width), Scales()
-        if not tasks:
-            return cls(kernel, scales)
-        targets = [normal_scores(task.performance) for task in tasks]
-        for task, target in zip(tasks, targets, strict=True):
-            scales.add(task.performance, target)
-        inputs = [torch.from_numpy(task.inputs).double() for task in tasks]
-        targets = [torch.from_numpy(target) for target in targets]
-        kernel = kernel.fitted(inputs, targets, rng)
-        seen = torch.cat(inputs)
+    def learned(
+        cls, inputs: Sequence[Tensor], targets: Sequence[Tensor], apart: np.ndarray, rng: np.random.Generator
+    ) -> View:
+        """inputs: float64 (n_t, d) per task; targets: (n_t,). apart: (tasks, tasks), distances of meta-features."""
+        kernel = Kernel.initial(inputs[0].shape[1]).fitted(inputs, targets, rng)
+        seen = torch.cat(list(inputs))
         features = FeatureMap.of(kernel, seen[rng.permutation(len(seen))[:_LANDMARKS]])
         belief = Belief.learned(
             [features(x) for x in inputs],
             targets,
             amplitude=float(kernel.amplitude.exp()),
             noise=kernel.noise_variance,
-            distances=distances([task.meta_feature for task in tasks]),
+            distances=apart,
             rng=rng,
         )
-        return cls(kernel, scales, tasks, features, belief)
+        return cls(features, belief)
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """Learned from `tasks`; without any there are no `views`. width: numbers in an encoded configuration."""
+
+    width: int
+    scales: Scales
+    tasks: Sequence[PastTask] = ()
+    views: Sequence[View] = ()
+
+    @classmethod
+    def learned(cls, tasks: Sequence[PastTask], width: int, rng: np.random.Generator) -> Model:
+        """From the past tasks of a space whose encoded configurations have `width` numbers; cost grows with `tasks`,
+        so `settings.MOST_TASKS` are a good limit."""
+        scales = Scales()
+        if not tasks:
+            return cls(width, scales)
+        targets = [normal_scores(task.performance) for task in tasks]
+        for task, target in zip(tasks, targets, strict=True):
+            scales.add(task.performance, target)
+        inputs = [torch.from_numpy(task.inputs).double() for task in tasks]
+        targets = [torch.from_numpy(target) for target in targets]
+        apart = distances([task.meta_feature for task in tasks])
+        return cls(width, scales, tasks, [View.learned(inputs, targets, apart, rng) for _ in range(_VIEWS)])
 
     def search(self, inputs: np.ndarray, meta_feature: np.ndarray | None) -> Search:
-        """The search for a new task's best candidate.
+        """The search for a new task's best candidate, under the mean of the views' means and of their covariances.
 
         inputs: (n, d), encoded candidates. meta_feature: (m,) or None.
         """
         candidates = torch.from_numpy(inputs).double()
-        if self.belief is None:  # nothing is known: all candidates are alike, near ones more so
-            root = FeatureMap.of(self.kernel, candidates[:_LANDMARKS])(candidates).numpy()
-            return Search(np.zeros(len(inputs)), root, self.kernel.noise_variance, self.scales)
+        if not self.views:  # nothing is known: all candidates are alike, near ones more so
+            kernel = Kernel.initial(self.width)
+            root = FeatureMap.of(kernel, candidates[:_LANDMARKS])(candidates).numpy()
+            return Search(np.zeros(len(inputs)), root, kernel.noise_variance, self.scales)
         apart = self._distances(meta_feature)
-        mean, root, _ = self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])
-        features = self.features(candidates)
-        return Search((features @ mean).numpy(), (features @ root).numpy(), self.belief.noise, self.scales)
+        means, roots = [], []
+        for view in self.views:
+            mean, root, _ = view.belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+            features = view.features(candidates)
+            means.append((features @ mean).numpy())
+            roots.append((features @ root).numpy())
+        noise = float(np.mean([view.belief.noise for view in self.views]))
+        return Search(np.mean(means, axis=0), np.hstack(roots) / len(roots) ** 0.5, noise, self.scales)
 
     def leaning(self, meta_feature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far a meta-feature (m,) lies from each past task's, and by how much the belief leans on the task for it:
-        (tasks,) each."""
-        if self.belief is None:
+        """How far a meta-feature (m,) lies from each past task's, and by how much the views on average lean on the
+        task for it: (tasks,) each."""
+        if not self.views:
             return np.zeros(0), np.zeros(0)
         apart = self._distances(meta_feature)
-        return apart[-1, :-1], self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2]
+        weights = [view.belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2] for view in self.views]
+        return apart[-1, :-1], np.mean(weights, axis=0)
 
     def _distances(self, meta_feature: np.ndarray | None) -> np.ndarray:
         """(tasks + 1, tasks + 1), the new task last."""
