@@ -29,7 +29,7 @@ def test_a_killed_trial_goes_on(experiment: Callable[..., Experiment], real_data
     killed.create()
 
     trials = killed.folder / "nni-experiments" / killed.id / "environments" / "local-env" / "trials"
-    killed.wait_for("a checkpoint", lambda: list(trials.glob("*/work/epoch_5.pth")), 240)
+    killed.wait_for("a checkpoint", lambda: list(trials.rglob("epoch_5.pth")), 240)
     killed.kill_all()
     killed.resume().wait_done(400)
 
