@@ -224,6 +224,16 @@ def test_what_a_user_can_put_right_is_one_sentence(job, tmp_path: Path, changes:
         run_script(lambda: main(arguments))
 
 
+def test_parameters_that_no_trial_can_have_are_one_sentence(job) -> None:
+    largest = {name: max(values) for name, (_, _, values) in PARAMETERS.items()}
+    for parameters, sentence in (
+        ({"learning_rate": -1}, "learning_rate is -1; it must be above 0"),
+        (largest, "the space has those below 730 M"),
+    ):
+        with pytest.raises(SystemExit, match=sentence):
+            run_script(lambda given=parameters: apply_parameters(job.load_config(), given))
+
+
 def test_other_errors_keep_their_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: 1 / 0)

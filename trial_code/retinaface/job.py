@@ -9,8 +9,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nni_hyperfd.architecture import ArchitectureError
 from nni_hyperfd.datasets.coco import AnnotationError
-from retinaface.parameters import find_transform
+from retinaface.parameters import ParameterError, find_transform
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -114,6 +115,7 @@ def run_script(main: Callable[[], object]) -> None:
     except Exception as error:
         from nni_hyperfd.ranker.weights import WeightsError  # imports torch
 
-        if not isinstance(error, JobError | AnnotationError | WeightsError | FloatingPointError):
+        for_users = JobError | ParameterError | ArchitectureError | AnnotationError | WeightsError | FloatingPointError
+        if not isinstance(error, for_users):
             raise
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")

@@ -37,21 +37,25 @@ _RANGES = {
 }
 
 
+class ParameterError(ValueError):
+    """A parameter of a trial is unknown or has a value that it cannot have; the message names it."""
+
+
 def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """The hyper-parameters with defaults for those not given.
 
-    Raises ValueError for a name or a value that is not one of the search space.
+    Raises ParameterError for a name or a value that is not one of the search space.
     """
     given = dict(parameters or {})
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
-        raise ValueError(f"unknown parameters {', '.join(unknown)}; this trial knows {', '.join(DEFAULTS)}.")
+        raise ParameterError(f"unknown parameters {', '.join(unknown)}; this trial knows {', '.join(DEFAULTS)}.")
     values = {**DEFAULTS, **given}
     if values["optimizer"] not in OPTIMIZERS:
-        raise ValueError(f"optimizer is {values['optimizer']!r}; it must be {' or '.join(OPTIMIZERS)}.")
+        raise ParameterError(f"optimizer is {values['optimizer']!r}; it must be {' or '.join(OPTIMIZERS)}.")
     for name, (wanted, holds) in _RANGES.items():
         value = values[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
-            raise ValueError(f"{name} is {value!r}; it must be {wanted}.")
+            raise ParameterError(f"{name} is {value!r}; it must be {wanted}.")
     return values
 
 
@@ -61,8 +65,8 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
 
     Anchors below IoU 0.3 are negative whatever the positive threshold is; those between are ignored.
 
-    Raises ValueError for a name or a value that is not one of a search space, an architecture over the FLOPs limit, or
-    one for a config whose backbone cannot be searched.
+    Raises ParameterError for a name or a value that is not one of a search space, or an architecture for a config whose
+    backbone cannot be searched; ArchitectureError for an architecture over the FLOPs limit.
     """
     given = dict(parameters or {})
     chosen = {name: given.pop(name) for name in architecture.PARAMETERS if name in given}
@@ -82,7 +86,7 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
 
 def _set_architecture(backbone: Config, chosen: Architecture) -> None:
     if backbone.type != SEARCHABLE:
-        raise ValueError(
+        raise ParameterError(
             f"the config's backbone is {backbone.type}, which has one architecture only; the parameters choose one, so "
             "name configs/retinaface_proxylessnas.py with --config."
         )
