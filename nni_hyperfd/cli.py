@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.benchmark.command import benchmark
+from nni_hyperfd.datasets.command import data
 from nni_hyperfd.exchange import DocumentError
 from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import ReportError
@@ -159,6 +160,7 @@ def register() -> None:
 
 
 app.command()(benchmark)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

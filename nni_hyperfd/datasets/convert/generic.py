@@ -1,0 +1,219 @@
+"""The layouts that annotation tools write: COCO json, VOC xml, YOLO txt.
+
+Images are looked for by the name that the annotation gives, then by their base name anywhere below the source.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path, PureWindowsPath
+from xml.etree import ElementTree
+
+from nni_hyperfd.datasets.convert.categories import faces_among
+from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
+from nni_hyperfd.datasets.convert.sources import images, lines, numbers, split_of
+
+Finder = Callable[[Path, str], Path]
+
+
+def finder(source: Path) -> Finder:
+    """A function that finds the image ``name`` of an annotation in ``folder``; if there is none, where it should be.
+
+    A base name that occurs more than once below the source says nothing, so it finds nothing.
+    """
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in images(source):
+        by_name[path.name].append(path)
+
+    def find(folder: Path, name: str) -> Path:
+        relative = PureWindowsPath(name)
+        places = [folder / name, folder / "images" / name, folder.parent / "images" / name]
+        if relative.anchor or ".." in relative.parts:
+            places = []
+        near = by_name.get(relative.name, [])
+        beside = [path for path in near if folder in path.parents]
+        candidates = [place for place in places if place.is_file()]
+        for group in (candidates[:1], beside, near):
+            if len(group) == 1:
+                return group[0]
+        return folder / relative.name
+
+    return find
+
+
+def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
+    """A COCO json file, or every one in a folder; its split is in its name or in that of its folder.
+
+    For example `train.json`, `instances_val2017.json`, `test/_annotations.coco.json`.
+    """
+    files = [source] if source.is_file() else [path for path in sorted(source.rglob("*.json")) if _is_coco(path)]
+    if not files:
+        raise ConvertError(f"{source}: holds no COCO json (images, annotations, categories); check the folder.")
+    find = finder(source.parent if source.is_file() else source)
+    # A file of all images beside those of the splits comes last, so that each image keeps its split.
+    for file in sorted(files, key=lambda file: _coco_split(file) is None):
+        yield from _coco_file(file, find, wanted)
+
+
+def _coco_split(file: Path) -> str | None:
+    return split_of(file.stem) or split_of(file.parent.name)
+
+
+def _is_coco(path: Path) -> bool:
+    data = _json(path)
+    return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
+
+
+def _json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read ({error.strerror}); check the source folder.") from None
+    except UnicodeDecodeError as error:
+        raise ConvertError(f"{path}: is not UTF-8 ({error.reason}); write it again as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise ConvertError(f"{path}, line {error.lineno}: is no json ({error.msg}); it may be cut off.") from None
+
+
+def _coco_file(file: Path, find: Finder, wanted: Collection[str]) -> Iterator[Picture]:
+    data = _json(file)
+    try:
+        names = {category["id"]: str(category["name"]) for category in data["categories"]}
+        chosen = faces_among(set(names.values()), wanted, str(file))
+        faces: dict[object, list[Face]] = {}
+        records = {}
+        for image in data["images"]:
+            if image["id"] in faces:
+                raise ConvertError(f"{file}: image id {image['id']} occurs twice; give every image its own.")
+            faces[image["id"]], records[image["id"]] = [], image
+        for annotation in data["annotations"]:
+            if annotation["image_id"] not in faces:
+                where = f"annotation {annotation.get('id')}"
+                raise ConvertError(f"{file}: {where} is of the unknown image {annotation['image_id']}; remove it.")
+            if names[annotation["category_id"]] in chosen:
+                x, y, width, height = map(float, annotation["bbox"])
+                ignore = bool(annotation.get("ignore") or annotation.get("iscrowd"))
+                points = _keypoints(annotation.get("keypoints"))
+                faces[annotation["image_id"]].append(Face((x, y, width, height), points, ignore))
+        for number, image in records.items():
+            path = find(file.parent, str(image["file_name"]))
+            yield Picture(path, tuple(faces[number]), f"{file}, image {number}", _coco_split(file))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConvertError(f"{file}: is not COCO ({type(error).__name__}: {error}); check its records.") from None
+    except ValueError as error:
+        if isinstance(error, ConvertError):
+            raise
+        raise ConvertError(f"{file}: has a box that is no four numbers ({error}); correct it.") from None
+
+
+def _keypoints(values: object) -> tuple[Point | None, ...] | None:
+    if not isinstance(values, list) or len(values) != 15:
+        return None
+    triples = [values[start : start + 3] for start in range(0, 15, 3)]
+    return tuple((float(x), float(y)) if visible else None for x, y, visible in triples)
+
+
+def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
+    """VOC xml files, one an image, anywhere below a folder; coordinates are taken as they stand (from 0).
+
+    Folders named train, valid, test are official splits; so are the lists of ImageSets/Main, if they name every file.
+    """
+    trees = [(path, parse_xml(path)) for path in sorted(source.rglob("*.xml"))]
+    if not trees:
+        raise ConvertError(f"{source}: holds no xml files; check the folder.")
+    names = {text(item, "name", path) for path, tree in trees for item in tree.iter("object")}
+    chosen = faces_among(names, wanted, str(source))
+    find, listed = finder(source), voc_lists(source, "Main")
+    for path, tree in trees:
+        split = listed.get(path.stem) if listed else split_of(path.parent.name) or split_of(path.parent.parent.name)
+        faces = [
+            Face(bounding_box(item, path), ignore=item.findtext("difficult", "0").strip() == "1")
+            for item in tree.iter("object")
+            if text(item, "name", path) in chosen
+        ]
+        yield Picture(find(path.parent, text(tree, "filename", path)), tuple(faces), str(path), split)
+
+
+def parse_xml(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except ElementTree.ParseError as error:
+        line = error.position[0]
+        raise ConvertError(f"{path}, line {line}: is no xml ({error}); it may be cut off.") from None
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read ({error.strerror}); check the source folder.") from None
+
+
+def text(element: ElementTree.Element, tag: str, path: Path) -> str:
+    """The text of a tag that must be there."""
+    found = element.findtext(tag)
+    if not found or not found.strip():
+        raise ConvertError(f"{path}: a <{element.tag}> has no <{tag}>; complete or remove the file.")
+    return found.strip()
+
+
+def bounding_box(element: ElementTree.Element, path: Path) -> Box:
+    """x, y, width, height of an element's <bndbox>."""
+    tags = ("xmin", "ymin", "xmax", "ymax")
+    corners = [text(element, f"bndbox/{tag}", path) for tag in tags]
+    left, top, right, bottom = numbers(corners, 4, f"{path}, <bndbox>")
+    return left, top, right - left, bottom - top
+
+
+def voc_lists(source: Path, task: str) -> dict[str, str]:
+    """Split by file stem from ImageSets/``task``/{train,val,test}.txt; empty if there are no such lists."""
+    splits = {}
+    for split in ("train", "val", "test"):
+        for file in sorted(source.rglob(f"ImageSets/{task}/{split}.txt")):
+            splits.update({line.split()[0]: split for line in lines(file) if line})
+    return splits
+
+
+def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
+    """YOLO txt files beside the images or in `labels/` beside `images/`; class names from `classes.txt`, if any.
+
+    Every image below the source belongs to it; one without a txt file has no face. With one class it is the face's;
+    with several and no names, --category takes their numbers.
+    """
+    found = list(images(source))
+    if not found:
+        raise ConvertError(f"{source}: holds no images; check the folder.")
+    labels = {path: _yolo_label(path) for path in found}
+    if not any(label.is_file() for label in labels.values()):
+        raise ConvertError(f"{source}: none of its {len(found)} images has a txt file; check the folder.")
+    rows = {path: list(_yolo_rows(label)) for path, label in labels.items()}
+    files = sorted(source.rglob("classes.txt"))
+    known = lines(files[0]) if files else []
+    used = {kind for row in rows.values() for kind, _ in row}
+    names = {kind: known[int(kind)] if int(kind) < len(known) else kind for kind in used}
+    chosen = faces_among(set(names.values()), wanted, str(source))
+    for path, row in rows.items():
+        faces = tuple(Face(box) for kind, box in row if names[kind] in chosen)
+        split = next(filter(None, map(split_of, reversed(path.relative_to(source).parts[:-1]))), None)
+        yield Picture(path, faces, str(labels[path]), split, normalised=True)
+
+
+def _yolo_label(image: Path) -> Path:
+    """`images` nearest to the file becomes `labels`; else the txt file lies beside the image."""
+    parts = list(image.with_suffix(".txt").parts)
+    for place in reversed(range(len(parts) - 1)):
+        if parts[place] == "images":
+            moved = Path(*parts[:place], "labels", *parts[place + 1 :])
+            if moved.is_file():
+                return moved
+            break
+    return image.with_suffix(".txt")
+
+
+def _yolo_rows(label: Path) -> Iterator[tuple[str, Box]]:
+    for number, line in enumerate(lines(label) if label.is_file() else [], start=1):
+        if not line:
+            continue
+        kind, *rest = line.split()
+        where = f"{label}, line {number}"
+        if not kind.isdecimal():
+            raise ConvertError(f"{where}: the class '{kind}' is no whole number; correct the line.")
+        centre_x, centre_y, width, height = numbers(rest, 4, where)
+        yield kind, (centre_x - width / 2, centre_y - height / 2, width, height)
