@@ -1,0 +1,119 @@
+"""Data sets annotated in text files that list images with their faces: WIDER FACE, UFDD, FDDB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
+from nni_hyperfd.datasets.convert.sources import lines, numbers, only
+
+_INVALID = 7  # field of a WIDER FACE line: x y w h blur expression illumination invalid occlusion pose
+
+
+def wider(source: Path, _: Collection[str]) -> Iterator[Picture]:
+    """WIDER FACE: `wider_face_split/wider_face_{train,val}_bbx_gt.txt` and `WIDER_{train,val}/images/`.
+
+    Faces that are marked invalid are ignored. Where RetinaFace's landmarks lie in the source (a `label.txt` below a
+    folder named train), training faces get the five points. The test split has no published annotations.
+    """
+    points = _landmarks(source)
+    for split in ("train", "val"):
+        file = only(source, f"wider_face_{split}_bbx_gt.txt")
+        folder = source / f"WIDER_{split}" / "images"
+        for name, where, rows in _counted(file):
+            faces = []
+            for row_where, words in rows:
+                values = numbers(words, 10, row_where)
+                box = _box(values)
+                faces.append(Face(box, points.get((name, box)), ignore=values[_INVALID] == 1))
+            yield Picture(folder / name, tuple(faces), where, split)
+
+
+def ufdd(source: Path, _: Collection[str]) -> Iterator[Picture]:
+    """UFDD: `UFDD_val_bbx_gt.txt`, written as WIDER FACE's, and `UFDD_val/images/`; no official splits.
+
+    Distractors, which are images without a face, are left out by the cleaning, as in Table 7.
+    """
+    file = only(source, "UFDD_val_bbx_gt.txt")
+    for name, where, rows in _counted(file):
+        faces = [Face(_box(numbers(words, 4, row_where))) for row_where, words in rows]
+        yield Picture(source / "UFDD_val" / "images" / name, tuple(faces), where)
+
+
+def fddb(source: Path, _: Collection[str]) -> Iterator[Picture]:
+    """FDDB: `FDDB-folds/FDDB-fold-XX-ellipseList.txt` and `originalPics/`; ten folds, but no official splits."""
+    files = sorted(source.rglob("FDDB-fold-*-ellipseList.txt"))
+    if not files:
+        raise ConvertError(f"{source}: holds no FDDB-fold-XX-ellipseList.txt; unpack FDDB-folds.tgz into it.")
+    for file in files:
+        for name, where, rows in _counted(file):
+            faces = [Face(ellipse_box(*numbers(words, 5, row_where))) for row_where, words in rows]
+            yield Picture(source / "originalPics" / f"{name}.jpg", tuple(faces), where)
+
+
+def ellipse_box(major: float, minor: float, angle: float, x: float, y: float) -> Box:
+    """The upright box around an ellipse: radii and centre in pixels, angle of the major axis to the x axis in radians.
+
+    The extreme of ``major cos(t) cos(angle) - minor sin(t) sin(angle)`` over t is the root of the sum of squares.
+    """
+    half_width = math.hypot(major * math.cos(angle), minor * math.sin(angle))
+    half_height = math.hypot(major * math.sin(angle), minor * math.cos(angle))
+    return x - half_width, y - half_height, 2 * half_width, 2 * half_height
+
+
+def _box(values: list[float]) -> Box:
+    x, y, width, height = values[:4]
+    return x, y, width, height
+
+
+Rows = list[tuple[str, list[str]]]
+
+
+def _counted(file: Path) -> Iterator[tuple[str, str, Rows]]:
+    """Images of a list: a line with the name, a line with the number n of faces, n lines, each with its place.
+
+    WIDER FACE gives an image without faces a line of zeros all the same; other lists do not.
+    """
+    content = lines(file)
+    place = 0
+    while place < len(content):
+        name, where = content[place], f"{file}, line {place + 1}"
+        place += 1
+        if not name:
+            continue
+        if place == len(content) or not content[place].isdecimal():
+            raise ConvertError(f"{file}, line {place + 1}: the number of faces is due here; the file may be cut off.")
+        count = int(content[place])
+        place += 1
+        if place + count > len(content):
+            missing = place + count - len(content)
+            raise ConvertError(f"{where}: {missing} of the {count} faces of {name} are missing; the file is cut off.")
+        rows = [(f"{file}, line {line + 1}", content[line].split()) for line in range(place, place + count)]
+        place += count
+        if count == 0 and place < len(content) and set(content[place].split()) == {"0"}:
+            place += 1
+        yield name, where, rows
+
+
+def _landmarks(source: Path) -> dict[tuple[str, Box], tuple[Point | None, ...]]:
+    """RetinaFace's landmarks of the training faces, by image and box.
+
+    Lines of `label.txt`: ``# name`` of the image, then for each face x y w h, five times (x y flag) and a last number;
+    -1 stands for a landmark that is not annotated.
+    """
+    files = [path for path in sorted(source.rglob("label.txt")) if path.parent.name == "train"]
+    found = {}
+    for file in files:
+        name = ""
+        for number, line in enumerate(lines(file), start=1):
+            if line.startswith("#"):
+                name = line.removeprefix("#").strip()
+            elif line:
+                values = numbers(line.split(), 19, f"{file}, line {number}")
+                triples = [values[start : start + 3] for start in range(4, 19, 3)]
+                points = tuple(None if x < 0 or y < 0 else (x, y) for x, y, _ in triples)
+                if any(points):
+                    found[name, _box(values)] = points
+    return found
