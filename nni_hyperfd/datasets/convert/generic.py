@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PureWindowsPath
+from typing import Any
 from xml.etree import ElementTree
 
 from nni_hyperfd.datasets.convert.categories import faces_among
@@ -62,11 +63,11 @@ def _coco_split(file: Path) -> str | None:
 
 
 def _is_coco(path: Path) -> bool:
-    data = _json(path)
+    data = read_json(path)
     return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
 
 
-def _json(path: Path) -> object:
+def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -78,7 +79,7 @@ def _json(path: Path) -> object:
 
 
 def _coco_file(file: Path, find: Finder, wanted: Collection[str]) -> Iterator[Picture]:
-    data = _json(file)
+    data = read_json(file)
     try:
         names = {category["id"]: str(category["name"]) for category in data["categories"]}
         chosen = faces_among(set(names.values()), wanted, str(file))
