@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare face data sets.")
-
-
-@data.callback()
-def _group() -> None:
-    """Keeps `convert` a command of its own."""
 
 
 @data.command()
@@ -47,12 +43,35 @@ def convert(
     if report["changes"]:
         table = Table("dropped or changed", "number", "first")
         for kind, items in report["changes"].items():
-            table.add_row(kind, str(len(items)), items[0])
+            table.add_row(kind, str(len(items)), Text(items[0], overflow="fold"))
         console.print(table)
     console.print(f"{out / REPORT} lists them all.", soft_wrap=True, highlight=False, markup=False)
 
 
-def _stop(message: str) -> None:
+@data.command()
+def relabel(
+    folder: Annotated[Path, typer.Argument(help="A converted data set.")],
+    split: Annotated[str, typer.Argument(help="train, val or test.")],
+    detections: Annotated[Path, typer.Argument(help="COCO results file of a detector on that split.")],
+    iou: Annotated[float, typer.Option(min=0.01, max=1, help="Least overlap of a box and a detection.")] = 0.5,
+    confidence: Annotated[float, typer.Option(min=0, max=1, help="Least score of a detection.")] = 0.5,
+) -> None:
+    """Put a detector's boxes in the place of poor annotations (AFLW, WIKI), with a list of every change."""
+    from nni_hyperfd.datasets.convert.record import ConvertError
+    from nni_hyperfd.datasets.convert.weak_labels import relabel as run
+
+    try:
+        changes = run(folder, split, detections, iou=iou, confidence=confidence)
+    except ConvertError as error:
+        _stop(str(error))
+    except OSError as error:
+        _stop(f"{error.filename or folder}: {error.strerror}; make room or correct it, and run the command again")
+    counts = ", ".join(f"{len(items)} {kind}" for kind, items in changes.items())
+    text = f"Boxes: {counts}. {folder / f'{split}.changes.json'} lists them all."
+    Console().print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _stop(message: str) -> NoReturn:
     text = message.encode("utf-8", errors="backslashreplace").decode()
     Console(stderr=True).print(f"hyperfd: {text}", soft_wrap=True, highlight=False, markup=False)
     raise SystemExit(1)

@@ -52,18 +52,18 @@ def convert(
         kinds = ", ".join(f"{count} x {kind}" for kind, count in changes.counts().items()) or "it holds no images"
         raise ConvertError(f"{source}: nothing of it can be used ({kinds}); check the folder.")
     (out / "images").mkdir(parents=True, exist_ok=True)
-    _write_json(out / _BEGUN, settings)
+    write_json(out / _BEGUN, settings)
     splits = split([None if resplit else picture.picture.split for picture in pictures], seed)
     counts = {}
     for part in ("train", "val", "test"):
-        chosen = [picture for picture, name in zip(pictures, splits, strict=True) if name == part]
+        chosen = [picture for picture, own in zip(pictures, splits, strict=True) if own == part]
         if chosen:
-            _write_json(out / f"{part}.json", _coco(source, out, chosen))
+            write_json(out / f"{part}.json", _coco(source, out, chosen))
             faces = sum(not face.ignore for picture in chosen for face in picture.picture.faces)
             counts[part] = {"images": len(chosen), "faces": faces}
     listed = {kind: list(map(_printable, items)) for kind, items in changes.items.items()}
     report = {"settings": settings, "splits": counts, "changes": listed}
-    _write_json(out / REPORT, report)
+    write_json(out / REPORT, report)
     (out / _BEGUN).unlink()
     return report
 
@@ -115,7 +115,8 @@ def _place(image: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Write a whole file or none."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=1))
     partial.replace(path)

@@ -92,18 +92,25 @@ def test_what_is_there_is_never_overwritten(source, tmp_path):
 
 
 def test_the_command_prints_what_was_dropped(source, tmp_path):
-    def hyperfd(*arguments):
-        command = [sys.executable, "-m", "nni_hyperfd.cli", "data", "convert", *map(str, arguments)]
-        script = "import sys; from nni_hyperfd.cli import main; sys.argv[0] = 'hyperfd'; main()"
-        command[1:3] = ["-c", script]
-        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    (source / "19.png").rename(source / "19[b].png")  # what rich would take for bold text
+    out, other = tmp_path / "out", tmp_path / "other"
 
-    done = hyperfd("yolo", source, tmp_path / "out")
+    def hyperfd(*arguments):
+        script = "from nni_hyperfd.cli import main; main()"
+        command = [sys.executable, "-c", script, "data", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"})
+
+    done = hyperfd("convert", "yolo", source, out)
     assert done.returncode == 0 and "image unreadable" in done.stdout and "report.json" in done.stdout
+    assert "19[b].png" in done.stdout
+    (tmp_path / "results.json").write_text('[{"image_id": 1, "bbox": [1, 2, 9, 9], "score": 0.9}]')
+    done = hyperfd("relabel", out, "val", tmp_path / "results.json")
+    assert done.returncode == 0 and done.stdout.startswith("Boxes: 0 replaced, 1 added, 1 unmatched.")
     for arguments, message in [
-        (("yolo", source, tmp_path / "out"), "holds a finished conversion"),
-        (("yoolo", source, tmp_path / "other"), "there is no layout 'yoolo'; use one of coco, voc, yolo"),
-        (("yolo", tmp_path / "none", tmp_path / "other"), "there is no such folder"),
+        (("convert", "yolo", source, out), "holds a finished conversion"),
+        (("convert", "yoolo", source, other), "there is no layout 'yoolo'; use one of coco, voc, yolo"),
+        (("convert", "yolo", tmp_path / "none", other), "there is no such folder"),
+        (("relabel", out, "valid", tmp_path / "results.json"), "valid.json: cannot be read"),
     ]:
         failed = hyperfd(*arguments)
         assert failed.returncode == 1 and failed.stdout == "" and message in failed.stderr
