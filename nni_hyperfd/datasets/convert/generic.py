@@ -216,5 +216,7 @@ def _yolo_rows(label: Path) -> Iterator[tuple[str, Box]]:
         where = f"{label}, line {number}"
         if not kind.isdecimal():
             raise ConvertError(f"{where}: the class '{kind}' is no whole number; correct the line.")
+        if len(rest) != 4:
+            raise ConvertError(f"{where}: a class and 4 numbers are due here, not {len(rest)}; only boxes are read.")
         centre_x, centre_y, width, height = numbers(rest, 4, where)
         yield kind, (centre_x - width / 2, centre_y - height / 2, width, height)

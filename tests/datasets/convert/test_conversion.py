@@ -82,6 +82,33 @@ def test_an_ended_run_is_continued_to_the_same_result(source, tmp_path, monkeypa
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from nni_hyperfd.datasets.convert import conversion
+
+def kill_at(event, arguments):
+    if event == sys.argv[3] and sys.argv[4] in str(arguments):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+sys.addaudithook(kill_at)
+conversion.convert("yolo", Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("event", "argument"), [("os.link", "03.png"), ("open", "val.partial"), ("os.rename", "report.partial")]
+)
+def test_a_killed_run_is_continued(source, tmp_path, event, argument):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    killed = subprocess.run([sys.executable, "-c", KILLED, source, out, event, argument])
+    assert killed.returncode == -9 and out.exists() and not (out / "report.json").exists()
+    conversion.convert("yolo", source, out)
+    conversion.convert("yolo", source, whole)
+    for name in ("train.json", "val.json", "test.json", "report.json"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_what_is_there_is_never_overwritten(source, tmp_path):
     out = tmp_path / "out"
     conversion.convert("yolo", source, out)

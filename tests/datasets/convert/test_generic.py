@@ -143,7 +143,13 @@ def test_yolo_classes_by_number(tmp_path, save_image):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("0 0.5 0.5", "4 numbers are due"), ("face 0.5 0.5 0.1 0.1", "class 'face' is no whole")]
+    ("line", "message"),
+    [
+        ("0 0.5 0.5", "a class and 4 numbers are due here, not 2"),
+        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "a class and 4 numbers are due here, not 6"),
+        ("0 0.5 0.5 0.1 wide", "4 numbers are due here, not '0.5 0.5 0.1 wide'"),
+        ("face 0.5 0.5 0.1 0.1", "class 'face' is no whole"),
+    ],
 )
 def test_a_yolo_line_that_cannot_be(tmp_path, save_image, line, message):
     save_image(tmp_path / "a.png")
