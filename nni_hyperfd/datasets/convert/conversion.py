@@ -51,8 +51,9 @@ def convert(
     if not pictures:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in changes.counts().items()) or "it holds no images"
         raise ConvertError(f"{source}: nothing of it can be used ({kinds}); check the folder.")
-    (out / "images").mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     write_json(out / _BEGUN, settings)
+    (out / "images").mkdir(exist_ok=True)
     splits = split([None if resplit else picture.picture.split for picture in pictures], seed)
     counts = {}
     for part in ("train", "val", "test"):
@@ -75,7 +76,7 @@ def _check(out: Path, settings: dict[str, Any]) -> None:
     if (out / _BEGUN).exists():
         if json.loads((out / _BEGUN).read_text()) != settings:
             raise ConvertError(f"{out}: holds the beginning of another conversion; name another folder or remove it.")
-    elif out.is_file() or (out.exists() and any(out.iterdir())):
+    elif out.is_file() or (out.exists() and {path.name for path in out.iterdir()} - {_partial(out / _BEGUN).name}):
         raise ConvertError(f"{out}: is not empty; name a new folder.")
 
 
@@ -110,16 +111,20 @@ def _place(image: Path, target: Path) -> None:
     try:
         os.link(image.resolve(), target)
     except OSError:
-        partial = target.with_suffix(".partial")
+        partial = _partial(target)
         shutil.copyfile(image, partial)
         partial.replace(target)
 
 
 def write_json(path: Path, content: object) -> None:
     """Write a whole file or none."""
-    partial = path.with_suffix(".partial")
+    partial = _partial(path)
     partial.write_text(json.dumps(content, indent=1))
     partial.replace(path)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_suffix(".partial")
 
 
 def _printable(text: str) -> str:

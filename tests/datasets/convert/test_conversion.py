@@ -97,7 +97,14 @@ conversion.convert("yolo", Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize(
-    ("event", "argument"), [("os.link", "03.png"), ("open", "val.partial"), ("os.rename", "report.partial")]
+    ("event", "argument"),
+    [
+        ("os.rename", "conversion.partial"),
+        ("os.mkdir", "images"),
+        ("os.link", "03.png"),
+        ("open", "val.partial"),
+        ("os.rename", "report.partial"),
+    ],
 )
 def test_a_killed_run_is_continued(source, tmp_path, event, argument):
     out, whole = tmp_path / "out", tmp_path / "whole"
