@@ -40,9 +40,11 @@ def main(argv: list[str] | None = None) -> None:
     job = Job.from_arguments(arguments)
     if job.weights is None:
         raise JobError("the detector to start from is not given; name its file with --weights.")
-    folders = [path for path in data_sets(job.data, "test") if not arguments.only or path.name in arguments.only]
+    folders = {path.name: path for path in data_sets(job.data, "test")}
+    if strange := [name for name in arguments.only or () if name not in folders]:
+        raise JobError(f"--only names {', '.join(strange)}; {job.data} has the data sets {', '.join(folders)}.")
     table = Table(arguments.out, {**dataclasses.asdict(job), "parameters": arguments.parameters})
-    for folder in folders:
+    for folder in [folders[name] for name in arguments.only or folders]:
         for seed in range(arguments.seeds):
             if not table.has(folder.name, seed):
                 own = dataclasses.replace(job, data=folder, seed=seed)

@@ -181,6 +181,8 @@ def test_transfer_goes_on_where_it_was_stopped(job, tmp_path: Path, capsys) -> N
     before = {row.split(",")[2] for row in rows.splitlines()[1:]}
     assert before == {str(validate(job.load_config(), coco.load(data, "test")))}
     assert re.search(r"\| faces \| \d\.\d{3} \| \d\.\d{3} \| \d\.\d{3} \| 2 \|", capsys.readouterr().out)
+    with pytest.raises(JobError, match="--only names moon; .* has the data sets faces"):
+        transfer.main([*arguments, "--only", "faces", "moon"])
     with pytest.raises(JobError, match="holds results of other settings"):
         transfer.main([*arguments, "--epochs", "2"])
 

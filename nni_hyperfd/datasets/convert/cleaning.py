@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -47,7 +48,7 @@ def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterat
     first: dict[str, Path] = {}
     stream = iter(pictures)
     while batch := list(islice(stream, _BATCH)):
-        present = [picture for picture in batch if _is_present(picture, changes)]
+        present = [picture for picture in batch if _is_present(source, picture, changes)]
         sizes = sizes_or_reasons(source, [picture.path for picture in present])
         for picture, size in zip(present, sizes, strict=True):
             if isinstance(size, str):
@@ -65,10 +66,15 @@ def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterat
             yield Clean(replace(picture, faces=faces, normalised=False), *size, digest)
 
 
-def _is_present(picture: Picture, changes: Changes) -> bool:
-    if picture.path.is_file():
+def _is_present(source: Path, picture: Picture, changes: Changes) -> bool:
+    folder = source if source.is_dir() else source.parent
+    # A crafted annotation must not carry other files of this machine into the data set; links are the owner's own.
+    if not Path(os.path.abspath(picture.path)).is_relative_to(os.path.abspath(folder)):
+        changes.note("image outside the source", picture.where, str(picture.path))
+    elif not picture.path.is_file():
+        changes.note("image missing", picture.where, str(picture.path))
+    else:
         return True
-    changes.note("image missing", picture.where, str(picture.path))
     return False
 
 

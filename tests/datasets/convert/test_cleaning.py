@@ -4,6 +4,7 @@ import math
 import os
 
 import pytest
+from PIL import Image
 
 from nni_hyperfd.datasets.convert.cleaning import Changes, clean, clean_faces
 from nni_hyperfd.datasets.convert.record import Face, Picture
@@ -72,3 +73,14 @@ def test_images_that_cannot_be_used_are_named(tmp_path, save_image):
         "image missing": 1,
         "image without a face": 1,
     }
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "sub/../../secret.png", "{root}/secret.png"])
+def test_an_image_outside_the_source_is_not_taken(tmp_path, name):
+    Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
+    source = tmp_path / "source"
+    (source / "sub").mkdir(parents=True)
+    changes = Changes()
+    picture = Picture(source / name.format(root=tmp_path), (Face((1, 1, 30, 30)),), "list.txt, line 1")
+    assert list(clean(source, [picture], changes)) == []
+    assert list(changes.items) == ["image outside the source"]
