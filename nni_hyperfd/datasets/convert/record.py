@@ -8,9 +8,6 @@ from pathlib import Path
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
-LEFT_EYE, RIGHT_EYE, NOSE, LEFT_MOUTH, RIGHT_MOUTH = range(5)
-"""Order of the landmarks; left and right as the viewer sees them."""
-
 
 class ConvertError(ValueError):
     """A source that cannot be converted; the message names file, line where there is one, reason and remedy."""
@@ -20,8 +17,9 @@ class ConvertError(ValueError):
 class Face:
     """A face as annotated, not yet checked.
 
-    ``box``: x, y, width, height in pixels, x and y from 0. ``landmarks``: five points in the order above, None for one
-    that is not annotated. ``ignore``: neither trained on nor counted in AP.
+    ``box``: x, y, width, height in pixels, x and y from 0. ``landmarks``: left eye, right eye, nose, left and
+    right corner of the mouth, left and right as the viewer sees them, None for a point that is not annotated.
+    ``ignore``: neither trained on nor counted in AP.
     """
 
     box: Box
