@@ -101,6 +101,8 @@ def _annotation(face: Face) -> dict[str, Any]:
         triples = [(*point, 2) if point else (0, 0, 0) for point in face.landmarks]
         result["keypoints"] = [value for triple in triples for value in triple]
         result["num_keypoints"] = sum(point is not None for point in face.landmarks)
+    if face.wider_level is not None:
+        result["wider_level"] = face.wider_level
     return result
 
 

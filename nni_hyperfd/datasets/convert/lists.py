@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from nni_hyperfd.datasets.convert.matlab import wider_levels
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
 from nni_hyperfd.datasets.convert.sources import lines, numbers, only
 
@@ -16,18 +17,19 @@ def wider(source: Path, _: Collection[str]) -> Iterator[Picture]:
     """WIDER FACE: `wider_face_split/wider_face_{train,val}_bbx_gt.txt` and `WIDER_{train,val}/images/`.
 
     Faces that are marked invalid are ignored. Where RetinaFace's landmarks lie in the source (a `label.txt` below a
-    folder named train), training faces get the five points. The test split has no published annotations.
+    folder named train), training faces get the five points; where the benchmark's `wider_{easy,medium,hard}_val.mat`
+    do, validation faces get their level. The test split has no published annotations.
     """
-    points = _landmarks(source)
+    points, levels = _landmarks(source), wider_levels(source)
     for split in ("train", "val"):
         file = only(source, f"wider_face_{split}_bbx_gt.txt")
         folder = source / f"WIDER_{split}" / "images"
         for name, where, rows in _counted(file):
             faces = []
-            for row_where, words in rows:
+            for number, (row_where, words) in enumerate(rows, start=1):
                 values = numbers(words, 10, row_where)
-                box = _box(values)
-                faces.append(Face(box, points.get((name, box)), ignore=values[_INVALID] == 1))
+                box, level = _box(values), levels.get((name, number)) if split == "val" else None
+                faces.append(Face(box, points.get((name, box)), values[_INVALID] == 1, level))
             yield Picture(folder / name, tuple(faces), where, split)
 
 

@@ -1,4 +1,4 @@
-"""Data sets annotated in MATLAB files: MAFA and WIKI."""
+"""Data sets annotated in MATLAB files: MAFA and WIKI; the levels of WIDER FACE."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
+from nni_hyperfd.datasets.coco import WIDER_LEVELS
 from nni_hyperfd.datasets.convert.record import ConvertError, Face, Picture
 from nni_hyperfd.datasets.convert.sources import only
 
@@ -59,6 +60,29 @@ def wiki(source: Path, _: Collection[str]) -> Iterator[Picture]:
             yield Picture(file.parent / str(path.item()), found, f"{file}, image {number}")
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ConvertError(f"{file}: is not the table of WIKI ({error}); the file may be damaged.") from None
+
+
+def wider_levels(source: Path) -> dict[tuple[str, int], str]:
+    """The easiest level that each validation face of WIDER FACE is on, by image name (`event/file.jpg`) and the number
+    of the face in its list, from 1; faces on no list are left out. Empty without `wider_{easy,medium,hard}_val.mat`.
+
+    Each file has for every event (`event_list`) its images (`file_list`, without suffix) and the numbers of the faces
+    that count (`gt_list`).
+    """
+    found: dict[tuple[str, int], str] = {}
+    if not any(source.rglob("wider_*_val.mat")):
+        return found
+    for level in WIDER_LEVELS:
+        file = only(source, f"wider_{level}_val.mat")
+        events, images, counted = (_variable(file, name).ravel() for name in ("event_list", "file_list", "gt_list"))
+        try:
+            for event, names, faces in zip(events, images, counted, strict=True):
+                for name, numbers in zip(names.ravel(), faces.ravel(), strict=True):
+                    for number in numbers.ravel():
+                        found.setdefault((f"{event.item()}/{name.item()}.jpg", int(number)), level)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ConvertError(f"{file}: is not a list of WIDER FACE ({error}); the file may be damaged.") from None
+    return found
 
 
 def _variable(file: Path, name: str) -> Any:

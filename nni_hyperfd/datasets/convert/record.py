@@ -19,12 +19,13 @@ class Face:
 
     ``box``: x, y, width, height in pixels, x and y from 0. ``landmarks``: left eye, right eye, nose, left and
     right corner of the mouth, left and right as the viewer sees them, None for a point that is not annotated.
-    ``ignore``: neither trained on nor counted in AP.
+    ``ignore``: neither trained on nor counted in AP. ``wider_level``: the easiest of WIDER FACE's lists that it is on.
     """
 
     box: Box
     landmarks: tuple[Point | None, ...] | None = None
     ignore: bool = False
+    wider_level: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from nni_hyperfd.datasets import coco
 from nni_hyperfd.datasets.convert import lists
 from nni_hyperfd.datasets.convert.conversion import convert
 from nni_hyperfd.datasets.convert.record import ConvertError, Face
@@ -53,6 +54,17 @@ def test_wider_face_with_the_landmarks_of_retinaface(wider):
     (wider / "train" / "label.txt").write_text(LABEL)
     face, thin = next(lists.wider(wider, ())).faces
     assert face.landmarks == ((15.5, 30), (30, 30), (22, 40), (17, 50), None) and thin.landmarks is None
+
+
+def test_validation_faces_of_wider_face_have_their_level(wider, tmp_path, save_wider_level):
+    for level, counted in {"easy": [], "medium": [1], "hard": [1]}.items():
+        save_wider_level(wider / "wider_face_split", level, counted)
+    convert("wider", wider, tmp_path / "out")
+    levels = {
+        split: [face.get("wider_level") for face in coco.load(tmp_path / "out", split).annotations]
+        for split in ("train", "val")
+    }
+    assert levels == {"train": [None], "val": ["medium"]}
 
 
 def test_wider_face_is_cleaned(wider, tmp_path):

@@ -80,3 +80,20 @@ def test_files_that_cannot_be(mafa):
     scipy.io.savemat(train, {"label_train": records(("a", "b"), ("x", "y"))})
     with pytest.raises(ConvertError, match="LabelTrainAll.mat, record 1: is not a name with labels"):
         list(matlab.mafa(mafa, ()))
+
+
+def test_a_face_is_on_the_easiest_of_its_levels(tmp_path, save_wider_level):
+    assert matlab.wider_levels(tmp_path) == {}
+    for level, counted in {"easy": [2], "medium": [2, 3], "hard": [1, 2, 3]}.items():
+        save_wider_level(tmp_path, level, counted)
+    name = "1--Handshaking/1_Handshaking_Handshaking_1_35.jpg"
+    assert matlab.wider_levels(tmp_path) == {(name, 2): "easy", (name, 3): "medium", (name, 1): "hard"}
+
+
+def test_levels_that_are_not_complete_are_refused(tmp_path, save_wider_level):
+    save_wider_level(tmp_path, "easy", [1])
+    with pytest.raises(ConvertError, match="holds no wider_medium_val.mat"):
+        matlab.wider_levels(tmp_path)
+    scipy.io.savemat(tmp_path / "wider_easy_val.mat", {"event_list": [1, 2], "file_list": [3, 4], "gt_list": [5]})
+    with pytest.raises(ConvertError, match="wider_easy_val.mat: is not a list of WIDER FACE"):
+        matlab.wider_levels(tmp_path)
