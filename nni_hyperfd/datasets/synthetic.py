@@ -335,7 +335,13 @@ def write_contact_sheet(
 
     Green: a face; grey: one that is ignored; ``cell``: px per picture. Raises AnnotationError for a faulty data set.
     """
-    data = coco.load(folder, split)
+    draw_contact_sheet(coco.load(folder, split), path, count=count, columns=columns, cell=cell)
+
+
+def draw_contact_sheet(
+    data: coco.CocoSplit, path: str | os.PathLike[str], *, count: int = 24, columns: int = 6, cell: int = 240
+) -> None:
+    """Write the sheet of a split that was checked before."""
     chosen = [data.images[index] for index in np.unique(np.linspace(0, data.num_images - 1, count).astype(int))]
     rows = math.ceil(len(chosen) / columns)
     sheet = np.full((rows * cell, columns * cell, 3), 255, np.uint8)

@@ -85,7 +85,7 @@ def _coco(source: Path, out: Path, pictures: list[Clean]) -> dict[str, Any]:
     for number, clean_picture in enumerate(pictures, start=1):
         path = clean_picture.picture.path
         name = clean_picture.digest + path.suffix.lower()
-        _place(path, out / "images" / name)
+        place_image(path, out / "images" / name)
         origin = path.relative_to(source) if path.is_relative_to(source) else path
         size = {"width": clean_picture.width, "height": clean_picture.height}
         images.append({"id": number, "file_name": name, **size, "source": _printable(str(origin))})
@@ -106,7 +106,7 @@ def _annotation(face: Face) -> dict[str, Any]:
     return result
 
 
-def _place(image: Path, target: Path) -> None:
+def place_image(image: Path, target: Path) -> None:
     """Link the image to its new name, or copy it where links are impossible; never leaves half a file."""
     if target.exists():
         return

@@ -61,7 +61,7 @@ def test_landmarks_are_written_as_keypoints(tmp_path, save_image):
 def test_an_ended_run_is_continued_to_the_same_result(source, tmp_path, monkeypatch):
     whole, out = tmp_path / "whole", tmp_path / "out"
     conversion.convert("yolo", source, whole)
-    place, calls = conversion._place, []
+    place, calls = conversion.place_image, []
 
     def full_disk(image, target):
         calls.append(target)
@@ -70,7 +70,7 @@ def test_an_ended_run_is_continued_to_the_same_result(source, tmp_path, monkeypa
         place(image, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "_place", full_disk)
+        patch.setattr(conversion, "place_image", full_disk)
         with pytest.raises(OSError, match="No space left"):
             conversion.convert("yolo", source, out)
     assert len(list((out / "images").iterdir())) == 5 and not (out / "report.json").exists()
