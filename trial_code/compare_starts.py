@@ -9,7 +9,6 @@ at the end is about the whole file.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import itertools
 import math
@@ -24,6 +23,7 @@ import numpy as np
 from retinaface.convert import weights_file
 from retinaface.job import CONFIGS, Job
 from retinaface.parameters import apply_parameters
+from retinaface.rows import RowFile
 from retinaface.training import train
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
     optimizer = {"optimizer": arguments.optimizer, "learning_rate": arguments.learning_rate}
     seeds = range(job.seed, job.seed + arguments.seeds)
     compare(job, optimizer, architectures(arguments.architectures), seeds, arguments.out)
-    for line in summary(rows(arguments.out)):
+    for line in summary(RowFile(arguments.out, COLUMNS).rows):
         print(line)
 
 
@@ -69,7 +69,8 @@ def compare(job: Job, optimizer: dict[str, Any], chosen: list[dict[str, int]], s
     given = {name: value for name, value in vars(job).items() if name not in ("data", "seed") and value is not None}
     given |= {"weights": sha256(weights_file(job.weights).read_bytes())[:8], "config": job.config.stem, **optimizer}
     settings = " ".join(f"{name}={value}" for name, value in given.items())
-    done = {tuple(row[name] for name in RUN) for row in rows(out)}
+    file = RowFile(out, COLUMNS)
+    done = {tuple(row[name] for name in RUN) for row in file.rows}
     for seed, parameters, start in itertools.product(seeds, chosen, STARTS):
         architecture = Architecture.of(parameters)
         run = (job.data.resolve().name, settings, str(architecture), str(seed), start)
@@ -79,7 +80,8 @@ def compare(job: Job, optimizer: dict[str, Any], chosen: list[dict[str, int]], s
         with TemporaryDirectory() as folder:
             outcome = train(apply_parameters(own.load_config(), {**parameters, **optimizer}), *splits, Path(folder))
         mflops, seconds = round(architecture.flops / 1e6, 1), round(outcome.seconds, 1)
-        _append(out, [*run, mflops, round(outcome.best, 4), outcome.epochs, seconds])
+        values = (*run, mflops, round(outcome.best, 4), outcome.epochs, seconds)
+        file.add(dict(zip(COLUMNS, values, strict=True)))
         print(f"{run[0]} seed {seed} {start}: AP@50 {outcome.best:.3f} ({mflops} M FLOPs, {seconds} s)", flush=True)
 
 
@@ -99,23 +101,6 @@ def summary(measured: list[dict[str, str]]) -> Iterator[str]:
             f"{data} ({settings}): {len(pairs)} pairs, AP@50 {inherited:.3f} inherited, {nothing:.3f} random; "
             f"gain {inherited - nothing:.3f} ± {error:.3f}, above 0 in {sum(gain > 0 for gain in gains)}"
         )
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    """The rows of the file, none where there is no file yet."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _append(path: Path, row: list[Any]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ command goes on where it was stopped.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import statistics
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from evaluate import data_sets
 from retinaface.job import Job, JobError, run_script
+from retinaface.rows import RowFile, note
 
 from nni_hyperfd.datasets import coco
 
@@ -74,33 +74,18 @@ def transfer(job: Job, parameters: dict, out: Path, before: float | None = None)
 
 
 class Table:
-    """The rows in a CSV file, each written when it is known; `settings` are what they were all measured with."""
+    """The rows, each written when it is known; `settings` are what they were all measured with."""
 
     def __init__(self, folder: Path, settings: dict) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.path, noted = folder / "transfer.csv", folder / "settings.json"
-        written = json.dumps(settings, indent=1, sort_keys=True, default=str)
-        if noted.is_file() and noted.read_text() != written:
-            raise JobError(f"{folder} holds results of other settings ({noted}); name another folder with --out.")
-        noted.write_text(written)
-        self.rows: list[dict] = []
-        if self.path.is_file():
-            with self.path.open(newline="") as file:
-                self.rows = [{**row, "seed": int(row["seed"])} for row in csv.DictReader(file)]
+        note(folder / "settings.json", settings)
+        self.file = RowFile(folder / "transfer.csv", COLUMNS)
+        self.rows, self.add = self.file.rows, self.file.add
 
     def has(self, domain: str, seed: int) -> bool:
-        return any((row["domain"], row["seed"]) == (domain, seed) for row in self.rows)
+        return any((row["domain"], row["seed"]) == (domain, str(seed)) for row in self.rows)
 
     def before(self, domain: str) -> float | None:
         return next((float(row["before"]) for row in self.rows if row["domain"] == domain), None)
-
-    def add(self, row: dict) -> None:
-        with self.path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if not self.rows:
-                writer.writeheader()
-            writer.writerow(row)
-        self.rows.append(row)
 
     def summary(self) -> str:
         """Markdown: each data set's AP before, and its mean and standard deviation over the seeds after."""

@@ -25,6 +25,7 @@ from retinaface.convert import load_detector
 from retinaface.face_dataset import FaceDataset
 from retinaface.job import JobError, run_script
 from retinaface.parameters import apply_parameters
+from retinaface.rows import RowFile
 from retinaface.training import validate
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
@@ -106,7 +107,7 @@ def test_starts_are_compared_on_equal_terms_and_only_what_is_missing_is_run(sear
     command = [*options(searchable_job), "--out", str(out), "--architectures", "1"]
     compare_starts.main(command)
     assert "plain (weights=" in capsys.readouterr().out
-    first, second = rows = compare_starts.rows(out)
+    first, second = rows = RowFile(out, compare_starts.COLUMNS).rows
     name = str(Architecture.of(compare_starts.architectures(1)[0]))
     runs = [(row["data"], row["architecture"], row["seed"], row["start"]) for row in rows]
     assert runs == [("plain", name, "0", "inherited"), ("plain", name, "0", "random")]
@@ -115,7 +116,7 @@ def test_starts_are_compared_on_equal_terms_and_only_what_is_missing_is_run(sear
     whole = out.read_text()
     out.write_text("".join(whole.splitlines(keepends=True)[:-1]))  # as if it had been stopped in the second run
     compare_starts.main(command)
-    again = compare_starts.rows(out)
+    again = RowFile(out, compare_starts.COLUMNS).rows
     assert again[0] == first and {**again[1], "seconds": ""} == {**second, "seconds": ""}
 
 
