@@ -55,11 +55,10 @@ def note(path: Path, settings: Mapping[str, Any]) -> None:
     earlier = json.loads(path.read_text()) if path.is_file() else {}
     given = json.loads(json.dumps(settings, default=str))
     if other := [name for name in given if name in earlier and earlier[name] != given[name]]:
-        differences = "; ".join(
-            f"{name} was {_short(earlier[name])}, is now {_short(given[name])}" for name in other[:3]
-        )
+        pairs = [f"{name} was {_short(earlier[name])}, is now {_short(given[name])}" for name in other[:3]]
         raise JobError(
-            f"{path.parent} holds results of other settings ({path}: {'; '.join(pairs)}); name another folder with --out."
+            f"{path.parent} holds results of other settings ({path.name}: {'; '.join(pairs)}); name another folder with"
+            " --out."
         )
     if given.keys() - earlier.keys():
         path.parent.mkdir(parents=True, exist_ok=True)
