@@ -11,7 +11,15 @@ import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from retinaface import modules  # noqa: F401
-from retinaface.convert import IMAGENET, from_released, load_detector, load_weights, save_detector, weights_file
+from retinaface.convert import (
+    IMAGENET,
+    from_released,
+    from_torchvision,
+    load_detector,
+    load_weights,
+    save_detector,
+    weights_file,
+)
 from retinaface.job import CONFIGS, Job
 from retinaface.training import validate
 
@@ -95,6 +103,20 @@ def test_imagenet_backbone_is_torchvisions_forward(imagenet: Path) -> None:
     with torch.no_grad():
         for stage, wanted in zip(detector.backbone(images), expected, strict=True):
             assert torch.allclose(stage, wanted, atol=1e-4)
+
+
+def test_narrow_backbones_start_from_the_first_channels_of_imagenets(imagenet: Path) -> None:
+    whole, half = build("retinaface_mobilenetv2_imagenet").backbone, build("retinaface_mobilenetv2")
+    whole.load_state_dict(from_torchvision(torch.load(imagenet, map_location="cpu", weights_only=True)))
+    assert load_weights(half, "imagenet") is half.backbone
+    for name, tensor in half.backbone.state_dict().items():
+        assert torch.equal(tensor, whole.state_dict()[name][tuple(map(slice, tensor.shape))])
+    largest = build("retinaface_proxylessnas")
+    assert load_weights(largest, "imagenet") is largest.backbone
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(largest.backbone.eval()(images), half.backbone.eval()(images), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 def test_imagenet_weights_do_not_make_a_detector(imagenet: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
 from mmdet.registry import MODELS
 from retinaface import modules  # noqa: F401
+from retinaface.backbones import SearchableMobileNetV2
 from retinaface.convert import load_weights, save_detector
-from retinaface.remap import crop, remap
+from retinaface.job import CONFIGS, Job
+from retinaface.remap import crop, grow, remap, surround
 
 from nni_hyperfd.architecture import STAGES, STEM_WIDTH, Architecture, Block
 from nni_hyperfd.ranker.weights import WeightsError
@@ -39,6 +42,10 @@ def detector(job, architecture: Architecture) -> torch.nn.Module:
     model.weights = None
     model.backbone.architecture = [[list(block) for block in stage] for stage in architecture.stages]
     return MODELS.build(model)
+
+
+def build(config: str) -> torch.nn.Module:
+    return MODELS.build(Job(Path(), config=CONFIGS / f"{config}.py").load_config().model)
 
 
 # -- the three rules, by hand ------------------------------------------------------------------------------------------
@@ -172,10 +179,72 @@ def test_a_detector_is_loaded_from_the_largest_ones_file_or_from_its_own(searcha
 
 def test_another_architectures_file_is_refused(searchable_job, tmp_path) -> None:
     save_detector(detector(searchable_job, ARCHITECTURES[2]), tmp_path / "other.safetensors")
-    with pytest.raises(WeightsError, match="other.safetensors has another architecture than the detector: 'backbone"):
+    with pytest.raises(WeightsError, match="other.safetensors has another architecture than the detector: 'stages"):
         load_weights(detector(searchable_job, ARCHITECTURES[3]), tmp_path / "other.safetensors")
 
 
-def test_another_backbones_file_is_refused(searchable_job, detector_file) -> None:
-    with pytest.raises(WeightsError, match="random.safetensors has another architecture .* the largest backbone"):
-        load_weights(detector(searchable_job, ARCHITECTURES[2]), detector_file)
+def test_another_backbones_file_is_refused(searchable_job, tmp_path) -> None:
+    save_detector(build("retinaface_mobilenetv2_imagenet"), tmp_path / "wide.safetensors")
+    with pytest.raises(WeightsError, match="wide.safetensors has another architecture .* MobileNetV2 of half width"):
+        load_weights(detector(searchable_job, ARCHITECTURES[2]), tmp_path / "wide.safetensors")
+
+
+# -- the largest one from MobileNetV2 ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mobilenet() -> torch.nn.Module:
+    """A detector with half a MobileNetV2, with nothing about its batch norm that is left as it was built."""
+    torch.manual_seed(1)
+    model = build("retinaface_mobilenetv2")
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                torch.nn.init.uniform_(tensor, 0.5, 1.5)
+    return model.eval()
+
+
+def test_a_kernel_is_surrounded_with_zeros() -> None:
+    three = torch.arange(9.0).reshape(1, 1, 3, 3)
+    seven = surround(three, torch.Size((1, 1, 7, 7)))
+    assert torch.equal(crop(seven, three.shape), three) and seven.sum() == 36
+    assert surround(three, three.shape) is three
+
+
+def test_the_largest_one_computes_what_the_mobilenet_does(searchable_job, mobilenet) -> None:
+    whole = detector(searchable_job, LARGEST)
+    whole.load_state_dict(remap(mobilenet.state_dict(), LARGEST))
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        for ours, theirs in zip(whole.eval()(images), mobilenet(images), strict=True):
+            for level, other in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(level, other, rtol=1e-4, atol=1e-4)
+                assert level.std() > 1e-3
+
+
+def test_every_tensor_of_the_mobilenet_is_used_once_and_copied_into_what_it_does_not_have(mobilenet) -> None:
+    seed = mobilenet.backbone.state_dict()
+    for name, tensor in seed.items():  # tells the tensors apart
+        seed[name] = torch.full_like(tensor, 1 + len(name) % 7) + torch.arange(len(seed))[list(seed).index(name)]
+    grown = grow(seed)
+    assert grown.keys() == SearchableMobileNetV2().state_dict().keys()
+    values = [float(tensor.max()) for tensor in grown.values()]
+    assert {float(tensor.max()) for tensor in seed.values()} <= set(values)
+    # MobileNetV2 has 17 blocks, the space's largest one 20; of each of the three others two tensors are 0.
+    assert len(grown) - len(seed) == 3 * 18 and values.count(0.0) == 3 * 2
+
+
+def test_the_largest_one_learns_in_its_own_blocks_as_well(searchable_job, mobilenet) -> None:
+    whole = detector(searchable_job, LARGEST)
+    whole.load_state_dict(remap(mobilenet.state_dict(), LARGEST))
+    sum(level.square().mean() for level in whole.train()(torch.randn(2, 3, 64, 64))[0]).backward()
+    added = whole.backbone.stages[1][2].linear_conv.bn.weight
+    ring = whole.backbone.stages[1][0].depthwise_conv.conv.weight.grad[..., 0, 0]
+    assert added.abs().max() == 0 and added.grad.abs().max() > 0 and ring.abs().max() > 0
+
+
+def test_any_architecture_starts_from_a_mobilenets_file(searchable_job, detector_file) -> None:
+    found = detector(searchable_job, ARCHITECTURES[2])
+    assert load_weights(found, detector_file) is found
+    expected = remap(remap(safetensors.torch.load_file(detector_file), LARGEST), ARCHITECTURES[2])
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())

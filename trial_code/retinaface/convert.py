@@ -54,11 +54,12 @@ def load_detector(config: Config, weights: str | Path) -> nn.Module:
 def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
     """Fill a detector, or from classifier weights its backbone, with what `weights_file` finds.
 
-    A searchable backbone also takes the weights of the largest one, cut down to its architecture (`remap`).
+    A searchable backbone also takes the weights of the largest one or of half a MobileNetV2, and a narrow MobileNetV2
+    those of the whole one (`remap`).
     Returns what was filled. Raises WeightsError, naming a tensor, unless names and shapes agree.
     """
-    from retinaface.backbones import SearchableMobileNetV2
-    from retinaface.remap import remap
+    from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
+    from retinaface.remap import half_mobilenet, narrow, remap, remap_backbone
 
     path = weights_file(weights)
     tensors = _read(path)
@@ -67,6 +68,10 @@ def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
         tensors = from_released(tensors)
     elif "features.0.0.weight" in tensors:
         tensors, part = from_torchvision(tensors), detector.backbone
+        if isinstance(part, SearchableMobileNetV2):
+            tensors = remap_backbone(narrow(tensors, half_mobilenet()), part.architecture)
+        elif isinstance(part, FaceMobileNetV2):
+            tensors = narrow(tensors, part.state_dict())
     elif isinstance(detector.backbone, SearchableMobileNetV2) and not _same_shapes(tensors, detector.state_dict()):
         try:
             tensors = remap(tensors, detector.backbone.architecture)
