@@ -53,7 +53,7 @@ def data_sets(folder: Path, split: str) -> list[Path]:
 
 def measure(job: Job, split: coco.CocoSplit, wider: bool = False) -> dict[str, float]:
     """All metrics of the job's detector on a split, from one pass over its images."""
-    from retinaface.parameters import find_transform
+    from retinaface.pipelines import find_transform
     from retinaface.training import evaluate
 
     config = job.load_config()

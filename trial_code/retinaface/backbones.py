@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmdet.models.layers import InvertedResidual
@@ -33,9 +35,41 @@ class _StagedBackbone(BaseModule):
         return tuple(maps)
 
 
+class _Stage(nn.Sequential):
+    """Blocks in a row. Those of a deeper network have names of their own, so that the others keep theirs."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__(*blocks)
+        self._usual = len(blocks)
+
+    def add(self, block: nn.Module) -> None:
+        self.add_module(str(self._usual), block)
+        self._usual += 1
+
+    def deepen(self, count: int, depth: float, make: Callable[[], nn.Module]) -> None:
+        """After a group of `count` blocks, add as many as make it `depth` times as many, rounded up."""
+        for number in range(1, math.ceil(count * depth) - count + 1):
+            self.add_module(f"{self._usual - 1}_{number}", make())
+
+
+class _Added(nn.Module):
+    """What a block adds to its input; at first nothing, as its last normalisation `last` multiplies by 0."""
+
+    def __init__(self, block: nn.Module, last: nn.Module) -> None:
+        super().__init__()
+        nn.init.zeros_(last.weight)
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.block(x)
+
+
 @MODELS.register_module()
 class FaceMobileNetV1(_StagedBackbone):
-    """MobileNetV1 with LeakyReLU; `width` 0.25 is the backbone of the released RetinaFace."""
+    """MobileNetV1 with LeakyReLU; `width` 0.25 is the backbone of the released RetinaFace.
+
+    `depth` multiplies the blocks of one width, rounded up; those added change nothing until they have learned.
+    """
 
     # (channels at width 1, stride) of the depthwise separable blocks of each stage
     STAGES = (
@@ -44,23 +78,31 @@ class FaceMobileNetV1(_StagedBackbone):
         ((1024, 2), (1024, 1)),
     )
 
-    def __init__(self, width: float = 0.25, act_cfg: dict = LEAKY_RELU, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, width: float = 0.25, depth: float = 1.0, act_cfg: dict = LEAKY_RELU, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
+
+        def block(channels: int, wide: int, stride: int = 1) -> DepthwiseSeparableConvModule:
+            return DepthwiseSeparableConvModule(
+                channels, wide, 3, stride=stride, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg
+            )
+
+        def added(wide: int) -> _Added:
+            made = block(wide, wide)
+            return _Added(made, made.pointwise_conv.bn)
+
         channels = round(32 * width)
         stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
-        stages = []
-        for stage in self.STAGES:
-            blocks = [] if stages else [stem]
-            for full, stride in stage:
+        self.stages = nn.ModuleList([_Stage(stem), _Stage(), _Stage()])
+        for blocks, stage in zip(self.stages, self.STAGES, strict=True):
+            for full, group in groupby(stage, key=lambda layer: layer[0]):
                 wide = round(full * width)
-                blocks.append(
-                    DepthwiseSeparableConvModule(
-                        channels, wide, 3, stride=stride, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg
-                    )
-                )
-                channels = wide
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
+                strides = [stride for _, stride in group]
+                for stride in strides:
+                    blocks.add(block(channels, wide, stride))
+                    channels = wide
+                blocks.deepen(len(strides), depth, lambda wide=wide: added(wide))
         self.out_channels = tuple(round(stage[-1][0] * width) for stage in self.STAGES)
 
 
@@ -69,7 +111,8 @@ class FaceMobileNetV2(_StagedBackbone):
     """MobileNetV2 up to its last inverted residual, without the 1280-channel convolution of the classifier.
 
     `width` multiplies the channels without rounding to multiples of 8, as the paper's half-width space has it
-    (8, 12, 16, 32, 48, 80, 160). Width 1 with ReLU6 takes torchvision's ImageNet weights.
+    (8, 12, 16, 32, 48, 80, 160). Width 1 with ReLU6 takes torchvision's ImageNet weights. `depth` multiplies the blocks
+    of each group, rounded up; those added change nothing until they have learned.
     """
 
     # (expansion, channels at width 1, blocks, stride) of the groups of each stage
@@ -79,20 +122,26 @@ class FaceMobileNetV2(_StagedBackbone):
         ((6, 160, 3, 2), (6, 320, 1, 1)),
     )
 
-    def __init__(self, width: float = 1.0, act_cfg: dict = RELU6, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, width: float = 1.0, depth: float = 1.0, act_cfg: dict = RELU6, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg)
+
+        def added(wide: int, expansion: int) -> InvertedResidual:
+            made = _inverted_residual(wide, wide, expansion, 1, act_cfg)
+            nn.init.zeros_(made.linear_conv.bn.weight)  # it has the identity beside it already
+            return made
+
         channels = round(32 * width)
         stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
-        stages = []
-        for stage in self.STAGES:
-            blocks = [] if stages else [stem]
+        self.stages = nn.ModuleList([_Stage(stem), _Stage(), _Stage()])
+        for blocks, stage in zip(self.stages, self.STAGES, strict=True):
             for expansion, full, count, first_stride in stage:
                 wide = round(full * width)
                 for stride in (first_stride, *(1,) * (count - 1)):
-                    blocks.append(_inverted_residual(channels, wide, expansion, stride, act_cfg))
+                    blocks.add(_inverted_residual(channels, wide, expansion, stride, act_cfg))
                     channels = wide
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
+                blocks.deepen(count, depth, lambda wide=wide, expansion=expansion: added(wide, expansion))
         self.out_channels = tuple(round(stage[-1][1] * width) for stage in self.STAGES)
 
 

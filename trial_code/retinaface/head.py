@@ -9,6 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from retinaface.losses import hard_sum
+
 LANDMARK_VARIANCE = 0.1
 
 
@@ -18,14 +20,28 @@ class RetinaFaceHead(SSDHead):
 
     `location_weight` and `landmark_weight` multiply their losses. Landmarks are learned only from faces whose five
     points are all annotated.
+
+    `loss_cls` and `loss_bbox` may be others; those of decoded boxes (IoU) want `reg_decoded_bbox`. The background of
+    the finest level is the highest of so many scores (S3FD's max-out, against the false positives of small anchors).
     """
 
-    loss_cls = None  # mmdet >= 3.1 reads it while predicting, and SSDHead never sets it (mmdetection#11063)
-
-    def __init__(self, *args, location_weight: float = 2.0, landmark_weight: float = 1.0, **kwargs) -> None:
+    def __init__(
+        self,
+        *args,
+        location_weight: float = 2.0,
+        landmark_weight: float = 1.0,
+        loss_cls: dict | None = None,
+        loss_bbox: dict | None = None,
+        background_scores: int = 1,
+        **kwargs,
+    ) -> None:
+        self.background_scores = background_scores
         super().__init__(*args, **kwargs)
         self.location_weight = location_weight
         self.landmark_weight = landmark_weight
+        beta = self.train_cfg["smoothl1_beta"] if self.train_cfg else 1.0
+        self.loss_cls = MODELS.build(loss_cls or {"type": "CrossEntropyLoss"})
+        self.loss_bbox = MODELS.build(loss_bbox or {"type": "SmoothL1Loss", "beta": beta})
 
     def _init_layers(self) -> None:
         def predictors(values: int) -> nn.ModuleList:
@@ -37,11 +53,24 @@ class RetinaFaceHead(SSDHead):
         self.cls_convs = predictors(self.cls_out_channels)
         self.reg_convs = predictors(4)
         self.landmark_convs = predictors(10)
+        if self.background_scores > 1:  # beside the usual ones, whose weights are inherited
+            more = self.num_base_priors[0] * (self.background_scores - 1)
+            self.background_conv = nn.Conv2d(self.in_channels[0], more, 1)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Levels (B, C, H, W) -> for each, with two anchors a cell, 2 x 2 class, 2 x 4 box and 2 x 10 landmark maps."""
         branches = (self.cls_convs, self.reg_convs, self.landmark_convs)
-        return tuple([conv(x) for conv, x in zip(convs, maps, strict=True)] for convs in branches)
+        classes, boxes, landmarks = ([conv(x) for conv, x in zip(convs, maps, strict=True)] for convs in branches)
+        if self.background_scores > 1:
+            classes[0] = self._max_out(classes[0], self.background_conv(maps[0]))
+        return classes, boxes, landmarks
+
+    def _max_out(self, scores: Tensor, more: Tensor) -> Tensor:
+        """Scores (B, A x 2, H, W) whose background is the highest of theirs and `more` (B, A x any, H, W)."""
+        anchors = self.num_base_priors[0]
+        face, background = scores.unflatten(1, (anchors, 2)).split(1, dim=2)
+        highest = torch.cat([background, more.unflatten(1, (anchors, -1))], dim=2).amax(dim=2, keepdim=True)
+        return torch.cat([face, highest], dim=2).flatten(1, 2)
 
     def predict_by_feat(self, cls_scores, bbox_preds, _landmark_preds, **kwargs) -> list[InstanceData]:
         return super().predict_by_feat(cls_scores, bbox_preds, **kwargs)
@@ -53,6 +82,16 @@ class RetinaFaceHead(SSDHead):
         losses["loss_bbox"] = [loss * self.location_weight for loss in losses["loss_bbox"]]
         losses["loss_landmark"] = self._landmark_loss(landmark_preds, gt_instances) * self.landmark_weight
         return losses
+
+    def loss_by_feat_single(
+        self, cls_score, bbox_pred, anchor, labels, label_weights, bbox_targets, bbox_weights, avg_factor
+    ) -> tuple[Tensor, Tensor]:
+        """The class and the box loss of one image, both divided by `avg_factor`; mmdet's own knows one loss of each."""
+        losses = self.loss_cls(cls_score, labels, label_weights, reduction_override="none").flatten()
+        loss_cls = hard_sum(losses, labels, self.train_cfg["neg_pos_ratio"]) / avg_factor
+        if self.reg_decoded_bbox:
+            bbox_pred = self.bbox_coder.decode(anchor, bbox_pred)
+        return loss_cls[None], self.loss_bbox(bbox_pred, bbox_targets, bbox_weights, avg_factor=avg_factor)
 
     def _landmark_loss(self, landmark_preds: list[Tensor], gt_instances: list[InstanceData]) -> Tensor:
         """Smooth L1 over the positive anchors of faces with landmarks, divided by their number.

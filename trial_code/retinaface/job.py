@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from nni_hyperfd.architecture import ArchitectureError
 from nni_hyperfd.datasets.coco import AnnotationError
-from retinaface.parameters import ParameterError, find_transform
+from retinaface.extended import ParameterError
+from retinaface.pipelines import find_transform
 
 if TYPE_CHECKING:
     from mmengine.config import Config

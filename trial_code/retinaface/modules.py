@@ -8,9 +8,39 @@ import torch
 from mmdet.utils import register_all_modules
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from retinaface import backbones, dataset, detector, head, hooks, metric, neck, transforms, wider
+from retinaface import (
+    augment,
+    backbones,
+    bifpn,
+    dataset,
+    detector,
+    head,
+    hooks,
+    loops,
+    losses,
+    metric,
+    neck,
+    sampling,
+    transforms,
+    wider,
+)
 
-__all__ = ["backbones", "dataset", "detector", "head", "hooks", "metric", "neck", "transforms", "wider"]
+__all__ = [
+    "augment",
+    "backbones",
+    "bifpn",
+    "dataset",
+    "detector",
+    "head",
+    "hooks",
+    "loops",
+    "losses",
+    "metric",
+    "neck",
+    "sampling",
+    "transforms",
+    "wider",
+]
 
 # mmengine 0.10.7 writes its message hub into checkpoints and reads them with a bare torch.load, which refuses these
 # types since torch 2.6; without them no run could be resumed.

@@ -38,21 +38,38 @@ class RetinaFaceNeck(BaseModule):
     """1x1 laterals, from the coarsest level down: nearest upsampling, sum, 3x3 merge; then one context module a level.
 
     Unlike mmdet's FPN the merged map, not the bare sum, goes on to the next level, and the coarsest is not convolved.
+    `pyramid` is the config of a neck that takes the place of all this but the context modules; of its maps the finest
+    are used.
     """
 
-    def __init__(self, in_channels: tuple[int, ...], out_channels: int, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self,
+        in_channels: tuple[int, ...],
+        out_channels: int,
+        pyramid: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
         super().__init__(init_cfg)
-        block = {"norm_cfg": BATCH_NORM, "act_cfg": LEAKY_RELU}
-        self.laterals = nn.ModuleList(ConvModule(channels, out_channels, 1, **block) for channels in in_channels)
-        self.merges = nn.ModuleList(
-            ConvModule(out_channels, out_channels, 3, padding=1, **block) for _ in in_channels[:-1]
-        )
+        self.pyramid = None
+        if pyramid is not None:
+            channels = {"in_channels": list(in_channels), "out_channels": out_channels}
+            self.pyramid = MODELS.build({**pyramid, **channels})
+        else:
+            block = {"norm_cfg": BATCH_NORM, "act_cfg": LEAKY_RELU}
+            self.laterals = nn.ModuleList(ConvModule(channels, out_channels, 1, **block) for channels in in_channels)
+            self.merges = nn.ModuleList(
+                ConvModule(out_channels, out_channels, 3, padding=1, **block) for _ in in_channels[:-1]
+            )
         self.contexts = nn.ModuleList(ContextModule(out_channels) for _ in in_channels)
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps from fine to coarse -> as many with `out_channels` channels, each of its map's height and width."""
+        levels = self._merge(maps) if self.pyramid is None else self.pyramid(maps)[: len(maps)]
+        return tuple(context(x) for context, x in zip(self.contexts, levels, strict=True))
+
+    def _merge(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
         levels = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
         for i in reversed(range(len(self.merges))):
             coarser = F.interpolate(levels[i + 1], size=levels[i].shape[-2:], mode="nearest")
             levels[i] = self.merges[i](levels[i] + coarser)
-        return tuple(context(x) for context, x in zip(self.contexts, levels, strict=True))
+        return levels

@@ -1,4 +1,4 @@
-"""What the search spaces choose, six hyper-parameters and the architecture, and where each acts in a config."""
+"""What the search spaces choose, and where the six hyper-parameters and the architecture act in a config."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd import architecture
 from nni_hyperfd.architecture import Architecture
+from retinaface import extended
+from retinaface.extended import ParameterError
+from retinaface.pipelines import find_transform
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -37,10 +40,6 @@ _RANGES = {
 }
 
 
-class ParameterError(ValueError):
-    """A parameter of a trial is unknown or has a value that it cannot have; the message names it."""
-
-
 def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """The hyper-parameters with defaults for those not given.
 
@@ -48,7 +47,8 @@ def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     given = dict(parameters or {})
     if unknown := sorted(given.keys() - DEFAULTS.keys()):
-        raise ParameterError(f"unknown parameters {', '.join(unknown)}; this trial knows {', '.join(DEFAULTS)}.")
+        known = ", ".join([*DEFAULTS, *extended.DIMENSIONS])
+        raise ParameterError(f"unknown parameters {', '.join(unknown)}; this trial knows {known}.")
     values = {**DEFAULTS, **given}
     if values["optimizer"] not in OPTIMIZERS:
         raise ParameterError(f"optimizer is {values['optimizer']!r}; it must be {' or '.join(OPTIMIZERS)}.")
@@ -61,7 +61,7 @@ def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Config:
     """A copy of the config in which each of the six hyper-parameters (defaults where not given) is set, and the
-    architecture if there is one among the parameters.
+    architecture and the dimensions of `extended` if they are among the parameters.
 
     Anchors below IoU 0.3 are negative whatever the positive threshold is; those between are ignored.
 
@@ -70,7 +70,8 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
     """
     given = dict(parameters or {})
     chosen = {name: given.pop(name) for name in architecture.PARAMETERS if name in given}
-    values = complete(given)
+    extensions = extended.choose(given)
+    values = complete({name: value for name, value in given.items() if name not in extensions})
     config = copy.deepcopy(config)
     if chosen:
         _set_architecture(config.model.backbone, Architecture.of(chosen))
@@ -81,6 +82,7 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
     train.neg_pos_ratio = int(values["negative_positive_ratio"])
     train.assigner.pos_iou_thr = values["positive_iou"]
     train.assigner.neg_iou_thr = min(NEGATIVE_IOU, values["positive_iou"])
+    extended.extend(config, extensions)
     return config
 
 
@@ -91,13 +93,3 @@ def _set_architecture(backbone: Config, chosen: Architecture) -> None:
             "name configs/retinaface_proxylessnas.py with --config."
         )
     backbone.architecture = [[list(block) for block in stage] for stage in chosen.stages]
-
-
-def find_transform(dataloader: Config, kind: str) -> Config:
-    """The one transform of this type in a data loader's pipeline; ValueError if it is not there once."""
-    pipeline = dataloader.dataset.pipeline
-    found = [transform for transform in pipeline if transform["type"] == kind]
-    if len(found) != 1:
-        present = ", ".join(str(transform["type"]) for transform in pipeline)
-        raise ValueError(f"the config's pipeline ({present}) must have {kind} once, as the job sets it.")
-    return found[0]

@@ -47,13 +47,8 @@ class RandomSquareCrop(BaseTransform):
 
         results["img"] = results["img"][y : y + side, x : x + side]
         results["img_shape"] = (side, side)
-        kept = _inside(centres, x, y, side)
-        results["gt_bboxes"] = HorizontalBoxes(np.clip(boxes[kept] - [x, y, x, y], 0, side).astype(np.float32))
-        for key in ("gt_bboxes_labels", "gt_ignore_flags"):
-            results[key] = results[key][kept]
-        landmarks = results["gt_landmarks"][kept] - np.float32([x, y, 0])
-        landmarks[~_inside(landmarks[..., :2], 0, 0, side), 2] = 0
-        results["gt_landmarks"] = landmarks
+        kept = inside(centres - [x, y], side, side)
+        keep_faces(results, kept, boxes - [x, y, x, y], results["gt_landmarks"] - np.float32([x, y, 0]))
         return results
 
     def _choose(self, width: int, height: int, centres: np.ndarray) -> tuple[int, int, int]:
@@ -63,7 +58,8 @@ class RandomSquareCrop(BaseTransform):
         y = np.floor(np.random.uniform(0, height - sides + 1)).astype(int)
         if not len(centres):
             return x[0], y[0], sides[0]
-        holds = _inside(centres[None], x[:, None], y[:, None], sides[:, None]).any(axis=1)
+        corners = np.stack([x, y], axis=1)
+        holds = inside(centres - corners[:, None], sides[:, None], sides[:, None]).any(axis=1)
         if holds.any():
             first = holds.argmax()
             return x[first], y[first], sides[first]
@@ -72,10 +68,25 @@ class RandomSquareCrop(BaseTransform):
         return corner[0], corner[1], shorter
 
 
-def _inside(points: np.ndarray, x: np.ndarray | int, y: np.ndarray | int, side: np.ndarray | int) -> np.ndarray:
-    """Which points (..., 2) lie in the square."""
-    across, down = points[..., 0] - x, points[..., 1] - y
-    return (across >= 0) & (across < side) & (down >= 0) & (down < side)
+def inside(points: np.ndarray, width: np.ndarray | int, height: np.ndarray | int) -> np.ndarray:
+    """Which points (..., 2) lie in an image of this size."""
+    across, down = points[..., 0], points[..., 1]
+    return (across >= 0) & (across < width) & (down >= 0) & (down < height)
+
+
+def keep_faces(results: dict, kept: np.ndarray, boxes: np.ndarray, landmarks: np.ndarray) -> None:
+    """Of faces that have been moved to these boxes (n, 4) and landmarks (n, 5, 3), keep those of the mask `kept` (n,).
+
+    Boxes are cut at the edges of the image; landmarks outside count as not annotated.
+    """
+    height, width = results["img_shape"]
+    cut = np.clip(boxes[kept], 0, [width, height, width, height])
+    results["gt_bboxes"] = HorizontalBoxes(cut.astype(np.float32))
+    for key in ("gt_bboxes_labels", "gt_ignore_flags"):
+        results[key] = results[key][kept]
+    landmarks = landmarks[kept]
+    landmarks[~inside(landmarks[..., :2], width, height), 2] = 0
+    results["gt_landmarks"] = landmarks
 
 
 @TRANSFORMS.register_module()
