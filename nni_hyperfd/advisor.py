@@ -65,10 +65,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
             raise
 
     def handle_initialize(self, data: dict[str, Any]) -> None:
-        from nni_hyperfd.tuner import ServiceTuner
-
-        self._tuner = ServiceTuner(**self._class_args)
-        self._check_max_trial_number()
+        self._tuner = self._load_tuner()
         self._tuner.update_search_space(data)
         self._next_parameter_id = self._tuner.next_parameter_id()
         self.send(CommandType.Initialized, "")
@@ -83,7 +80,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
 
     def handle_import_data(self, data: list[dict[str, Any]]) -> None:
         # A value may come as JSON in a string: that is what 'nnictl experiment export' writes.
-        entries = [e | {"value": _load(e["value"])} if isinstance(e, dict) and "value" in e else e for e in data]
+        entries = [e | {"value": load_json(e["value"])} if isinstance(e, dict) and "value" in e else e for e in data]
         self._tuner.import_data(entries)
         self._flush()
 
@@ -92,7 +89,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._tuner.release({trial["parameter_id"] for trial in data})
 
     def handle_report_metric_data(self, data: dict[str, Any]) -> None:
-        value = _load(data["value"])
+        value = load_json(data["value"])
         if data["type"] == MetricType.PERIODICAL:
             self._tuner.receive_intermediate(data["parameter_id"], value)
         elif data["type"] == MetricType.FINAL:
@@ -103,6 +100,13 @@ class HyperFDAdvisor(MsgDispatcherBase):
         parameter_id = json.loads(data["hyper_params"])["parameter_id"]
         self._tuner.trial_end(parameter_id, data["event"] == "SUCCEEDED")
         self._flush()
+
+    def _load_tuner(self) -> ServiceTuner:
+        from nni_hyperfd.tuner import ServiceTuner
+
+        tuner = ServiceTuner(**self._class_args)
+        self._check_max_trial_number(tuner.settings.budget)
+        return tuner
 
     def _flush(self) -> None:
         """Send every trial that is due, as far as NNI has asked for trials; end the experiment after the last."""
@@ -115,19 +119,19 @@ class HyperFDAdvisor(MsgDispatcherBase):
             # NNI calls an experiment done when maxTrialNumber trials have ended; it has no other word for it.
             self._manager.set_max_trial_number(self._manager.submitted_trials())
 
-    def _check_max_trial_number(self) -> None:
+    def _check_max_trial_number(self, budget: int) -> None:
         from nni_hyperfd.tuner import ClassArgsError
 
         limit = self._manager.experiment()["params"].get("maxTrialNumber")
-        needed = self._tuner.settings.budget + _SERVICE_TRIALS
+        needed = budget + _SERVICE_TRIALS
         if limit is not None and limit < needed:
             raise ClassArgsError(
-                f"maxTrialNumber is {limit}, but a budget of {needed - _SERVICE_TRIALS} needs {needed} trials: one "
+                f"maxTrialNumber is {limit}, but a budget of {budget} needs {needed} trials: one "
                 "describes the data set first and one learns from the results; raise maxTrialNumber or leave it out"
             )
 
 
-def _load(text: Any) -> Any:
+def load_json(text: Any) -> Any:
     """What a trial or a user has sent as JSON; anything else comes back as it is, for the tuner to refuse.
 
     Not `nni.load`: that runs the pickles it finds, and what a trial sends is not trusted.

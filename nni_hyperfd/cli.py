@@ -20,6 +20,7 @@ from nni_hyperfd.reports import ReportError
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.store import StateError, default_state
 from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, TaskSettings
+from nni_hyperfd.warmup.command import warmup
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -161,6 +162,7 @@ def register() -> None:
 
 app.command()(benchmark)
 app.add_typer(data, name="data")
+app.add_typer(warmup, name="warmup")
 
 
 def main() -> None:

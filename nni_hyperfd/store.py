@@ -142,7 +142,7 @@ class Store:
         with self._readable_errors("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._check_header()
-            self._engine = _engine(self.path)
+            self._engine = sqlite_engine(self.path)
             with self._engine.begin() as connection:
                 self._check_or_create(connection)
             # Only now: this is written into the file, and other people's files stay as they are.
@@ -237,7 +237,8 @@ class Store:
             raise StateError(message) from error
 
 
-def _engine(path: Path) -> Engine:
+def sqlite_engine(path: Path) -> Engine:
+    """An SQLite file that several processes write: durable transactions, which wait for each other."""
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")

@@ -114,7 +114,7 @@ class HyperFDTuner(Tuner):
     def update_search_space(self, search_space: dict[str, Any]) -> None:
         """Open this experiment's task, or go on with it. A later change of the search space is refused."""
         space = SearchSpace.from_nni(search_space, self._kind)
-        self.task_id = self.platform.open_task(_experiment_id(), space, self.settings)
+        self.task_id = self.platform.open_task(experiment_id(), space, self.settings)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> dict[str, Any]:
         job = self.ask(parameter_id)
@@ -241,7 +241,7 @@ class ServiceTuner(HyperFDTuner):
             self.platform.close_task(self.task_id, ExtractorUpdate.from_report(answer))
 
 
-def _experiment_id() -> str:
+def experiment_id() -> str:
     """The NNI experiment that this dispatcher serves, from its log folder <experiments>/<id>/log."""
     folder = dispatcher_env_vars.NNI_LOG_DIRECTORY
     return Path(folder).parent.name if folder else f"standalone-{uuid4()}"

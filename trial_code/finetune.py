@@ -4,17 +4,19 @@
 
 Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults. A run
 that was killed goes on from its last checkpoint in --work-dir. To search architectures, --config is
-configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it.
+configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it. A parameter `data` names one of the data
+sets in the folder --data (`hyperfd warmup collect`).
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nni
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import Job, run_script
+from retinaface.job import Job, JobError, run_script
 
 import nni_hyperfd
 
@@ -29,7 +31,17 @@ def main(argv: list[str] | None = None) -> None:
 
     # NNI's service jobs (extract, learn) end the process inside this call; nothing heavy may come before it.
     parameters = nni_hyperfd.get_next_parameter(dataset)
+    if "data" in parameters:
+        dataset = part_of(dataset, parameters.pop("data"))
     nni.report_final_result(finetune(dataset, parameters, arguments.work_dir))
+
+
+def part_of(dataset: FaceDataset, name: object) -> FaceDataset:
+    """One of the data sets in a folder of them. Raises JobError if the name is not that of a folder right in it."""
+    folder = dataset.job.data
+    if name not in [path.name for path in folder.iterdir() if path.is_dir()]:
+        raise JobError(f"data is {name!r}; it must be the name of a folder in {folder}.")
+    return FaceDataset(replace(dataset.job, data=folder / name))
 
 
 def finetune(dataset: FaceDataset, parameters: dict | None, work_dir: Path) -> dict[str, float | int | str]:

@@ -1,0 +1,262 @@
+"""Measuring a file of pairs through an NNI experiment, until all are measured or the user stops it.
+
+Every run of the command is a new NNI experiment, unless the last one still goes on: then it is watched. What trials
+reported to NNI while nobody wrote it into the file of pairs is read from NNI's own records first.
+"""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import requests
+from filelock import FileLock, Timeout
+
+from nni_hyperfd.advisor import load_json
+from nni_hyperfd.reports import is_finite_number
+from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.warmup.advisor import DATA, PairAdvisor, performance
+from nni_hyperfd.warmup.pairs import PairFile, Progress
+
+if TYPE_CHECKING:
+    from nni.experiment import Experiment, ExperimentConfig
+
+PAIRS = "pairs.sqlite"
+"""The file of pairs in the folder that the command is given."""
+_HOPELESS = 5  # so many failed trials without a single success: it is not the pairs
+_ATTEMPTS = 3  # NNI gives its dispatcher 10 s to connect, which a busy machine can miss
+_GOES_ON = ("RUNNING", "NO_MORE_TRIAL")
+_POLL_SECONDS = 1.0
+
+
+class CollectError(RuntimeError):
+    """The measuring cannot begin or go on; the message is for its user."""
+
+
+def find_data_sets(folder: Path) -> list[str]:
+    """Names of the data set folders in a folder.
+
+    Raises:
+        CollectError: there are none.
+    """
+    names = sorted(path.parent.name for path in folder.glob("*/train.json"))
+    if not names:
+        raise CollectError(f"{folder}: no folder in it is a data set (train.json, val.json, images/)")
+    return names
+
+
+def load_experiment(file: Path) -> tuple[ExperimentConfig, SearchSpace]:
+    """A user's NNI experiment file and its search space. Its tuner and its maxTrialNumber will not be used.
+
+    Raises:
+        CollectError: NNI refuses the file. SpaceError: the ranker cannot encode the search space.
+    """
+    import yaml
+    from nni.experiment import ExperimentConfig
+
+    try:
+        config = ExperimentConfig.load(file)
+        _use_pairs(config, file)  # any tuner, so that NNI has nothing to say about that
+        space = SearchSpace.from_nni(config.canonical_copy().search_space)
+    except OSError as error:
+        raise CollectError(f"{file}: {error.strerror}") from None
+    except (yaml.YAMLError, AttributeError, AssertionError, TypeError, ValueError) as error:
+        raise CollectError(f"{file}: NNI does not accept it: {error}") from None
+    if DATA in space.parameters:
+        raise CollectError(f"{file}: the name {DATA!r} in its search space is taken by the sub-data-set; rename it")
+    return config, space
+
+
+def _use_pairs(config: ExperimentConfig, file: Path) -> None:
+    """Let the experiment measure this file of pairs, all of them."""
+    from nni.experiment.config import CustomAlgorithmConfig
+
+    name = f"{PairAdvisor.__module__}.{PairAdvisor.__qualname__}"
+    config.tuner = CustomAlgorithmConfig(
+        class_name=name, code_directory=file.resolve().parent, class_args={"pairs": str(file.resolve())}
+    )
+    config.advisor = config.max_trial_number = None
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold the folder; CollectError when another process does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise CollectError(f"{folder}: another 'hyperfd warmup collect' is at work on it") from None
+
+
+def collect(pairs: PairFile, config: ExperimentConfig, port: int, show: Callable[[str], None]) -> Progress:
+    """Measure until every pair has succeeded or failed, and return how they stand; NNI is stopped whatever happens.
+
+    Args:
+        config: as `load_experiment` gives it.
+        port: of NNI's web UI.
+        show: is called about once a second with a line on how far it is.
+
+    Raises:
+        CollectError: NNI ended before the pairs did, or trials do nothing but fail.
+        KeyboardInterrupt: the user stopped it (Ctrl-C or SIGTERM).
+    """
+    with _sigterm_as_interrupt():
+        experiment = _running(pairs)
+        if experiment is None:
+            progress = settle(pairs)
+            if progress.ended == progress.total:
+                return progress
+            experiment = _start(pairs, config, port)
+        try:
+            _watch(pairs, experiment, show)
+        finally:
+            _stop(experiment)
+            progress = settle(pairs)
+        return progress
+
+
+def settle(pairs: PairFile) -> Progress:
+    """When no experiment goes on: take in the results that reached NNI only, plan anew what was still running."""
+    run = pairs.run()
+    if run is not None:
+        for parameter_id, value in _final_results(Path(run.folder)):
+            if is_finite_number(number := performance(value)):
+                pairs.succeed(run.experiment, parameter_id, float(number))
+        pairs.release(run.experiment, set())
+    return pairs.progress()
+
+
+def describe(progress: Progress, ended_before: int, seconds: float) -> str:
+    """One line on how far it is: `seconds` ago `ended_before` pairs had ended."""
+    ended = progress.ended - ended_before
+    left = "time left unknown"
+    if ended:
+        pace = seconds / ended
+        left = f"{pace:.1f} s a pair, {timedelta(seconds=round(pace * (progress.total - progress.ended)))} left"
+    return (
+        f"{progress.ended} of {progress.total} pairs, {progress.failed} of them failed, {progress.running} running; "
+        f"{left}; {timedelta(seconds=round(progress.seconds))} of trials so far"
+    )
+
+
+def _watch(pairs: PairFile, experiment: Experiment, show: Callable[[str], None]) -> None:
+    before, began = pairs.progress(), time.monotonic()
+    while True:
+        status, errors = _status(experiment)  # before the file: what ended the experiment is in it then
+        progress = pairs.progress()
+        show(describe(progress, before.ended, time.monotonic() - began))
+        if progress.ended == progress.total:
+            return
+        if progress.succeeded == 0 and progress.failures >= _HOPELESS:
+            reason = next(pair.reason for pair in pairs.pairs() if pair.reason)
+            pairs.forget_failures()
+            raise CollectError(
+                f"the first {progress.failures} trials have all failed, one of them with: {reason}; put right what is "
+                "wrong and run the same command again, which tries these pairs again"
+            )
+        if status not in _GOES_ON:
+            raise CollectError(
+                f"NNI's experiment {experiment.id} is {status} with {progress.total - progress.ended} pairs left"
+                f"{''.join(f' ({error})' for error in errors)}; the same command goes on"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(pairs: PairFile, config: ExperimentConfig, port: int) -> Experiment:
+    from nni.experiment import Experiment, RunMode
+
+    _use_pairs(config, pairs.path)
+    for _ in range(_ATTEMPTS):
+        experiment = Experiment(config)
+        folder = Path(config.canonical_copy().experiment_working_directory, experiment.id)
+        pairs.begin(experiment.id, port, folder)
+        try:
+            experiment.start(port, run_mode=RunMode.Detach)
+            while (answer := _status(experiment))[0] in _GOES_ON:
+                if _log_says(folder, "Add event listeners"):  # the dispatcher is connected
+                    return experiment
+                time.sleep(_POLL_SECONDS / 4)
+        except (RuntimeError, requests.RequestException) as error:
+            answer = "", [str(error)]
+        except BaseException:
+            _stop(experiment)
+            raise
+        _stop(experiment)
+        if not _log_says(folder, "did not connect in 10 seconds"):
+            break
+    raise CollectError(f"NNI cannot begin an experiment: {'; '.join(answer[1])}; {folder / 'log'} has more")
+
+
+def _running(pairs: PairFile) -> Experiment | None:
+    """The experiment of an earlier run, if it still goes on: the command was killed, NNI was not."""
+    from nni.experiment import Experiment
+
+    run = pairs.run()
+    if run is None:
+        return None
+    try:
+        experiment = Experiment.connect(run.port)
+    except (requests.RequestException, psutil.Error):
+        return None
+    if experiment.id != run.experiment:
+        return None
+    if _status(experiment)[0] not in _GOES_ON:
+        _stop(experiment)
+        return None
+    return experiment
+
+
+def _status(experiment: Experiment) -> tuple[str, list[str]]:
+    """NNI's status and errors. A manager that is too busy to answer goes on, one that has ended is ``"GONE"``."""
+    try:
+        answer = requests.get(f"http://localhost:{experiment.port}/api/v1/nni/check-status", timeout=20).json()
+        return answer["status"], answer["errors"]
+    except requests.RequestException:
+        return ("RUNNING" if _is_alive(experiment) else "GONE"), []
+
+
+def _stop(experiment: Experiment) -> None:
+    if _is_alive(experiment):
+        experiment.stop()
+
+
+def _is_alive(experiment: Experiment) -> bool:
+    process = experiment._proc  # of this process, or found again by `Experiment.connect`
+    if process is None:
+        return False
+    return process.is_running() if isinstance(process, psutil.Process) else process.poll() is None
+
+
+def _log_says(folder: Path, text: str) -> bool:
+    log = folder / "log" / "nnimanager.log"
+    return log.exists() and text in log.read_text(errors="replace")
+
+
+def _final_results(folder: Path) -> list[tuple[int, Any]]:
+    """NNI's number and the final result of every trial that reported one, from an experiment's own records."""
+    file = folder / "db" / "nni.sqlite"
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file)) as connection:
+        rows = connection.execute("SELECT parameterId, data FROM MetricData WHERE type = 'FINAL' ORDER BY rowid")
+        return [(int(number), load_json(load_json(data))) for number, data in rows if str(number).isdecimal()]
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
