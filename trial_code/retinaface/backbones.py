@@ -53,11 +53,11 @@ class _Stage(nn.Sequential):
 
 
 class _Added(nn.Module):
-    """What a block adds to its input; at first nothing, as its last normalisation `last` multiplies by 0."""
+    """What a block adds to its input; at first nothing, as its last normalisation multiplies by 0."""
 
-    def __init__(self, block: nn.Module, last: nn.Module) -> None:
+    def __init__(self, block: DepthwiseSeparableConvModule) -> None:
         super().__init__()
-        nn.init.zeros_(last.weight)
+        nn.init.zeros_(block.pointwise_conv.bn.weight)
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
@@ -88,10 +88,6 @@ class FaceMobileNetV1(_StagedBackbone):
                 channels, wide, 3, stride=stride, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg
             )
 
-        def added(wide: int) -> _Added:
-            made = block(wide, wide)
-            return _Added(made, made.pointwise_conv.bn)
-
         channels = round(32 * width)
         stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
         self.stages = nn.ModuleList([_Stage(stem), _Stage(), _Stage()])
@@ -102,7 +98,7 @@ class FaceMobileNetV1(_StagedBackbone):
                 for stride in strides:
                     blocks.add(block(channels, wide, stride))
                     channels = wide
-                blocks.deepen(len(strides), depth, lambda wide=wide: added(wide))
+                blocks.deepen(len(strides), depth, lambda wide=wide: _Added(block(wide, wide)))
         self.out_channels = tuple(round(stage[-1][0] * width) for stage in self.STAGES)
 
 
