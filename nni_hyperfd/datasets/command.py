@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -69,6 +70,50 @@ def relabel(
     counts = ", ".join(f"{len(items)} {kind}" for kind, items in changes.items())
     text = f"Boxes: {counts}. {folder / f'{split}.changes.json'} lists them all."
     Console().print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@data.command()
+def subsets(
+    sources: Annotated[list[Path], typer.Argument(help="Data sets, as one.")],
+    out: Annotated[Path, typer.Argument(help="A new folder, or one in which this command was interrupted.")],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE[,layer=TENSOR][,size=PX][,pixels=255|1|-1|imagenet]; may be repeated."),
+    ] = None,
+    smallest: Annotated[
+        int | None, typer.Option(min=1, help="Least images of a subset.", show_default="5 % of all")
+    ] = None,
+    largest: Annotated[int | None, typer.Option(min=1, help="Most images of a subset.", show_default="half")] = None,
+    balance: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share of each split in a subset, over its share of all images.")
+    ] = 0.5,
+    overlap: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Jaccard index from which a subset is a near-duplicate.")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the clusterings.")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Threads.", show_default="one per core")] = os.cpu_count() or 1,
+) -> None:
+    """Cut many subsets that differ from a few data sets: clusters of image features and of label statistics."""
+    from nni_hyperfd.datasets.coco import AnnotationError
+    from nni_hyperfd.datasets.subsets.errors import SubsetsError
+    from nni_hyperfd.datasets.subsets.flow import build
+    from nni_hyperfd.datasets.subsets.models import parse
+
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    try:
+        limits = {"smallest": smallest, "largest": largest, "balance": balance, "overlap": overlap}
+        wanted = [parse(text) for text in model or ()]
+        report = build(sources, out, wanted, **limits, seed=seed, workers=workers, say=say)
+    except (AnnotationError, SubsetsError) as error:
+        _stop(str(error))
+    except OSError as error:
+        _stop(f"{error.filename or out}: {error.strerror}; make room or correct it, and the same command continues")
+    dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items())
+    say(f"Dropped: {dropped}. {out / 'subsets.csv'} and {out / 'spread.png'} show the others.")
 
 
 def _stop(message: str) -> NoReturn:
