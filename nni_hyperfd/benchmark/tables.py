@@ -22,6 +22,9 @@ import numpy as np
 from nni_hyperfd.ranker.graphs import Graphs
 from nni_hyperfd.recommenders.base import Candidates
 
+FORMAT = 1
+"""Of tables and measurements; `meta.json` of a table from before has none."""
+
 _KINDS = ("cat", "num", "log")
 
 
@@ -53,6 +56,10 @@ def load(folder: str | Path) -> Table:
     """Read and check a table. Raises TableError, naming the file, for anything that does not fit together."""
     folder = Path(folder)
     meta = _read(folder / "meta.json", _object)
+    if meta.get("format", FORMAT) != FORMAT:
+        raise TableError(
+            f"{folder / 'meta.json'}: the table is of format {meta['format']!r}, this version reads {FORMAT}."
+        )
     maximize, kinds = meta.get("maximize", True), meta.get("kinds")
     if not isinstance(maximize, bool):
         raise TableError(f"{folder / 'meta.json'}: maximize must be true or false, got {maximize!r}.")

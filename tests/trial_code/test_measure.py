@@ -1,0 +1,163 @@
+"""Measuring configurations on several data sets: what is written, what is gone on with, what fails."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+
+import measure
+import pytest
+from retinaface.job import JobError
+
+from nni_hyperfd.benchmark import measured
+from nni_hyperfd.datasets import synthetic
+
+from .conftest import TRIAL_CODE
+from .test_scripts import options
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("domains")
+    for seed, name in enumerate(("one", "two")):
+        synthetic.make(folder / name, "plain", images=(4, 2, 2), size=96, seed=seed)
+    return folder
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    """Two configurations; with the one the loss does not stay finite."""
+    path = tmp_path / "space.json"
+    path.write_text(json.dumps({"learning_rate": {"_type": "choice", "_value": [1e-3, 1e30]}}))
+    return path
+
+
+@pytest.fixture
+def arguments(job, domains: Path, space: Path, tmp_path: Path) -> list[str]:
+    own = ["--data", str(domains), "--space", str(space), "--out", str(tmp_path / "out"), "--processes", "1"]
+    return [*options(job), *own, "--epochs", "2", "--configurations", "2", "--repeated", "1", "--seeds", "2"]
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_order_is_balanced() -> None:
+    order = list(measure.in_turn(["x", "y"], ["a", "b", "c"], 2, [5, 6]))
+    first = [(domain, name, 5) for name in ("start", "a", "b", "c") for domain in ("x", "y")]
+    assert order == first + [(domain, name, 6) for name in ("a", "b") for domain in ("x", "y")]
+    assert list(measure.in_turn(["x"], ["a"], 3, [0])) == [("x", "start", 0), ("x", "a", 0)]
+
+
+def test_fewer_configurations_are_the_first_of_more() -> None:
+    for name in ("hpo", "proxylessnas"):
+        space = measure.read_space(TRIAL_CODE.parent / "search_spaces" / f"{name}.json")
+        some, more = measure.drawn(space, 5), measure.drawn(space, 20)
+        assert list(more.items())[:5] == list(some.items()) and len({*map(str, more.values())}) == 20
+    with pytest.raises(JobError, match="has 216 configurations only"):
+        measure.drawn(measure.read_space(TRIAL_CODE.parent / "search_spaces" / "hpo.json"), 217)
+
+
+def test_a_killed_run_goes_on_and_a_failed_trial_is_a_row(arguments: list[str], tmp_path: Path, capsys) -> None:
+    """A real kill of the whole run as soon as it has a row; the second call does the rest, the third nothing."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-u", str(TRIAL_CODE / "measure.py"), *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(TRIAL_CODE.parent)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True) as run:
+        first = list(islice(run.stdout, 2))
+        os.killpg(run.pid, signal.SIGKILL)
+    assert first[0] == "8 trials, 0 of them done already\n" and first[1].startswith("1/8 one start 0: AP@50 ")
+    with (out / "trials.csv").open("a") as file:
+        file.write("two,c0000,0,0.")  # as if the kill had come while a row was written
+    measure.main(arguments)
+    found = rows(out)
+    assert "0:00:00 left" in capsys.readouterr().out
+    expected = list(measure.in_turn(["one", "two"], ["c0000", "c0001"], 1, [0, 1]))
+    assert [(row["domain"], row["configuration"], int(row["seed"])) for row in found] == expected
+    bad = next(
+        n for n, c in json.loads((out / "configurations.json").read_text()).items() if c["learning_rate"] == 1e30
+    )
+    for row in found:
+        if row["configuration"] == bad:
+            assert row["status"] == "failed" and not row["val"] and "lower the learning rate" in row["reason"]
+        else:
+            assert row["status"] == "measured" and 0 <= float(row["val"]) <= 1 and 0 <= float(row["test"]) <= 1
+        assert row["epochs"] == {"start": "0", bad: ""}.get(row["configuration"], "2")
+    written = (out / "trials.csv").read_text()
+    measure.main(arguments)
+    assert (out / "trials.csv").read_text() == written
+    assert len(measured.read(out).trials) == 8
+
+
+def test_a_trial_does_not_depend_on_those_before_it(job, domains: Path) -> None:
+    """As many of them share a process: random numbers, message hubs and what else is global begin anew."""
+    trials = [
+        measure.Trial(dataclasses.replace(job, data=domains / name, seed=seed), {"optimizer": "Adam"})
+        for name, seed in (("one", 3), ("two", 3), ("one", 4), ("one", 3))
+    ]
+    first, _, other_seed, again = (measure.fine_tuned(trial) for trial in trials)
+    assert first == again
+    assert 0 <= other_seed["val"] <= 1
+
+
+def test_other_settings_are_refused_by_name(arguments: list[str], space: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(measure, "run", lambda *_: None)  # what is measured is not what this is about
+    measure.main(arguments)
+    measure.main([*arguments, "--only", "two", "--seeds", "3"])
+    for changes, sentence in (
+        (["--size", "96"], "size was 64, is now 96"),
+        (["--only", "three"], "--only names three; .* has the data sets one, two"),
+        (["--configurations", "3"], "2 configurations only"),
+    ):
+        with pytest.raises(JobError, match=sentence):
+            measure.main([*arguments, *changes])
+    space.write_text(json.dumps({"learning_rate": {"_type": "choice", "_value": [1e-3, 3e-3]}}))
+    with pytest.raises(JobError, match=r"other settings .*: space was \"hpo [0-9a-f]{12}\", is now \"hpo "):
+        measure.main(arguments)
+    space.write_text('{"width": {"_type": "choice", "_value": [1, 2]}}')
+    with pytest.raises(ValueError, match="unknown parameters width"):
+        measure.main(arguments)
+    space.write_text("{")
+    with pytest.raises(JobError, match="--space: .* cannot be read as a search space"):
+        measure.main(arguments)
+
+
+def test_two_runs_do_not_fill_one_folder(arguments: list[str], tmp_path: Path) -> None:
+    with measure.locked(tmp_path / "out"), pytest.raises(JobError, match="is being filled by another process"):
+        measure.main(arguments)
+
+
+def test_an_architecture_inherits_and_has_its_flops(searchable_job, domains: Path) -> None:
+    space = measure.read_space(TRIAL_CODE.parent / "search_spaces" / "proxylessnas.json")
+    (parameters,) = measure.drawn(space, 1).values()
+    row = measure.measure(measure.Trial(dataclasses.replace(searchable_job, data=domains / "one"), parameters))
+    assert row["status"] == "measured" and 0 < row["mflops"] < 730 and row["epochs"] == 1
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried 1 TB")]
+)
+def test_a_trial_that_runs_out_of_memory_is_a_row(job, monkeypatch, error: Exception) -> None:
+    def fail(trial: measure.Trial) -> None:
+        raise error
+
+    monkeypatch.setattr(measure, "fine_tuned", fail)
+    row = measure.measure(measure.Trial(job, {}))
+    assert row["status"] == "failed" and "memory" in row["reason"] and row["val"] == ""
+
+
+def test_other_errors_of_a_trial_are_not_taken_for_its_result(job, monkeypatch) -> None:
+    def fail(trial: measure.Trial) -> None:
+        raise RuntimeError("shapes do not agree")
+
+    monkeypatch.setattr(measure, "fine_tuned", fail)
+    with pytest.raises(RuntimeError, match="shapes do not agree"):
+        measure.measure(measure.Trial(job, {}))
