@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sqlite3
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -60,6 +61,7 @@ def load_experiment(file: Path) -> tuple[ExperimentConfig, SearchSpace]:
     """
     import yaml
     from nni.experiment import ExperimentConfig
+    from nni.experiment.config.utils import unset_base_path
 
     try:
         config = ExperimentConfig.load(file)
@@ -68,7 +70,11 @@ def load_experiment(file: Path) -> tuple[ExperimentConfig, SearchSpace]:
     except OSError as error:
         raise CollectError(f"{file}: {error.strerror}") from None
     except (yaml.YAMLError, AttributeError, AssertionError, TypeError, ValueError) as error:
-        raise CollectError(f"{file}: NNI does not accept it: {error}") from None
+        # Most of NNI's checks are bare assertions: their line is all that tells what is wrong.
+        reason = str(error) or traceback.extract_tb(error.__traceback__)[-1].line
+        raise CollectError(f"{file}: NNI does not accept it: {reason}") from None
+    finally:
+        unset_base_path()  # NNI leaves it set when it refuses a file, and then takes no other one
     if DATA in space.parameters:
         raise CollectError(f"{file}: the name {DATA!r} in its search space is taken by the sub-data-set; rename it")
     return config, space
@@ -116,10 +122,16 @@ def collect(pairs: PairFile, config: ExperimentConfig, port: int, show: Callable
                 return progress
             experiment = _start(pairs, config, port)
         try:
-            _watch(pairs, experiment, show)
+            hopeless = _watch(pairs, experiment, show)
         finally:
             _stop(experiment)
             progress = settle(pairs)
+        if hopeless:
+            pairs.forget_failures()
+            raise CollectError(
+                f"the first {progress.failures} trials have all failed, one of them with: {hopeless}; put right what "
+                "is wrong and run the same command again, which tries these pairs again"
+            )
         return progress
 
 
@@ -147,21 +159,18 @@ def describe(progress: Progress, ended_before: int, seconds: float) -> str:
     )
 
 
-def _watch(pairs: PairFile, experiment: Experiment, show: Callable[[str], None]) -> None:
+def _watch(pairs: PairFile, experiment: Experiment, show: Callable[[str], None]) -> str | None:
+    """Until all pairs have ended (None), or trials do nothing but fail (the reason of one)."""
     before, began = pairs.progress(), time.monotonic()
     while True:
         status, errors = _status(experiment)  # before the file: what ended the experiment is in it then
         progress = pairs.progress()
-        show(describe(progress, before.ended, time.monotonic() - began))
+        line = describe(progress, before.ended, time.monotonic() - began)
+        show(f"{line}; web UI at http://localhost:{experiment.port}")
         if progress.ended == progress.total:
-            return
+            return None
         if progress.succeeded == 0 and progress.failures >= _HOPELESS:
-            reason = next(pair.reason for pair in pairs.pairs() if pair.reason)
-            pairs.forget_failures()
-            raise CollectError(
-                f"the first {progress.failures} trials have all failed, one of them with: {reason}; put right what is "
-                "wrong and run the same command again, which tries these pairs again"
-            )
+            return next(pair.reason for pair in pairs.pairs() if pair.reason)
         if status not in _GOES_ON:
             raise CollectError(
                 f"NNI's experiment {experiment.id} is {status} with {progress.total - progress.ended} pairs left"

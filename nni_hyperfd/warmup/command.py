@@ -52,7 +52,7 @@ def collect(
             file.plan(plan)
             total = file.progress().total
             sets = len({name for name, _ in plan})
-            _print(console, f"{total} pairs of {sets} sub-data-sets; web UI at http://localhost:{port}")
+            _print(console, f"{total} pairs of {sets} sub-data-sets")
             with _shown(console) as show:
                 progress = room.collect(file, config, port, show)
     except (room.CollectError, PairError) as error:

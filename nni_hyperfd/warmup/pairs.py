@@ -156,7 +156,7 @@ class PairFile:
 
     def progress(self) -> Progress:
         with self._write() as session:
-            counts = dict(session.execute(select(Pair.status, func.count()).group_by(Pair.status)).tuples().all())
+            counts = dict(session.execute(select(Pair.status, func.count()).group_by(Pair.status)).all())
             failures, seconds = session.execute(select(func.sum(Pair.failures), func.sum(Pair.seconds))).one()
             states = (counts.get(status, 0) for status in ("planned", "running", "succeeded", "failed"))
             return Progress(*states, failures or 0, seconds or 0.0)
