@@ -83,7 +83,7 @@ def _parameters() -> dict[str, Parameter]:
 PARAMETERS = _parameters()
 """Name in the search space file -> what it chooses; what has one value only is left out."""
 
-_OPERATIONS = [Block(*both) for both in itertools.product(EXPANDS, KERNELS)]
+OPERATIONS = [Block(*both) for both in itertools.product(EXPANDS, KERNELS)]
 _SEARCHED = range(2, len(STAGES) + 1)  # stage 1 is the same in all architectures
 _PLACES = [(stage, block) for stage in _SEARCHED for block in range(max(STAGES[stage - 1].depths))]
 
@@ -193,9 +193,9 @@ def graphs(architectures: Sequence[Architecture]) -> Graphs:
     for row, architecture in zip(ops, architectures, strict=True):
         for place, (stage, block) in enumerate(_PLACES):
             if block < len(architecture.stages[stage - 1]):
-                row[place] = _OPERATIONS.index(architecture.stages[stage - 1][block])
+                row[place] = OPERATIONS.index(architecture.stages[stage - 1][block])
     stages = np.broadcast_to([stage - _SEARCHED[0] for stage, _ in _PLACES], ops.shape)
-    return Graphs.chains(ops, len(_OPERATIONS), stages, len(_SEARCHED))
+    return Graphs.chains(ops, len(OPERATIONS), stages, len(_SEARCHED))
 
 
 def _scale(stage: int) -> int:

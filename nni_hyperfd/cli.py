@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
-from nni_hyperfd.benchmark.command import benchmark
+from nni_hyperfd.benchmark.command import benchmark, make_table
 from nni_hyperfd.datasets.command import data
 from nni_hyperfd.exchange import DocumentError
 from nni_hyperfd.platform import Platform
@@ -161,6 +161,7 @@ def register() -> None:
 
 
 app.command()(benchmark)
+app.command("table")(make_table)
 app.add_typer(data, name="data")
 app.add_typer(warmup, name="warmup")
 

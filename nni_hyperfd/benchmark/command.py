@@ -1,4 +1,4 @@
-"""`hyperfd benchmark`: recommenders on tables, under the online protocol."""
+"""`hyperfd benchmark`: recommenders on tables, under the online protocol. `hyperfd table`: a table of measurements."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def benchmark(
             bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
             begin = time.perf_counter()
             outcomes = list(run(table, protocol, partial(make, name), seed))
-            runs.append(report.Run(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin))
+            seconds = time.perf_counter() - begin
+            runs.append(report.Run(table.name, name, seed, protocol, outcomes, seconds, table.missing))
             write(runs[-1])
             bar.advance(progress)
 
@@ -77,7 +78,29 @@ def benchmark(
     for table, picks in itertools.product(loaded, budgets):
         chosen = [one for one in summaries if (one.table, one.budget) == (table.name, picks)]
         console.print(_printed(f"{table.name}, budget {picks}", chosen))
+    for table in loaded:
+        if table.gaps:
+            console.print(f"{table.name}: {table.gaps}")
     console.print(f"Per seed: {out / 'runs.csv'}; means and differences: {out / 'summary.csv'}")
+
+
+def make_table(
+    folder: Annotated[Path, typer.Argument(help="What trial_code/measure.py has filled, or is filling.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the table.")],
+    about: Annotated[
+        Path | None, typer.Option(help="Markdown for its README: what the images are, their licences.")
+    ] = None,
+) -> None:
+    """Make a table for `hyperfd benchmark` of measured configurations."""
+    from nni_hyperfd.benchmark import lookup, measured
+    from nni_hyperfd.benchmark.tables import TableError
+
+    try:
+        written = lookup.write(measured.read(folder), out, about.read_text() if about else "")
+    except (TableError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    size = f"{len(written.tasks)} data sets x {len(written.configurations)} configurations"
+    Console().print(f"{out}: {size}. {written.gaps}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _listed(text: str) -> list[str]:

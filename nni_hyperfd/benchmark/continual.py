@@ -146,14 +146,21 @@ def main(
             begin = time.perf_counter()
             outcomes, asked = lead(table, protocol, recommender, seed, again)
             whole = report.Run(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin)
-            keys = {"table": table.name, "recommender": name, "seed": seed, "tasks": protocol.max_tasks}
+            keys = {
+                "table": table.name,
+                "missing": table.missing,
+                "recommender": name,
+                "seed": seed,
+                "tasks": protocol.max_tasks,
+            }
             rows.append(keys | whole.measures() | asdict(asked))
         with (output / "continual.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     for table in loaded:
-        Console().print(_summary([row for row in rows if row["table"] == table.name], table.name))
+        title = f"{table.name}: {table.gaps}" if table.gaps else table.name
+        Console().print(_summary([row for row in rows if row["table"] == table.name], title))
 
 
 def _summary(rows: list[dict], title: str) -> Printed:

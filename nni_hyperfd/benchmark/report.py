@@ -18,7 +18,7 @@ MEASURES = ("rank_percent", "first_half", "second_half", "gain", "ndcg", "regret
 
 @dataclass(frozen=True)
 class Run:
-    """One recommender's way through one table with one seed."""
+    """One recommender's way through one table with one seed. missing: results that the table does not have."""
 
     table: str
     recommender: str
@@ -26,6 +26,7 @@ class Run:
     protocol: Protocol
     outcomes: list[Outcome]
     seconds: float
+    missing: int = 0
 
     def measures(self) -> dict[str, float]:
         """By `MEASURES`: Rank% after the last pick is a mean over all tasks, over the first half of them (with the
@@ -64,7 +65,7 @@ class Summary:
     """One recommender on one table with one budget, over all its seeds.
 
     measures: by `MEASURES`. differences: the same, paired by seed, minus those of the reference; empty when it has not
-    been run.
+    been run. missing: results that the table does not have.
     """
 
     table: str
@@ -72,6 +73,7 @@ class Summary:
     recommender: str
     measures: dict[str, Estimate]
     differences: dict[str, Estimate]
+    missing: int = 0
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def runs_csv(path: Path) -> Iterator[Callable[[Run], None]]:
 
     Each line is on disk at once, so that a benchmark that is stopped leaves what it has.
     """
-    columns = ("table", "recommender", "seed", *(field.name for field in fields(Protocol)), *MEASURES)
+    columns = ("table", "missing", "recommender", "seed", *(field.name for field in fields(Protocol)), *MEASURES)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -88,7 +90,8 @@ def runs_csv(path: Path) -> Iterator[Callable[[Run], None]]:
         def write(run: Run) -> None:
             reveal = "all" if run.protocol.reveal is None else run.protocol.reveal
             what = {**asdict(run.protocol), "reveal": reveal}
-            row = {"table": run.table, "recommender": run.recommender, "seed": run.seed, **what, **run.measures()}
+            names = {"table": run.table, "missing": run.missing, "recommender": run.recommender, "seed": run.seed}
+            row = {**names, **what, **run.measures()}
             writer.writerow(row)
             file.flush()
 
@@ -98,15 +101,17 @@ def runs_csv(path: Path) -> Iterator[Callable[[Run], None]]:
 def summarised(runs: Iterable[Run]) -> list[Summary]:
     """In the order in which table, budget and recommender first occur."""
     groups: dict[tuple[str, int, str], dict[int, dict[str, float]]] = {}
+    missing: dict[str, int] = {}
     for run in runs:
         groups.setdefault((run.table, run.protocol.budget, run.recommender), {})[run.seed] = run.measures()
+        missing[run.table] = run.missing
     result = []
     for (table, budget, recommender), own in groups.items():
         reference = groups.get((table, budget, REFERENCE), {})
         paired = [(own[seed], reference[seed]) for seed in own if seed in reference]
         measures = {name: Estimate.of([values[name] for values in own.values()]) for name in MEASURES}
         differences = {name: Estimate.of([a[name] - b[name] for a, b in paired]) for name in MEASURES if paired}
-        result.append(Summary(table, budget, recommender, measures, differences))
+        result.append(Summary(table, budget, recommender, measures, differences, missing[table]))
     return result
 
 
@@ -115,12 +120,13 @@ def write_summary(summaries: list[Summary], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         difference = f"minus_{REFERENCE}"
-        writer.writerow(["table", "budget", "recommender", "measure", "mean", "se", difference, f"{difference}_se"])
+        what = ["table", "missing", "budget", "recommender", "measure"]
+        writer.writerow([*what, "mean", "se", difference, f"{difference}_se"])
         for one in summaries:
             for name, estimate in one.measures.items():
                 apart = one.differences.get(name, Estimate(np.nan, np.nan))
                 numbers = [estimate.mean, estimate.error, apart.mean, apart.error]
-                writer.writerow([one.table, one.budget, one.recommender, name, *numbers])
+                writer.writerow([one.table, one.missing, one.budget, one.recommender, name, *numbers])
 
 
 def draw(summaries: list[Summary], path: Path) -> None:
@@ -133,6 +139,7 @@ def draw(summaries: list[Summary], path: Path) -> None:
     for panel, table in zip(panels, tables, strict=True):
         for place, name in enumerate(names):
             own = [one for one in summaries if (one.table, one.recommender) == (table, name)]
+            gaps = f", {own[0].missing} results missing" if own and own[0].missing else ""
             budgets = [one.budget for one in own]
             mean = np.array([one.measures["rank_percent"].mean for one in own])
             error = np.nan_to_num([one.measures["rank_percent"].error for one in own])
@@ -144,6 +151,6 @@ def draw(summaries: list[Summary], path: Path) -> None:
         panel.set_yscale("log", subs=[2, 5])
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter("{x:g}")
-        panel.set(title=table, xlabel="budget", ylabel="Rank%", xticks=budgets)
+        panel.set(title=f"{table}{gaps}", xlabel="budget", ylabel="Rank%", xticks=budgets)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=150)

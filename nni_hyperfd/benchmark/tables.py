@@ -51,15 +51,27 @@ class Table:
         if np.isfinite(self.performance).any(axis=1).sum() < 2:
             raise TableError(f"Table {self.name} has results for fewer than two tasks: there is nothing to learn from.")
 
+    @property
+    def missing(self) -> int:
+        """How many results were not measured."""
+        return int(np.isnan(self.performance).sum())
+
+    @property
+    def gaps(self) -> str:
+        """What was not measured, as a sentence; empty where everything was."""
+        missing = np.isnan(self.performance).sum(axis=1)
+        if not missing.any():
+            return ""
+        most = np.argsort(-missing, kind="stable")[:5]
+        named = ", ".join(f"{self.tasks[task]} {missing[task]}" for task in most if missing[task])
+        more = ", ..." if (missing > 0).sum() > len(most) else ""
+        return f"{self.missing} of {self.performance.size} results are missing ({named}{more})."
+
 
 def load(folder: str | Path) -> Table:
     """Read and check a table. Raises TableError, naming the file, for anything that does not fit together."""
     folder = Path(folder)
-    meta = _read(folder / "meta.json", _object)
-    if meta.get("format", FORMAT) != FORMAT:
-        raise TableError(
-            f"{folder / 'meta.json'}: the table is of format {meta['format']!r}, this version reads {FORMAT}."
-        )
+    meta = read_meta(folder)
     maximize, kinds = meta.get("maximize", True), meta.get("kinds")
     if not isinstance(maximize, bool):
         raise TableError(f"{folder / 'meta.json'}: maximize must be true or false, got {maximize!r}.")
@@ -87,6 +99,16 @@ def load(folder: str | Path) -> Table:
         configurations=Candidates(vectors, graphs),
         meta_features=meta_features,
     )
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """A table's `meta.json`; TableError if it is broken or of another format."""
+    meta = _read(folder / "meta.json", _object)
+    if meta.get("format", FORMAT) != FORMAT:
+        raise TableError(
+            f"{folder / 'meta.json'}: the table is of format {meta['format']!r}, this version reads {FORMAT}."
+        )
+    return meta
 
 
 def _performance(path: Path) -> tuple[list[str], list[str], np.ndarray]:
