@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from retinaface.job import JobError
+from retinaface.pipelines import find_transform, find_transforms
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -108,14 +109,12 @@ def _is_interrupted(config: Config, work_dir: Path) -> bool:
 
 
 def _too_large(config: Config, training: bool) -> str:
-    from retinaface.parameters import find_transform
-
     if training:
         loader, option = config.train_dataloader, "--batch-size or --size"
         side = find_transform(loader, "ResizeFaces").scale[0]
     else:
         loader, option = config.val_dataloader, "--eval-size"
-        side = find_transform(loader, "ResizeShortestEdge").scale
+        side = max(resize["scale"] for resize in find_transforms(loader, "ResizeShortestEdge"))
     kind = "training" if training else "validating"
     return f"the GPU ran out of memory {kind} at batch size {loader.batch_size} and {side} pixels; lower {option}."
 
