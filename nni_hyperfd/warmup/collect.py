@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PAIRS = "pairs.sqlite"
 """The file of pairs in the folder that the command is given."""
 _HOPELESS = 5  # so many failed trials without a single success: it is not the pairs
-_ATTEMPTS = 3  # NNI gives its dispatcher 10 s to connect, which a busy machine can miss
+_ATTEMPTS = 5  # NNI gives its manager 3 s to answer and its dispatcher 10 s to connect, which a busy machine can miss
 _GOES_ON = ("RUNNING", "NO_MORE_TRIAL")
 _POLL_SECONDS = 1.0
 
@@ -199,8 +199,9 @@ def _start(pairs: PairFile, config: ExperimentConfig, port: int) -> Experiment:
             _stop(experiment)
             raise
         _stop(experiment)
-        if not _log_says(folder, "did not connect in 10 seconds"):
+        if answer[0] == "ERROR" and not _log_says(folder, "did not connect in 10 seconds"):
             break
+        time.sleep(_POLL_SECONDS)
     raise CollectError(f"NNI cannot begin an experiment: {'; '.join(answer[1])}; {folder / 'log'} has more")
 
 

@@ -41,7 +41,7 @@ class Collecting:
 
     def end(self, expected: int = 0) -> str:
         """What it printed, when it has ended by itself or by a signal."""
-        out, err = self.process.communicate(timeout=120)
+        out, err = self.process.communicate(timeout=240)
         assert self.process.returncode == expected, f"{out}{err}"
         assert "Traceback" not in err
         return out + err
@@ -59,7 +59,7 @@ class Collecting:
             counts = Counter(pair.status for pair in self.measured()) if file.exists() else Counter()
             return all(counts[status] == number for status, number in expected.items())
 
-        self.experiment.wait_for(f"pairs {expected}", counted)
+        self.experiment.wait_for(f"pairs {expected}", counted, seconds=150)
 
     def identify(self) -> str:
         """The id of the NNI experiment that measures now, which the harness then knows."""
