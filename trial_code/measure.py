@@ -206,9 +206,14 @@ def in_parallel(trials: Sequence[Trial], processes: int) -> Iterator[tuple[int, 
                     crew[ours].start()
                     theirs.close()
                     idle.append(ours)
-                connection = idle.pop()
-                running[connection], trial = waiting.popleft()
-                connection.send(trial)
+                connection, (place, trial) = idle.pop(), waiting[0]
+                try:
+                    connection.send(trial)
+                except BrokenPipeError:  # it died while it had nothing to do
+                    crew.pop(connection).join()
+                    continue
+                waiting.popleft()
+                running[connection] = place
             for connection in wait(list(running)):
                 place = running.pop(connection)
                 try:
@@ -268,7 +273,7 @@ def measure(trial: Trial) -> dict[str, Any]:
 def fine_tuned(trial: Trial) -> dict[str, Any]:
     """AP@50 on both splits, epochs, and for an architecture its M FLOPs."""
     from retinaface.parameters import apply_parameters
-    from retinaface.training import train, validate
+    from retinaface.training import train, tuned, validate
 
     config = trial.job.load_config()
     training, val, test = (load(trial.job.data, split) for split in SPLITS)
@@ -277,8 +282,7 @@ def fine_tuned(trial: Trial) -> dict[str, Any]:
     config = apply_parameters(config, trial.parameters)
     with TemporaryDirectory() as folder:
         outcome = train(config, training, val, Path(folder))
-        config.model.weights = str(outcome.detector)
-        found = {"val": outcome.best, "test": validate(config, test), "epochs": outcome.epochs}
+        found = {"val": outcome.best, "test": validate(tuned(config, outcome), test), "epochs": outcome.epochs}
     chosen = {name: value for name, value in trial.parameters.items() if name in PARAMETERS}
     return {**found, "mflops": round(Architecture.of(chosen).flops / 1e6, 1)} if chosen else found
 

@@ -23,6 +23,7 @@ from retinaface.rows import RowFile, note
 from nni_hyperfd.datasets import coco
 
 if TYPE_CHECKING:
+    from mmengine.config import Config
     from torch import Tensor
 
 COLUMNS = ("domain", "seed", "before", "after", "validation", "epochs", "seconds")
@@ -55,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 def transfer(job: Job, parameters: dict, out: Path, before: float | None = None) -> dict:
     """Fine-tune on one data set; the row for the table. `before` is measured unless it is known already."""
     from retinaface.parameters import apply_parameters
-    from retinaface.training import train, validate
+    from retinaface.training import train, tuned, validate
 
     name = job.data.name
     splits = {split: coco.load(job.data, split, strict=job.strict) for split in ("train", "val", "test")}
@@ -64,11 +65,13 @@ def transfer(job: Job, parameters: dict, out: Path, before: float | None = None)
     config = apply_parameters(job.load_config(), parameters)
     print(f"{name}, seed {job.seed}: AP@50 {before:.4f} on its test images before", flush=True)
     outcome = train(config, splits["train"], splits["val"], out / f"{name}-{job.seed}", gpus=job.gpus)
-    tuned = dataclasses.replace(job, weights=str(outcome.detector))
-    after = validate(tuned.load_config(), splits["test"])
+    config = tuned(config, outcome)
+    after = validate(config, splits["test"])
     print(f"{name}, seed {job.seed}: AP@50 {after:.4f} after", flush=True)
     if job.seed == 0:
-        draw(splits["test"], [job, tuned], out / f"{name}.png")
+        untuned, shown = job.load_config(), job.load_config()
+        shown.model = config.model
+        draw(splits["test"], [untuned, shown], out / f"{name}.png")
     values = (name, job.seed, before, after, outcome.best, outcome.epochs, round(outcome.seconds))
     return dict(zip(COLUMNS, values, strict=True))
 
@@ -98,8 +101,8 @@ class Table:
         return "\n".join(lines)
 
 
-def draw(split: coco.CocoSplit, jobs: Sequence[Job], path: Path) -> None:
-    """Faces as annotated (white), and found by each job's detector with a score of at least 0.5 (orange, green)."""
+def draw(split: coco.CocoSplit, configs: Sequence[Config], path: Path) -> None:
+    """Faces as annotated (white), and found by each config's detector with a score of at least 0.5 (orange, green)."""
     import matplotlib.pyplot as plt
     from matplotlib.patches import Rectangle
     from PIL import Image, ImageOps
@@ -107,7 +110,7 @@ def draw(split: coco.CocoSplit, jobs: Sequence[Job], path: Path) -> None:
     count = min(PICTURES, split.num_images)
     places = [round(k * split.num_images / count) for k in range(count)]
     chosen = [split.images[place] for place in places]
-    found = [detections(job, split, places) for job in jobs]
+    found = [detections(config, split, places) for config in configs]
     figure, axes = plt.subplots(-(-count // 4), 4, figsize=(16, 4 * -(-count // 4)), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
@@ -127,15 +130,14 @@ def draw(split: coco.CocoSplit, jobs: Sequence[Job], path: Path) -> None:
     plt.close(figure)
 
 
-def detections(job: Job, split: coco.CocoSplit, places: Sequence[int]) -> list[Tensor]:
-    """Boxes (n, 4) that the job's detector is sure of in some of a split's images, in pixels of the file."""
+def detections(config: Config, split: coco.CocoSplit, places: Sequence[int]) -> list[Tensor]:
+    """Boxes (n, 4) that the config's detector is sure of in some of a split's images, in pixels of the file."""
     import torch
     from mmengine.dataset import pseudo_collate
     from retinaface.convert import load_detector
     from retinaface.face_dataset import images_of
 
-    config = job.load_config()
-    detector = load_detector(config, job.weights).to("cuda" if torch.cuda.is_available() else "cpu")
+    detector = load_detector(config, config.model.weights).to("cuda" if torch.cuda.is_available() else "cpu")
     images = images_of(config, split)
     found = []
     with torch.no_grad():

@@ -167,11 +167,13 @@ def test_evaluation_prints_a_row_for_each_data_set(job, tmp_path: Path, capsys) 
 
 
 def test_transfer_goes_on_where_it_was_stopped(job, tmp_path: Path, capsys) -> None:
-    """Two seeds, the second in a second call; the rows that are there are neither measured nor drawn again."""
+    """Two seeds, the second in a second call; the rows that are there are neither measured nor drawn again. What is
+    tested and drawn has the shape that the parameters gave it."""
     data = tmp_path / "all" / "faces"
     shutil.copytree(job.data, data)
     shutil.copy(data / "val.json", data / "test.json")
-    arguments = [*options(job), "--data", str(data.parent), "--out", str(tmp_path / "out")]
+    parameters = ["--parameters", '{"neck": "pafpn", "test_scales": 3}']
+    arguments = [*options(job), "--data", str(data.parent), "--out", str(tmp_path / "out"), *parameters]
     transfer.main([*arguments, "--seeds", "1"])
     (figure,) = (tmp_path / "out").glob("*.png")
     assert figure.name == "faces.png"

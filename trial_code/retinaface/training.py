@@ -89,6 +89,14 @@ def run(config: Config, work_dir: Path, report: Callable[[float], None]) -> Outc
     return Outcome(best, runner.epoch, time.monotonic() - started, detector)
 
 
+def tuned(config: Config, outcome: Outcome) -> Config:
+    """The config of the detector that training with this config has made, whatever its parameters have changed."""
+    config = copy.deepcopy(config)
+    config.model.weights = str(outcome.detector)
+    config.model.pop("inherits", None)
+    return config
+
+
 def _is_interrupted(config: Config, work_dir: Path) -> bool:
     """Whether a run that began as this one does has left a checkpoint; notes down how this one begins."""
     parts = [json.dumps(config.to_dict(), sort_keys=True).encode()]

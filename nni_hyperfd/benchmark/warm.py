@@ -1,0 +1,134 @@
+"""What a warmed-up state is worth to its first experiment: Rank% of the picks for data sets that it has not seen.
+
+`python -m nni_hyperfd.benchmark.warm MEASURED --state STATE --features FOLDER`: MEASURED is what
+`trial_code/measure.py` has filled, FOLDER holds what `trial_code/describe.py --whole` wrote of the same data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from nni_hyperfd import store as tables
+from nni_hyperfd.benchmark import measured, metrics
+from nni_hyperfd.benchmark.tables import TableError
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.ranking import DefaultPreset
+from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.versions import Versions
+
+STARTS = ("cold", "warm, data set unknown", "warm")
+
+
+def picks(
+    platform: Platform,
+    space: SearchSpace,
+    candidates: Sequence[Configuration],
+    performance: np.ndarray,
+    features: bytes | None,
+    settings: TaskSettings,
+) -> list[int]:
+    """The candidates that the platform's first task tries, each known before the next is chosen; nothing is kept.
+
+    performance: (candidates,), finite. features: the data set's, packed; None goes without a meta-feature.
+    """
+    chosen: list[int] = []
+    with platform.store.write() as session:
+        versions = Versions(platform.store, session)
+        head = versions.head().id
+        task = tables.Task(id=1, settings=asdict(settings), extractor_id=head)
+        if features is not None:
+            task.meta_feature = _meta_feature(versions.extractor_tensors(head), features)
+        preset = DefaultPreset(versions, session, {})
+        while len(chosen) < settings.budget:
+            left = [place for place in range(len(candidates)) if place not in chosen]
+            (pick,) = preset.pick(task, space, [candidates[place] for place in left], settings.budget - len(chosen))
+            place = candidates.index(pick.configuration)
+            chosen.append(place)
+            result = {"status": "succeeded", "performance": float(performance[place])}
+            task.trials.append(tables.Trial(phase=FINE_TUNE, configuration=pick.configuration, **result))
+    return chosen
+
+
+def _meta_feature(tensors: dict, features: bytes) -> list[float]:
+    import torch
+
+    from nni_hyperfd.ranker import MetaFeatureExtractor, weights
+    from nni_hyperfd.ranker import features as image_features
+
+    images, counts = image_features.unpack(weights.loads(features))
+    extractor = MetaFeatureExtractor.from_weights(weights.under(tensors, "extractor"))
+    with torch.no_grad():
+        return extractor(images, counts).tolist()
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="What measure.py has filled.", metavar="MEASURED")],
+    state: Annotated[Path, typer.Option(help="The warmed-up state; it is not changed.")],
+    features: Annotated[Path, typer.Option(help="Folder with a .safetensors file of each data set.")],
+    budget: Annotated[int, typer.Option(min=1)] = 4,
+    seeds: Annotated[int, typer.Option(min=1)] = 20,
+) -> None:
+    """Rank% of the first pick and of the best pick of the budget, from nothing and from a warmed-up state."""
+    try:
+        found = measured.read(folder)
+    except TableError as error:
+        raise typer.BadParameter(str(error)) from None
+    first = {
+        trial[:2]: trial.val for trial in found.trials if trial.seed == found.settings["seed"] and not trial.failed
+    }
+    rows = {}
+    with TemporaryDirectory() as scratch:
+        own = Path(scratch, "warm.sqlite")
+        copyfile(state, own)
+        platforms = {"cold": Platform(Path(scratch, "cold.sqlite"))}
+        platforms |= dict.fromkeys(STARTS[1:], Platform(own))
+        for domain in found.domains:
+            names = [name for name in found.configurations if (domain, name) in first]
+            candidates = [found.configurations[name] for name in names]
+            performance = np.array([first[domain, name] for name in names])
+            described = {start: None for start in STARTS} | {"warm": (features / f"{domain}.safetensors").read_bytes()}
+            rows[domain] = {
+                start: np.array(
+                    [
+                        metrics.rank_percent(
+                            performance,
+                            picks(platforms[start], found.space, candidates, performance, described[start], settings),
+                            np.random.default_rng(settings.seed),
+                        )
+                        for settings in (TaskSettings(budget=budget, seed=seed) for seed in range(seeds))
+                    ]
+                )
+                for start in STARTS
+            }
+    Console().print(_table(rows, budget, seeds))
+
+
+def _table(rows: dict[str, dict[str, np.ndarray]], budget: int, seeds: int) -> Table:
+    """Means over the seeds; the last row is over the data sets, with their standard error."""
+    columns = [f"{start}: {place}" for start in STARTS for place in ("first", f"best of {budget}")]
+    table = Table("data set", *columns, title=f"Rank% of picks, {seeds} seeds")
+    means = {
+        domain: [found[start].mean(axis=0)[place] for start in STARTS for place in (0, -1)]
+        for domain, found in rows.items()
+    }
+    for domain, values in means.items():
+        table.add_row(domain, *(f"{value:.1f}" for value in values))
+    together = np.array(list(means.values()))
+    errors = together.std(axis=0, ddof=1) / len(together) ** 0.5 if len(together) > 1 else np.full(len(columns), np.nan)
+    table.add_row("mean", *(f"{m:.1f} ± {e:.1f}" for m, e in zip(together.mean(axis=0), errors, strict=True)))
+    return table
+
+
+if __name__ == "__main__":
+    typer.run(main)
