@@ -118,10 +118,10 @@ def place_image(image: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object, *, indent: int | None = 1) -> None:
     """Write a whole file or none."""
     partial = _partial(path)
-    partial.write_text(json.dumps(content, indent=1))
+    partial.write_text(json.dumps(content, indent=indent))
     partial.replace(path)
 
 

@@ -65,7 +65,9 @@ CLUSTERINGS: dict[str, Clustering] = {
     "birch": lambda points, ks, seed: _each(lambda k: Birch(n_clusters=k), points, ks),
 }
 """By name, in the order of the table: from standardised points (n, d), numbers of clusters and a seed to labels (n,)
-for each number; DBSCAN, which finds the number itself, gives one."""
+for each number, or for the one that it finds itself."""
+
+FIND_NUMBER = ("dbscan_l2", "dbscan_cosine")
 
 
 def cluster(features: NDArray[np.float32], name: str, ks: Sequence[int], seed: int) -> NDArray[np.int16]:

@@ -30,30 +30,34 @@ class Limits:
 
 
 def kept(
-    members: Sequence[NDArray[np.int_]], splits: NDArray[np.str_], limits: Limits
+    members: Sequence[NDArray[np.int_]], splits: NDArray[np.str_], usable: NDArray[np.bool_], limits: Limits
 ) -> tuple[list[int], Counter[str]]:
     """Places of the subsets that are kept, and how many were dropped, by reason. Of near-duplicates the first is kept.
 
-    ``members``: the images of each, as places in ``splits``.
+    ``members``: the images of each, as places in ``splits`` and ``usable``. Balanced is what has its share of images
+    with a usable face, and at least one, in every split.
     """
     dropped: Counter[str] = Counter()
-    names, counts = np.unique(splits, return_counts=True)
+    names, counts = np.unique(splits[usable], return_counts=True)
+    shares = counts / counts.sum()
     fits = []
     for place, own in enumerate(members):
         if len(own) < limits.smallest:
             dropped["too small"] += 1
         elif len(own) > limits.largest:
             dropped["too large"] += 1
-        elif any(
-            np.sum(splits[own] == name) < max(1, limits.balance * count / len(splits) * len(own))
-            for name, count in zip(names, counts, strict=True)
-        ):
+        elif not _is_balanced(splits[own][usable[own]], names, limits.balance * shares):
             dropped["unbalanced"] += 1
         else:
             fits.append(place)
     result = _distinct([members[place] for place in fits], len(splits), limits.overlap)
     dropped["near-duplicate"] += len(fits) - len(result)
     return [fits[place] for place in result], dropped
+
+
+def _is_balanced(splits: NDArray[np.str_], names: NDArray[np.str_], least: NDArray[np.float64]) -> bool:
+    counts = np.array([np.sum(splits == name) for name in names])
+    return bool((counts >= np.maximum(1, least * len(splits))).all())
 
 
 def _distinct(members: Sequence[NDArray[np.int_]], images: int, overlap: float) -> list[int]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,9 @@ def build(
     """
     if len({model.name for model in wanted}) < len(wanted):
         raise SubsetsError("two models have the same name; give every model its own.")
+    start = time.perf_counter()
+    for model in wanted:
+        models.load(model)  # a file that is no network ends the run before there is anything to be continued
     given = pools.read(sources)
     settings = {
         "images": _fingerprint(given),
@@ -70,27 +73,26 @@ def build(
         "seed": seed,
     }
     _enter(out, settings)
-    threads = ThreadPoolExecutor(workers)
-    seen = _described("looks", given, looks.look, out, threads, say)
-    places = looks.distinct(seen[:, len(looks.LOOKS) :], _SAME)
-    pool, seen = given.chosen(places), np.asarray(seen[places, : len(looks.LOOKS)])
-    say(f"{len(pool)} of {len(given)} images are used, the others look like one of these.")
-    limits = _limits(len(pool), smallest, largest, balance, overlap)
+    with ThreadPoolExecutor(workers) as threads:
+        seen = _described("looks", given, looks.look, out, threads, say)
+        places = looks.distinct(seen[:, len(looks.LOOKS) :], _SAME)
+        pool, seen = given.chosen(places), np.asarray(seen[places, : len(looks.LOOKS)])
+        say(f"{len(pool)} images, without {len(given) - len(pool)} that look like one of them.")
+        limits = _limits(len(pool), smallest, largest, balance, overlap)
+        features = {"labels": np.stack([*map(labels.statistics, pool.images, pool.faces)])}
+        for model in wanted:
+            features[model.name] = _described(model.name, pool, models.load(model), out, threads, say)
     ks = clusterings.numbers_of_clusters(len(pool), limits.smallest)
-
-    features = {"labels": np.stack([*map(labels.statistics, pool.images, pool.faces)])}
-    for model in wanted:
-        features[model.name] = _described(model.name, pool, models.load(model), out, threads, say)
-    threads.shutdown()
     clusters = list(_clusters(features, ks, seed, out, say))
-    chosen, dropped = filters.kept([own for _, own in clusters], pool.splits, limits)
-    say(f"{len(chosen)} of {len(clusters)} clusters are kept.")
+    chosen, dropped = filters.kept([own for _, own in clusters], pool.splits, pool.usable, limits)
     if not chosen:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
         raise SubsetsError(
             f"{out}: no cluster is fit to be a subset ({reasons}); choose other limits and a new folder."
         )
-    _write(pool, seen, features, [clusters[place] for place in chosen], out, say)
+    _write(pool, seen, features, [clusters[place] for place in chosen], out)
+    seconds = time.perf_counter() - start
+    say(f"{len(chosen)} subsets in {seconds:.0f} s, {len(pool) / seconds:.1f} images/s.")
     counts = {"images": len(pool), "look-alikes": len(given) - len(pool), "subsets": len(chosen), "dropped": dropped}
     result = {"settings": settings, **counts}
     write_json(out / REPORT, result)
@@ -102,13 +104,15 @@ def _enter(out: Path, settings: dict[str, Any]) -> None:
     if (out / REPORT).exists():
         raise SubsetsError(f"{out}: holds finished subsets; name another folder, or remove this one to make them anew.")
     if (out / _SETTINGS).exists():
-        known = json.loads((out / _SETTINGS).read_text())
+        try:
+            known = dict(json.loads((out / _SETTINGS).read_text()))
+        except (ValueError, TypeError):
+            raise SubsetsError(f"{out / _SETTINGS}: is not of this command; name a new folder.") from None
         for name, value in settings.items():
             if known.get(name) != value:
+                values = "" if name in ("images", "models") else f" ({known.get(name)}, not {value})"
                 raise SubsetsError(
-                    f"{out}: was begun with other {name}"
-                    + ("" if name == "images" else f" ({known.get(name)}, not {value})")
-                    + "; name another folder, or remove this one."
+                    f"{out}: was begun with other {name}{values}; repeat the first command, or name another folder."
                 )
     elif out.is_file() or (out.exists() and {path.name for path in out.iterdir()} - {"settings.partial"}):
         raise SubsetsError(f"{out}: is not empty; name a new folder.")
@@ -120,14 +124,16 @@ def _enter(out: Path, settings: dict[str, Any]) -> None:
 
 def _fingerprint(pool: Pool) -> str:
     """sha256 of what the annotations say, and of the names, lengths and times of the image files."""
-    stamps = [[os.fsencode(path).hex(), path.stat().st_size, path.stat().st_mtime_ns] for path in pool.paths]
-    records = json.dumps([stamps, pool.splits.tolist(), pool.images, pool.faces])
-    return hashlib.sha256(records.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for path, split, image, faces in zip(pool.paths, pool.splits, pool.images, pool.faces, strict=True):
+        status = path.stat()
+        record = [str(path), status.st_size, status.st_mtime_ns, str(split), image, faces]
+        digest.update(json.dumps(record).encode())
+    return digest.hexdigest()
 
 
 def _model_settings(model: models.Model) -> dict[str, Any]:
-    with model.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256(model.path.read_bytes()).hexdigest()
     return {"file": digest, "layer": model.layer, "size": model.size, "pixels": model.pixels}
 
 
@@ -165,7 +171,7 @@ def _described(
         wall, busy = time.perf_counter() - wall, time.process_time() - busy
         say(f"{name}: {len(pool)} images, {len(pool) / wall:.1f} images/s, {busy / wall:.1f} cores busy.")
 
-    return array(out / "parts" / f"{name}.npy", rows, len(pool))
+    return array(out / "parts" / f"{name}.npy", rows)
 
 
 def _clusters(
@@ -175,20 +181,13 @@ def _clusters(
     for feature, values in features.items():
         for clustering in clusterings.CLUSTERINGS:
             start = time.perf_counter()
-            found = []
-
-            def make(values=values, clustering=clustering, found=found) -> NDArray[np.int16]:
-                found.append(clustering)
-                return clusterings.cluster(values, clustering, ks, seed)
-
             path = out / "parts" / f"{feature}-{clustering}.npy"
-            fits = 1 if clustering.startswith("dbscan") else len(ks)
-            rows = array(path, make, fits)
-            if found:
-                say(f"{feature}, {clustering}: {time.perf_counter() - start:.1f} s.")
-            for k, row in zip(ks, rows, strict=False):
-                number = int(row.max()) + 1 if fits == 1 else k
-                for cluster in range(row.max() + 1):
+            rows = array(path, partial(clusterings.cluster, values, clustering, ks, seed))
+            say(f"{feature}, {clustering}: {time.perf_counter() - start:.1f} s.")
+            for place, row in enumerate(rows):
+                found = int(row.max()) + 1
+                number = found if clustering in clusterings.FIND_NUMBER else ks[place]
+                for cluster in range(found):
                     name = f"{feature}-{clustering}-{number}-{cluster + 1}"
                     about = {"subset": name, "feature": feature, "clustering": clustering, "clusters": number}
                     yield about, np.flatnonzero(row == cluster)
@@ -200,8 +199,8 @@ def _write(
     features: dict[str, NDArray[np.float32]],
     subsets: list[tuple[dict[str, Any], NDArray[np.int_]]],
     out: Path,
-    say: Say,
 ) -> None:
+    """Everything that is for the user; what was written by a run that was ended is written anew, but for the sheets."""
     names = _place(pool, out)
     condensed = {name: report.condensed(values) for name, values in {**features, "looks": seen}.items()}
     rows = []
@@ -209,9 +208,9 @@ def _write(
         train = _write_subset(pool, names, own, out / about["subset"])
         sheet = out / f"{about['subset']}.jpg"
         if not sheet.exists():
-            partial = out / "sheet.partial.jpg"
-            draw_contact_sheet(train, partial)
-            partial.replace(sheet)
+            unfinished = out / "unfinished.jpg"
+            draw_contact_sheet(train, unfinished)
+            unfinished.replace(sheet)
         others = [points for name, points in condensed.items() if name != about["feature"]]
         auc = report.told_apart(np.concatenate(others, axis=1), own, pool.splits)
         rows.append({**about, **report.describe(pool, seen, own), "told_apart": auc})
@@ -248,5 +247,5 @@ def _write_subset(pool: Pool, names: list[str], own: NDArray[np.int_], folder: P
         if images:
             written[split] = coco.CocoSplit(folder, split, category, images, annotations)
             content = {"images": images, "annotations": annotations, "categories": [category]}
-            write_json(folder / f"{split}.json", content)
+            write_json(folder / f"{split}.json", content, indent=None)
     return written["train"]

@@ -1,6 +1,6 @@
-"""Image features from networks that others trained: ONNX files, and torch files that hold no pickled Python.
+"""Image features from networks that others trained: ONNX and TorchScript files, which hold graphs of known operations.
 
-Neither is code of its own: ONNX, TorchScript and `torch.export` files hold graphs of known operations.
+Other torch files are not opened: what they hold is pickled Python, and `torch.export.load` unpickles, too.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ PIXELS = {
 """Mean and scale of what a network takes: 0 to 255, 0 to 1, -1 to 1, or with the means of ImageNet; RGB."""
 
 _SIDE = 320  # px; of networks that take any size
+_TAKEN = ("labels", "looks")
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -47,9 +48,10 @@ def parse(text: str) -> Model:
     where = f"the model '{text}'"
     name, equal, rest = text.partition("=")
     file, *options = rest.split(",")
-    if not equal or not file or not re.fullmatch(r"[A-Za-z0-9_]+", name) or name == "labels":
+    if not equal or not file or not re.fullmatch(r"[A-Za-z0-9_]+", name) or name in _TAKEN:
         raise SubsetsError(
-            f"{where} is not NAME=FILE with a name of letters, digits and '_' (and not 'labels'); write it like that."
+            f"{where} is not NAME=FILE with a name of letters, digits and '_' (but not {' or '.join(_TAKEN)}); write it"
+            " like that."
         )
     given = dict(option.partition("=")[::2] for option in options)
     if unknown := set(given) - {"layer", "size", "pixels"}:
@@ -62,13 +64,13 @@ def parse(text: str) -> Model:
     path = Path(file)
     if not path.is_file():
         raise SubsetsError(f"{where}: there is no file {path}; name the ONNX or torch file.")
-    if path.suffix not in (".onnx", ".pt", ".pt2"):
+    if path.suffix not in (".onnx", ".pt"):
         raise SubsetsError(
-            f"{where}: {path.name} is neither .onnx nor .pt (TorchScript) nor .pt2 (torch.export); export it as one of"
-            " these, as weights without a network cannot be run and pickled networks are not loaded."
+            f"{where}: {path.name} is neither .onnx nor .pt (TorchScript); export it as one of these, as weights"
+            " without a network cannot be run and pickled networks are not loaded."
         )
     if "layer" in given and path.suffix != ".onnx":
-        raise SubsetsError(f"{where}: layers of torch files cannot be chosen; export the network up to that layer.")
+        raise SubsetsError(f"{where}: TorchScript has no named layers; export the network up to that layer.")
     return Model(name, path, given.get("layer"), int(size) or None, given.get("pixels", "255"))
 
 
@@ -174,9 +176,10 @@ def default_layer(model: Model, graph: Any) -> str:
         for name in node.input:
             needed.setdefault(name, set()).update(uses)
     outputs = {one.name for one in graph.output}
-    inner = [node for node in nodes if node.op_type != "Constant" and needed.get(node.output[0]) == outputs]
+    inner = [node for node in nodes if needed.get(node.output[0]) == outputs]
     if len(outputs) == 1:
-        weighted = [node for node in inner if node.op_type in _WEIGHTED]
+        # Attention multiplies two tensors that both depend on the picture; a layer has weights beside one.
+        weighted = [node for node in inner if node.op_type in _WEIGHTED and not alive.issuperset(node.input)]
         if weighted:
             return next(name for name in weighted[-1].input if name in alive)
     else:
@@ -191,14 +194,10 @@ def _load_torch(model: Model) -> tuple[Callable[[NDArray], list[NDArray]], tuple
 
     torch.set_num_threads(1)  # images are what runs side by side
     try:
-        if model.path.suffix == ".pt2":
-            network = torch.export.load(model.path).module()
-        else:
-            network = torch.jit.load(model.path, map_location="cpu").eval()
-    except Exception as error:
+        network = torch.jit.load(model.path, map_location="cpu").eval()
+    except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        kind = "torch.export" if model.path.suffix == ".pt2" else "TorchScript"
-        raise SubsetsError(f"{model.path}: cannot be opened as {kind} ({reason}); save it as such.") from error
+        raise SubsetsError(f"{model.path}: cannot be opened as TorchScript ({reason}); save it as such.") from error
 
     def run(batch: NDArray) -> list[NDArray]:
         with torch.inference_mode():

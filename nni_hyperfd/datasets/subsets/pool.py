@@ -20,8 +20,8 @@ SPLITS = ("train", "val", "test")
 class Pool:
     """Images in the order of `SPLITS`, and of the sources within a split.
 
-    ``paths``, ``splits`` (str), ``images`` (records with ``width`` and ``height``) and ``faces`` (the annotations of
-    each, as `coco.CocoSplit` has them) have one entry per image.
+    ``paths`` (absolute), ``splits`` (str), ``images`` (records with ``width`` and ``height``) and ``faces`` (the
+    annotations of each, as `coco.CocoSplit` has them) have one entry per image.
     """
 
     paths: list[Path]
@@ -31,6 +31,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """Which images have a face that is not ignored."""
+        return np.array([any(not face["ignore"] and not face["iscrowd"] for face in own) for own in self.faces])
 
     def chosen(self, places: NDArray[np.int_]) -> Pool:
         """Only the images at these places."""
@@ -54,7 +59,7 @@ def read(sources: Sequence[Path]) -> Pool:
             by_image = defaultdict(list)
             for annotation in data.annotations:
                 by_image[annotation["image_id"]].append(annotation)
-            paths += map(data.image_path, data.images)
+            paths += [data.image_path(image).absolute() for image in data.images]
             splits += [split] * data.num_images
             images += data.images
             faces += [by_image[image["id"]] for image in data.images]

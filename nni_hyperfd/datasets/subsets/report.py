@@ -90,10 +90,9 @@ def draw_spread(rows: Sequence[Row], whole: Row, path: Path) -> None:
         panel.axvline(whole[name], color="black", linestyle="--", linewidth=1, label="all images")
         panel.set(xlabel=label, ylabel="subsets with at most this")
         if name != "brightness":
-            panel.set_xscale("log")
+            panel.set_xscale("log", subs=[2, 5])
             panel.xaxis.set_major_formatter("{x:g}")
             panel.xaxis.set_minor_formatter("{x:g}")
-            panel.tick_params(axis="x", which="minor", labelsize=6)
     figure.axes[0].legend(fontsize="small")
     figure.suptitle(f"{len(rows)} subsets")
     partial = path.with_suffix(".partial")
