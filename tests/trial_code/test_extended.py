@@ -19,7 +19,7 @@ from retinaface.extended import DIMENSIONS, RESHAPING, SCALES, ParameterError, c
 from retinaface.losses import AdditiveMarginLoss, SoftmaxFocalLoss
 from retinaface.parameters import DEFAULTS, apply_parameters
 from retinaface.pipelines import find_transform, find_transforms
-from retinaface.training import _too_large, evaluate, train, use_split
+from retinaface.training import _too_large, evaluate, train, use_split, validate
 
 from nni_hyperfd.architecture import PARAMETERS
 from nni_hyperfd.space import SearchSpace
@@ -265,6 +265,11 @@ def test_a_trial(job, splits, tmp_path, parameters: dict) -> None:
         assert reported == [outcomes[-1]] and 0 <= outcomes[-1] <= 1
         assert (tmp_path / str(number) / "detector.safetensors").is_file()
     assert len(set(outcomes)) == 1
+    # mmengine has written the config down, with which the detector can be built again.
+    (written,) = (tmp_path / "0").glob("*.py")
+    weights = str(tmp_path / "0" / "detector.safetensors")
+    again = dataclasses.replace(job, config=written, weights=weights, size=None, eval_size=None)
+    assert validate(again.load_config(), splits[1]) == outcomes[0]
 
 
 # -- refused -----------------------------------------------------------------------------------------------------------

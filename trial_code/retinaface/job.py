@@ -105,6 +105,7 @@ class Job:
         config.update(log_level="WARNING", visualizer=None)
         config.default_hooks.pop("visualization", None)
         config.model.weights = self.weights
+        config.model.pop("inherits", None)  # where this is the config that a trial has left beside its own weights
         config.randomness.seed = self.seed
         return config
 
