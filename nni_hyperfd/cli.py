@@ -15,10 +15,11 @@ from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.benchmark.command import benchmark, make_table
 from nni_hyperfd.datasets.command import data
 from nni_hyperfd.exchange import DocumentError
+from nni_hyperfd.experience import is_offline
 from nni_hyperfd.platform import Platform
 from nni_hyperfd.reports import ReportError
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
-from nni_hyperfd.store import StateError, default_state
+from nni_hyperfd.store import StateError, Task, default_state
 from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, TaskSettings
 from nni_hyperfd.warmup.command import warmup
 
@@ -36,13 +37,15 @@ State = Annotated[
 def status(state: State) -> None:
     """What the state holds: tasks, trials, versions, size."""
     platform = _open(state)
-    known = platform.tasks()
+    known, warm = _own_and_offline(platform)
     results = [trial for task in known for trial in task.trials if trial.phase in (FINE_TUNE, IMPORT)]
     console.print(f"State {state}", soft_wrap=True, highlight=False)
     table = Table(show_header=False)
     table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
     for name in ("succeeded", "failed", "running", "planned"):
         table.add_row(f"trials {name}", str(sum(trial.status == name for trial in results)))
+    if warm:
+        table.add_row("warm-up", f"{sum(len(task.trials) for task in warm)} results on {len(warm)} data sets")
     for name, count in platform.counts().items():
         table.add_row(name, str(count))
     table.add_row("size", f"{state.stat().st_size / 2**20:.2f} MiB")
@@ -50,10 +53,14 @@ def status(state: State) -> None:
 
 
 @app.command()
-def tasks(state: State) -> None:
+def tasks(
+    state: State,
+    warm_up: Annotated[bool, typer.Option("--warm-up", help="Those of the warm-up, which no user had.")] = False,
+) -> None:
     """One line per task: its data set in numbers, and what came out."""
+    own, offline = _own_and_offline(_open(state))
     table = Table("task", "experiment", "space", "images", "boxes", "AP@50 before", "best", "results", "closed")
-    for task in _open(state).tasks():
+    for task in offline if warm_up else own:
         results = [t.performance for t in task.trials if t.phase in (FINE_TUNE, IMPORT) and t.performance is not None]
         best = (max if task.settings["maximize"] else min)(results, default=None)
         table.add_row(
@@ -65,6 +72,8 @@ def tasks(state: State) -> None:
             "-" if task.closed is None else f"{task.closed:%Y-%m-%d}",
         )
     console.print(table)
+    if offline and not warm_up:
+        console.print(f"The state began with a warm-up on {len(offline)} data sets: --warm-up lists them.")
 
 
 @app.command()
@@ -178,6 +187,12 @@ def _open(state: Path) -> Platform:
     if not state.exists():
         _stop(f"state {state}: there is none yet; run an experiment or name another file with --state")
     return Platform(state)
+
+
+def _own_and_offline(platform: Platform) -> tuple[list[Task], list[Task]]:
+    """The users' tasks, and those that stand for the platform's own data sets."""
+    known = platform.tasks()
+    return [task for task in known if not is_offline(task)], [task for task in known if is_offline(task)]
 
 
 def _cells(space: SearchSpace, configuration: Configuration) -> dict[str, str]:

@@ -21,6 +21,11 @@ def results(task: Task) -> tuple[list[Configuration], list[float]]:
     return [t.configuration for t in finished], [sign * t.performance for t in finished]
 
 
+def is_offline(task: Task) -> bool:
+    """Whether it stands for one of the platform's own data sets (states before the warm-up do not say)."""
+    return task.settings.get("offline", False)
+
+
 def count_closed_tasks(session: Session, space: SearchSpace) -> int:
     """How many tasks of a space are closed. None is ever opened again or removed."""
     closed = select(func.count()).where(Task.space_signature == space.signature, Task.closed.is_not(None))
@@ -42,6 +47,13 @@ def closed_tasks(session: Session, space: SearchSpace) -> list[int]:
 
 
 def drawn_tasks(session: Session, ids: list[int], rng: np.random.Generator) -> list[Task]:
-    """The newest of the tasks and others drawn at random, `MOST_TASKS` at most, in order of arrival."""
-    chosen = sorted([*rng.permutation(ids[:-1])[: MOST_TASKS - 1].tolist(), *ids[-1:]])
+    """The newest of the tasks and others drawn at random, `MOST_TASKS` at most, in order of arrival. The platform's own
+    data sets only fill what users' tasks leave free."""
+    offline = set(
+        session.scalars(select(Task.id).where(Task.id.in_(ids), Task.settings["offline"].as_boolean().is_(True)))
+    )
+    own, others = [i for i in ids if i not in offline], [i for i in ids if i in offline]
+    chosen = [*rng.permutation(own[:-1])[: MOST_TASKS - 1].tolist(), *own[-1:]]
+    if others:
+        chosen += rng.permutation(others)[: MOST_TASKS - len(chosen)].tolist()
     return list(session.scalars(select(Task).where(Task.id.in_(chosen)).order_by(Task.id)))

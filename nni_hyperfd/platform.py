@@ -9,9 +9,10 @@ module.
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import func, select
@@ -20,15 +21,36 @@ from sqlalchemy.orm import Session
 from nni_hyperfd import exchange, experience
 from nni_hyperfd import store as tables
 from nni_hyperfd.ranking import DefaultPreset, Learned, PaperPreset, Preset, Ranking
-from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, is_finite_number
+from nni_hyperfd.reports import Description, ExtractorUpdate, ReportError, check_meta_feature, is_finite_number
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.store import Store, Trial, now
 from nni_hyperfd.task import EXTRACT, FINE_TUNE, IMPORT, LEARN, TaskSettings
 from nni_hyperfd.versions import Versions, unknown_meta_feature
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nni_hyperfd.ranker.learning import WarmUp
+
 _logger = logging.getLogger(__name__)
 
 _OFFLINE_SETS, _OFFLINE_IMAGES = 8, 16  # what a learn job is given of D_off: about 0.4 MB
+_KEPT_IMAGES, _KEPT_OF_EACH = 1024, 32  # what a warm-up leaves of D_off: about 2.5 MB with 64 channels
+
+
+@dataclass(frozen=True, eq=False)
+class OfflineResults:
+    """One of the server's own data sets and what was measured on it.
+
+    images: (n >= 1, 3, 3, D) and counts: (2,), as in `ranker.learning.ClientTask`. performance: of the configurations,
+    one or more, finite, the higher the better.
+    """
+
+    name: str
+    images: Tensor
+    counts: Tensor
+    configurations: list[Configuration]
+    performance: list[float]
 
 
 class Platform:
@@ -222,7 +244,8 @@ class Platform:
                 tensors |= {f"offline.{index}.{name}": tensor for name, tensor in packed.items()}
             if task.settings["replay"] == "meta-features":
                 past = experience.drawn_tasks(session, experience.closed_tasks(session, space), rng)
-                others = list(versions.meta_features(past, task.extractor_id).values())
+                clients = [other for other in past if not experience.is_offline(other)]
+                others = list(versions.meta_features(clients, task.extractor_id).values())
                 if others:
                     tensors["replay"] = torch.stack([others[place] for place in rng.permutation(len(others))])
             return weights.dumps(tensors)
@@ -285,6 +308,62 @@ class Platform:
             except ValueError as error:
                 raise ReportError(f"offline data set {name}: {error}") from None
 
+    def check_empty(self) -> None:
+        """Raises ReportError when `begin_with` would."""
+        with self.store.read() as session:
+            self._check_empty(session)
+
+    def begin_with(self, space: SearchSpace, data_sets: Sequence[OfflineResults], warm: WarmUp, seed: int) -> None:
+        """Begin an empty state with what a warm-up has learned, in one transaction.
+
+        Both networks become the newest versions. The data sets become the server's own ones (D_off), with a share of
+        `_KEPT_IMAGES` drawn by `seed`, and closed tasks that are marked as offline, with their results.
+
+        Raises:
+            ReportError: there is something in the state already.
+        """
+        import torch
+
+        from nni_hyperfd.ranker import features, weights
+
+        rng = np.random.default_rng(seed)
+        most = min(_KEPT_OF_EACH, max(1, _KEPT_IMAGES // len(data_sets)))
+        with self.store.write() as session:
+            self._check_empty(session)
+            versions, signature = Versions(self.store, session), _keep_space(session, space)
+            update = ExtractorUpdate(warm.extractor.state_dict(), warm.importance, [])
+            extractor = versions.add_extractor(versions.head().id, update)
+            for data_set in data_sets:
+                sample = data_set.images[np.sort(rng.permutation(len(data_set.images))[:most])]
+                packed = self.store.put(session, weights.dumps(features.pack(sample, data_set.counts)))
+                session.merge(tables.OfflineDataset(name=data_set.name, features=packed))
+                with torch.no_grad():
+                    meta_feature = warm.extractor(data_set.images, data_set.counts).tolist()
+                task = tables.Task(
+                    experiment=f"warm-up {data_set.name}",
+                    space_signature=signature,
+                    settings=asdict(TaskSettings(budget=len(data_set.performance), service=False, offline=True)),
+                    extractor_id=extractor.id,
+                    meta_feature=check_meta_feature(meta_feature),
+                    num_images=int(data_set.counts[0]),
+                    num_boxes=int(data_set.counts[1]),
+                    closed=now(),
+                )
+                for configuration, performance in zip(data_set.configurations, data_set.performance, strict=True):
+                    task.trials.append(
+                        Trial(
+                            phase=IMPORT,
+                            status="succeeded",
+                            configuration=configuration,
+                            performance=performance,
+                            ended=now(),
+                        )
+                    )
+                session.add(task)
+                session.flush()
+            versions.describe_offline(extractor.id)
+            versions.add_encoder(space, task.id, warm.encoder)
+
     # -- looking in, and moving experience -----------------------------------------------------------------------------
 
     def counts(self) -> dict[str, int]:
@@ -340,11 +419,18 @@ class Platform:
                 session.add(task)
                 session.flush()
                 session.refresh(task)
-                self._close(session, task)
+                if experience.is_offline(task):
+                    task.closed = now()  # the ranker learns from it beside every task, not by itself
+                else:
+                    self._close(session, task)
                 added += 1
         return added
 
     # -- inside a transaction ------------------------------------------------------------------------------------------
+
+    def _check_empty(self, session: Session) -> None:
+        if session.scalar(select(func.count()).select_from(tables.Extractor)):
+            raise ReportError(f"state {self.store.path}: it is not empty; name a new file for the warm-up")
 
     def _plan(self, session: Session, task: tables.Task, picks: bool) -> None:
         """Plan what follows, if nothing is planned: picks, the learn trial, or the task's end."""
@@ -404,8 +490,10 @@ class Platform:
         past = experience.drawn_tasks(session, ids, np.random.default_rng(seed))
         meta_features = versions.meta_features([*past, task], versions.head().id)
         unknown = unknown_meta_feature(meta_features)
+        offline = [experience_of(other) for other in past if experience.is_offline(other)]
+        clients = [experience_of(other) for other in past if not experience.is_offline(other)]
         encoder = learning.update_encoder(
-            versions.encoder(space)[0], experience_of(task), [*map(experience_of, past)], [], RankerSettings(), seed
+            versions.encoder(space)[0], experience_of(task), clients, offline, RankerSettings(), seed
         )
         versions.add_encoder(space, task.id, encoder)
 

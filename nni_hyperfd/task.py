@@ -38,3 +38,5 @@ class TaskSettings:
     """One of `PRESETS`."""
     replay: str = "none"
     """One of `REPLAYS`."""
+    offline: bool = False
+    """Whether no user's data set had its turn, but one of the platform's own, whose results the warm-up learned from."""

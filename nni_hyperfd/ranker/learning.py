@@ -347,7 +347,7 @@ def _mean_ndcg(extractor: MetaFeatureExtractor, encoder: MLPEncoder, lists: list
 def _held_out(performance: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Places of the results to learn from and of those to validate on; none of the latter unless they can be ranked."""
     order = torch.randperm(len(performance), generator=generator)
-    out = order[: int(HELD_OUT * len(order))]
+    out = order[: round(HELD_OUT * len(order))]
     return (order[len(out) :], out) if _rankable(performance[out]) else (order, order[:0])
 
 

@@ -11,8 +11,9 @@ import sqlite3
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from nni_hyperfd.advisor import load_json
 from nni_hyperfd.reports import is_finite_number
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.warmup.advisor import DATA, PairAdvisor, performance
-from nni_hyperfd.warmup.pairs import PairFile, Progress
+from nni_hyperfd.warmup.pairs import FENCE, PairFile, Progress
 
 if TYPE_CHECKING:
     from nni.experiment import Experiment, ExperimentConfig
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 PAIRS = "pairs.sqlite"
 """The file of pairs in the folder that the command is given."""
 _HOPELESS = 5  # so many failed trials without a single success: it is not the pairs
-_ATTEMPTS = 5  # NNI gives its manager 3 s to answer and its dispatcher 10 s to connect, which a busy machine can miss
+_MANAGER_SECONDS = 60
+_ATTEMPTS = 5  # NNI gives its dispatcher 10 s to connect, which a busy machine can miss
 _GOES_ON = ("RUNNING", "NO_MORE_TRIAL")
 _POLL_SECONDS = 1.0
 
@@ -180,8 +182,10 @@ def _watch(pairs: PairFile, experiment: Experiment, show: Callable[[str], None])
 
 
 def _start(pairs: PairFile, config: ExperimentConfig, port: int) -> Experiment:
-    from nni.experiment import Experiment, RunMode
+    from nni.experiment import Experiment, RunMode, launcher
 
+    # NNI gives its manager three seconds to answer, which is too short on a busy machine, and has no setting for it.
+    launcher._check_rest_server = partial(launcher._check_rest_server, retry=_MANAGER_SECONDS)
     _use_pairs(config, pairs.path)
     for _ in range(_ATTEMPTS):
         experiment = Experiment(config)
@@ -190,7 +194,7 @@ def _start(pairs: PairFile, config: ExperimentConfig, port: int) -> Experiment:
         try:
             experiment.start(port, run_mode=RunMode.Detach)
             while (answer := _status(experiment))[0] in _GOES_ON:
-                if _log_says(folder, "Add event listeners"):  # the dispatcher is connected
+                if pairs.parameter_ids(experiment.id):
                     return experiment
                 time.sleep(_POLL_SECONDS / 4)
         except (RuntimeError, requests.RequestException) as error:
@@ -199,7 +203,8 @@ def _start(pairs: PairFile, config: ExperimentConfig, port: int) -> Experiment:
             _stop(experiment)
             raise
         _stop(experiment)
-        if answer[0] == "ERROR" and not _log_says(folder, "did not connect in 10 seconds"):
+        # The dispatcher was late, or an earlier experiment's one, whose manager died a moment ago, has found this one.
+        if answer[0] == "ERROR" and not _log_says(folder, "did not connect in 10 seconds", FENCE):
             break
         time.sleep(_POLL_SECONDS)
     raise CollectError(f"NNI cannot begin an experiment: {'; '.join(answer[1])}; {folder / 'log'} has more")
@@ -234,8 +239,15 @@ def _status(experiment: Experiment) -> tuple[str, list[str]]:
 
 
 def _stop(experiment: Experiment) -> None:
-    if _is_alive(experiment):
-        experiment.stop()
+    """End the experiment, and what NNI leaves behind of it when it stops half-way: a late dispatcher, or trials."""
+    if not _is_alive(experiment):
+        return
+    left = psutil.Process(experiment._proc.pid).children(recursive=True)
+    experiment.stop()
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(left, timeout=10)
 
 
 def _is_alive(experiment: Experiment) -> bool:
@@ -245,9 +257,10 @@ def _is_alive(experiment: Experiment) -> bool:
     return process.is_running() if isinstance(process, psutil.Process) else process.poll() is None
 
 
-def _log_says(folder: Path, text: str) -> bool:
+def _log_says(folder: Path, *texts: str) -> bool:
+    """Whether the manager's log has one of the texts."""
     log = folder / "log" / "nnimanager.log"
-    return log.exists() and text in log.read_text(errors="replace")
+    return log.exists() and any(text in log.read_text(errors="replace") for text in texts)
 
 
 def _final_results(folder: Path) -> list[tuple[int, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -65,6 +66,51 @@ def collect(
     _print(
         console,
         f"{progress.succeeded} pairs measured, {progress.failed} failed, in {cost} of trials: {out / room.PAIRS}",
+    )
+
+
+@warmup.command()
+def train(
+    out: Annotated[Path, typer.Argument(help="The folder that 'hyperfd warmup collect' has written.")],
+    features: Annotated[Path, typer.Option(help="Folder with what trial_code/describe.py --whole has written.")],
+    space: Annotated[Path, typer.Option(help="The search space file (JSON) that was measured in.")],
+    state: Annotated[Path, typer.Option(help="A new state file: name it as warm_start, or begin with it.")],
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Learn from measured pairs, and begin a state with it: both networks, the sub-data-sets, their results."""
+    from nni_hyperfd.platform import Platform
+    from nni_hyperfd.space import SearchSpace
+    from nni_hyperfd.warmup import collect as room
+    from nni_hyperfd.warmup import train as school
+    from nni_hyperfd.warmup.pairs import PairError, PairFile
+
+    console = Console()
+    file = out / room.PAIRS
+    try:
+        definition = json.loads(space.read_text())
+    except OSError as error:
+        _stop(f"{space}: {error.strerror}")
+    except ValueError as error:
+        _stop(f"{space}: this is no JSON ({error})")
+    if not file.exists():
+        _stop(f"{file}: there is none; run 'hyperfd warmup collect' first")
+    try:
+        search_space = SearchSpace.from_nni(definition)
+        data_sets = school.read(PairFile(file), features, search_space)
+        platform = Platform(state)
+        platform.check_empty()
+        results = sum(len(one.performance) for one in data_sets)
+        _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
+        began = time.monotonic()
+        warm = school.train(data_sets, search_space, seed)
+        platform.begin_with(search_space, data_sets, warm, seed)
+    except (PairError, school.TrainError) as error:
+        _stop(str(error))
+    checks = " ".join(f"{value:.4f}" for value in warm.ndcg)
+    _print(console, f"NDCG of the results held out, before and after every check: {checks}")
+    _print(
+        console,
+        f"{warm.ndcg[0]:.4f} before, {max(warm.ndcg):.4f} at best, {time.monotonic() - began:.0f} s: {state}",
     )
 
 

@@ -25,6 +25,9 @@ from nni_hyperfd.store import sqlite_engine
 ATTEMPTS = 2
 """Trials of a pair before it is recorded as failed."""
 
+FENCE = "does not measure these pairs"
+"""What an experiment is told that another one has replaced."""
+
 
 class PairError(RuntimeError):
     """The file of pairs cannot be used as asked; the message is for its user."""
@@ -184,7 +187,7 @@ class PairFile:
             run = _run(session)
             if run is None or run.experiment != experiment:
                 raise PairError(
-                    f"{self.path}: experiment {experiment} does not measure these pairs (any more); stop it, and run "
+                    f"{self.path}: experiment {experiment} {FENCE} (any more); stop it, and run "
                     "'hyperfd warmup collect'"
                 )
             pair = session.scalar(

@@ -15,7 +15,7 @@ from quick_trial import score
 
 from nni_hyperfd.warmup.pairs import Pair, PairFile
 
-pytestmark = pytest.mark.nni
+pytestmark = [pytest.mark.nni, pytest.mark.timeout(900)]
 
 
 class Collecting:
