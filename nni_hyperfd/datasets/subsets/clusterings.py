@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-FITTED = 4000
+FITTED = 2000
 """Images that a clustering is fitted on, drawn by seed; every other one joins the nearest of them. Agglomerative
 clustering and DBSCAN need memory for every pair."""
 

@@ -23,13 +23,14 @@ PIXELS = {
     "-1": (127.5, 127.5),
     "imagenet": (np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])),
 }
-"""Mean and scale of what a network takes: 0 to 255, 0 to 1, -1 to 1, or with the means of ImageNet; RGB."""
+"""Mean and scale of what a network takes: 0 to 255, 0 to 1, -1 to 1, or with the means of ImageNet; RGB or grey."""
 
 _SIDE = 320  # px; of networks that take any size
 _TAKEN = ("labels", "looks")
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Run = Callable[[NDArray[np.float32]], list[NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,13 @@ def load(model: Model) -> Network:
     Maps are pooled to mean and standard deviation of every channel. Raises SubsetsError for a file that is no such
     network or a layer that is not in it; the function does for a network that cannot be run on the picture.
     """
-    run, size, channels_last = (_load_onnx if model.path.suffix == ".onnx" else _load_torch)(model)
+    run, size, channels_last, grey = (_load_onnx if model.path.suffix == ".onnx" else _load_torch)(model)
     mean, scale = PIXELS[model.pixels]
 
     def describe(image: NDArray[np.uint8]) -> NDArray[np.float32]:
         image = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2RGB)
+        if grey:
+            image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
         values = ((image - mean) / scale).astype(np.float32)
         batch = values[None] if channels_last else np.ascontiguousarray(values.transpose(2, 0, 1)[None])
         try:
@@ -111,7 +114,7 @@ def pooled(output: NDArray[Any], channels_last: bool = False) -> NDArray[np.floa
     return np.concatenate([rows.mean(0), rows.std(0)])
 
 
-def _load_onnx(model: Model) -> tuple[Callable[[NDArray], list[NDArray]], tuple[int, int], bool]:
+def _load_onnx(model: Model) -> tuple[Run, tuple[int, int], bool, bool]:
     import onnx
     import onnxruntime
 
@@ -133,17 +136,19 @@ def _load_onnx(model: Model) -> tuple[Callable[[NDArray], list[NDArray]], tuple[
         raise SubsetsError(
             f"{model.path}: cannot be opened as ONNX ({reason}); it may be damaged or cut off."
         ) from error
-    (picture, *others) = session.get_inputs()
-    if others or len(picture.shape) != 4 or picture.type != "tensor(float)":
-        takes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in (picture, *others))
+    inputs = session.get_inputs()
+    if [(len(one.shape), one.type) for one in inputs] != [(4, "tensor(float)")]:
+        takes = ", ".join(f"{one.name} {one.shape} {one.type}" for one in inputs) or "nothing"
         raise SubsetsError(
             f"{model.path}: takes {takes}, not one batch of pictures of floats; export it so that it does."
         )
-    channels_last = picture.shape[3] == 3
+    (picture,) = inputs
+    channels_last = picture.shape[3] in (1, 3)
     height, width = picture.shape[1:3] if channels_last else picture.shape[2:]
     side = model.size or _SIDE
     size = (width if isinstance(width, int) else side), (height if isinstance(height, int) else side)
-    return lambda batch: session.run([layer], {picture.name: batch}), size, channels_last
+    grey = picture.shape[3 if channels_last else 1] == 1
+    return lambda batch: session.run([layer], {picture.name: batch}), size, channels_last, grey
 
 
 def _layer(model: Model, graph: Any) -> str:
@@ -189,7 +194,7 @@ def default_layer(model: Model, graph: Any) -> str:
     return inner[-1].output[0]
 
 
-def _load_torch(model: Model) -> tuple[Callable[[NDArray], list[NDArray]], tuple[int, int], bool]:
+def _load_torch(model: Model) -> tuple[Run, tuple[int, int], bool, bool]:
     import torch
 
     torch.set_num_threads(1)  # images are what runs side by side
@@ -204,4 +209,4 @@ def _load_torch(model: Model) -> tuple[Callable[[NDArray], list[NDArray]], tuple
             return [tensor.numpy() for tensor in torch.utils._pytree.tree_leaves(network(torch.from_numpy(batch)))]
 
     side = model.size or _SIDE
-    return run, (side, side), False
+    return run, (side, side), False, False

@@ -24,7 +24,7 @@ MEASURES = {
     "brightness": "brightness (0 to 255)",
     "blur": "sharpness (variance of Laplacian)",
 }
-_COMPONENTS, _FITTED = 20, 4000
+_COMPONENTS, _FITTED = 20, 2000
 
 Row = dict[str, Any]
 

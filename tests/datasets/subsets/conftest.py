@@ -51,12 +51,19 @@ def write_onnx(tmp_path_factory):
     """Write a network of one kind; its path.
 
     ``detector``: conv (tensor `deep`, 4 channels) -> two heads; ``classifier``: conv -> mean (`hidden`) -> Gemm ->
-    softmax, for 32 x 32 px; ``channels_last``: the mean of the picture, height x width x 3.
+    softmax, for 32 x 32 px; ``channels_last``, ``grey`` and ``flat``: what it is given, of 24 x 16 x 3, 1 x 24 x 16
+    and 100 numbers.
     """
 
     def write(kind: str) -> Path:
         random = np.random.default_rng(0)
-        shape = {"detector": [1, 3, "h", "w"], "classifier": [1, 3, 32, 32], "channels_last": [1, 24, 16, 3]}[kind]
+        shape = {
+            "detector": [1, 3, "h", "w"],
+            "classifier": [1, 3, 32, 32],
+            "channels_last": [1, 24, 16, 3],
+            "grey": [1, 1, 24, 16],
+            "flat": [1, 100],
+        }[kind]
         weights = {"w": (4, 3, 3, 3), "head_w": (1, 4, 1, 1), "box_w": (4, 4, 1, 1), "last_w": (4, 10)}
         conv = helper.make_node("Conv", ["picture", "w"], ["deep"], "backbone", strides=[2, 2])
         if kind == "detector":

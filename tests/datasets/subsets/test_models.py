@@ -48,6 +48,12 @@ def test_networks_that_take_the_channels_last(write_onnx):
     np.testing.assert_allclose(vector, [*rgb.mean(0), *rgb.std(0)], rtol=1e-5)
 
 
+def test_networks_that_take_grey_pictures(write_onnx):
+    vector = models.load(models.parse(f"net={write_onnx('grey')}"))(PICTURE)
+    grey = cv2.cvtColor(cv2.resize(PICTURE, (16, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+    np.testing.assert_allclose(vector, [grey.mean(), grey.std()], rtol=1e-5)
+
+
 def test_torchscript(tmp_path):
     path = tmp_path / "net.pt"
     torch.jit.script(torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.BatchNorm2d(3))).save(path)
@@ -86,6 +92,8 @@ def test_layers_and_sizes_that_do_not_fit(write_onnx, tmp_path):
     path = write_onnx("detector")
     with pytest.raises(SubsetsError, match="has no tensor or node 'deeep' .its last tensors: deep, score, box."):
         models.load(models.parse(f"net={path},layer=deeep"))
+    with pytest.raises(SubsetsError, match=r"takes picture \[1, 100\] tensor\(float\), not one batch of pictures"):
+        models.load(models.parse(f"net={write_onnx('flat')}"))
     torch.jit.script(torch.nn.Conv2d(4, 2, 1)).save(tmp_path / "four.pt")
     network = models.load(models.parse(f"net={tmp_path / 'four.pt'},size=16"))
     with pytest.raises(SubsetsError, match="four.pt: fails on a picture of 16 x 16 px"):
