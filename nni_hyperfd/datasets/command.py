@@ -96,8 +96,6 @@ def subsets(
     """Cut many subsets that differ from a few data sets: clusters of image features and of label statistics."""
     from nni_hyperfd.datasets.coco import AnnotationError
     from nni_hyperfd.datasets.subsets.errors import SubsetsError
-    from nni_hyperfd.datasets.subsets.flow import build
-    from nni_hyperfd.datasets.subsets.models import parse
 
     console = Console()
 
@@ -105,9 +103,14 @@ def subsets(
         console.print(text, soft_wrap=True, highlight=False, markup=False)
 
     try:
+        from nni_hyperfd.datasets.subsets.flow import build
+        from nni_hyperfd.datasets.subsets.models import parse
+
         limits = {"smallest": smallest, "largest": largest, "balance": balance, "overlap": overlap}
         wanted = [parse(text) for text in model or ()]
         report = build(sources, out, wanted, **limits, seed=seed, workers=workers, say=say)
+    except ModuleNotFoundError as error:
+        _stop(f"{error.name} is not installed; `pip install 'nni-hyperfd[subsets]'` brings what this command needs.")
     except (AnnotationError, SubsetsError) as error:
         _stop(str(error))
     except OSError as error:

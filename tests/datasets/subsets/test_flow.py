@@ -193,6 +193,12 @@ def test_the_command(finished, source, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_packages_that_are_missing_are_named(source, tmp_path, detector, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    code, _, errors = hyperfd(source, tmp_path / "out", "--model", f"net={detector.path}")
+    assert code == 1 and "onnxruntime is not installed; `pip install" in errors
+
+
 @pytest.mark.long
 def test_general_and_wider_give_a_hundred_subsets(real_data, tmp_path):
     weights = real_data / "weights"
