@@ -219,19 +219,19 @@ def in_parallel(trials: Sequence[Trial], processes: int) -> Iterator[tuple[int, 
                 try:
                     result = connection.recv()
                     idle.append(connection)
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     process = crew.pop(connection)
                     process.join()
                     if process.exitcode != KILLED:
-                        raise JobError(
-                            f"a trial ended the run with status {process.exitcode}; its error is above."
-                        ) from None
+                        raise JobError(f"a trial ended the run with status {process.exitcode}; see above.") from None
                     reason = "its process was killed, as happens when memory runs out"
                     result = {**dict.fromkeys(COLUMNS, ""), "seconds": 0, "status": FAILED, "reason": reason}
                 yield place, result
     finally:
         for process in crew.values():
             process.terminate()
+        for process in crew.values():
+            process.join()
 
 
 def work(connection: Connection) -> None:
@@ -239,6 +239,7 @@ def work(connection: Connection) -> None:
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the first one ends the others
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that a trial's folder is removed
     sys.stdout = open(os.devnull, "w")  # a trial tells its progress
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", "Multi-processing start method")  # mmengine's, for workers that load images
