@@ -98,6 +98,8 @@ def _task(task: Mapping[str, Any]) -> ExportedTask:
     if any(value is not None for value in description.values()):
         # The meta-feature alone may be missing: `Platform.import_` leaves out what it cannot use.
         placeholder = {"meta_feature": [0.0] * META_FEATURE_LENGTH} if description["meta_feature"] is None else {}
+        if description["baseline"] is None and task["settings"].get("offline"):
+            placeholder["baseline"] = 0.0  # nobody has measured it on the platform's own data sets
         Description.from_report(description | placeholder)
     settings = asdict(TaskSettings(**task["settings"]))
     for name, default in asdict(TaskSettings()).items():

@@ -58,13 +58,14 @@ class Platform:
 
     Args:
         state: the state file; made when it does not exist.
+        warm_start: another state, whose content a new one begins with.
 
     Raises:
         StateError: from any method, when the state is damaged, too new, or cannot be written.
     """
 
-    def __init__(self, state: str | Path) -> None:
-        self.store = Store(state)
+    def __init__(self, state: str | Path, warm_start: Path | None = None) -> None:
+        self.store = Store(state, warm_start)
         self._learned: dict[str, Learned] = {}
 
     # -- the way of one task ------------------------------------------------------------------------------------------
@@ -130,15 +131,33 @@ class Platform:
             session.flush()
             trial.status, trial.parameter_id, trial.started = "running", parameter_id, now()
 
+    def may_start_anew(self) -> bool:
+        """Whether a client whose detector the extractor was not made for may describe its data by an untrained one:
+        no client's data set has been described yet, so nothing but the warm-up is given up."""
+        with self.store.read() as session:
+            return _only_warm(session)
+
     def describe(self, task_id: int, parameter_id: int, description: Description) -> None:
-        """Keep what the extract trial found out, which ends that phase."""
+        """Keep what the extract trial found out, which ends that phase.
+
+        Raises:
+            ReportError: it describes by the initial extractor, while others have described their data by a later one.
+        """
         with self.store.write() as session:
             trial = _trial(session, task_id, parameter_id)
             if trial is None or trial.phase != EXTRACT or trial.status == "succeeded":
                 return
             task = trial.task
-            for name, value in asdict(description).items():
-                setattr(task, name, value)
+            if description.initial:
+                if not _only_warm(session):
+                    raise ReportError("the extractor was made for another detector; name another state in classArgs")
+                task.extractor_id = Versions(self.store, session).start_anew().id
+                _logger.warning(
+                    "The state's warm-up was made with a detector of another width: its extractor and its data sets "
+                    "are given up, and its results alone are used. A warm_start made with your detector knows more."
+                )
+            for name in ("meta_feature", "num_images", "num_boxes", "baseline"):
+                setattr(task, name, getattr(description, name))
             trial.status, trial.performance, trial.ended = "succeeded", description.baseline, now()
 
     def observe(self, task_id: int, parameter_id: int, performance: float | None, reason: str | None = None) -> None:
@@ -504,6 +523,12 @@ def _keep_space(session: Session, space: SearchSpace) -> str:
         session.add(record)
         session.flush()
     return space.signature
+
+
+def _only_warm(session: Session) -> bool:
+    """Whether no client's data set has been described yet."""
+    tasks = session.execute(select(tables.Task.meta_feature, tables.Task.settings))
+    return all(meta_feature is None or settings.get("offline") for meta_feature, settings in tasks)
 
 
 def _trial(session: Session, task_id: int, parameter_id: int | None) -> Trial | None:

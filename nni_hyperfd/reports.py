@@ -28,12 +28,14 @@ class Description:
         meta_feature: 64 finite numbers.
         num_images, num_boxes: of the training split.
         baseline: AP@50 of the pretrained detector before fine-tuning, in [0, 1].
+        initial: whether the meta-feature is that of the initial extractor, as the given one does not fit the detector.
     """
 
     meta_feature: list[float]
     num_images: int
     num_boxes: int
     baseline: float
+    initial: bool = False
 
     @classmethod
     def from_report(cls, report: Any) -> Description:
@@ -54,7 +56,10 @@ class Description:
         baseline = report["baseline"]
         if not is_finite_number(baseline) or not 0 <= baseline <= 1:
             raise ReportError(f"baseline: {baseline!r} is no AP between 0 and 1")
-        return cls(meta_feature, report["num_images"], report["num_boxes"], float(baseline))
+        initial = report.get("initial", False)
+        if not isinstance(initial, bool):
+            raise ReportError(f"initial: {initial!r} is neither true nor false")
+        return cls(meta_feature, report["num_images"], report["num_boxes"], float(baseline), initial)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import platformdirs
 from sqlalchemy import JSON, Engine, Float, ForeignKey, LargeBinary, UniqueConstraint, create_engine, event
@@ -132,15 +134,21 @@ class OfflineDataset(Base):
 class Store:
     """Opens or creates a state file.
 
+    Args:
+        path: the file.
+        warm_start: another state, whose content a new file begins with; one that exists is left as it is.
+
     Raises:
         StateError: the file is damaged, is no state of ours, was written by a newer version, or cannot be written.
             It is refused as it is, never overwritten.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, warm_start: Path | None = None) -> None:
         self.path = Path(path)
         with self._readable_errors("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            if warm_start is not None and not self.path.exists():
+                self._begin_with(warm_start)
             self._check_header()
             self._engine = sqlite_engine(self.path)
             with self._engine.begin() as connection:
@@ -182,6 +190,34 @@ class Store:
                 "or save its experience with 'hyperfd export' and import it into a new state"
             )
         return blob.data
+
+    def _begin_with(self, source: Path) -> None:
+        """Copy another state, complete or not at all, unless a second experiment has done so meanwhile."""
+        partial = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        try:
+            # Without its journal the file is complete; then it may lie where nothing can be written, as packages do.
+            mode = "mode=ro" if source.with_name(f"{source.name}-wal").exists() else "mode=ro&immutable=1"
+            url = f"{source.absolute().as_uri()}?{mode}"
+            try:
+                with closing(sqlite3.connect(url, uri=True)) as given, closing(sqlite3.connect(partial)) as copy:
+                    given.backup(copy)
+            except sqlite3.Error as error:
+                raise StateError(
+                    f"warm start {source}: cannot read it ({error}); name another state or 'warm_start: none'"
+                ) from None
+            try:
+                Store(partial).close()
+            except StateError as error:
+                message = str(error).replace(f"state {partial}", f"warm start {source}")
+                raise StateError(f"{message}; or begin with 'warm_start: none'") from None
+            try:
+                self.path.hardlink_to(partial)
+            except FileExistsError:
+                pass  # the other experiment's copy is as good
+            except OSError:  # there are no links on this disk
+                partial.rename(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _check_header(self) -> None:
         """SQLite takes a file of a few bytes for an empty database, and would overwrite it."""

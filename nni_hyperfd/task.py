@@ -39,4 +39,4 @@ class TaskSettings:
     replay: str = "none"
     """One of `REPLAYS`."""
     offline: bool = False
-    """Whether no user's data set had its turn, but one of the platform's own, whose results the warm-up learned from."""
+    """Whether it is one of the platform's own data sets, which the warm-up learned from, and not a user's."""

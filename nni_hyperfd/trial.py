@@ -108,7 +108,7 @@ def _extract(dataset: Dataset, job: dict[str, Any]) -> None:
 
     begin = time.monotonic()
     features = _features(dataset)
-    extractor = _extractor(_tensors(job), features.shape[-1])
+    extractor, initial = _extractor(_tensors(job), features.shape[-1], job.get("may_start_anew", False))
     with torch.no_grad():
         meta_feature = extractor(features, _counts(dataset)).tolist()
     baseline = float(dataset.evaluate())
@@ -119,6 +119,8 @@ def _extract(dataset: Dataset, job: dict[str, Any]) -> None:
         "baseline": baseline,
         "seconds": round(time.monotonic() - begin, 3),
     }
+    if initial:
+        answer["initial"] = True
     nni.report_intermediate_result({"default": baseline, "hyperfd": answer})
     # NNI's hyper-parameter plot breaks a trial's line off before an axis that it has no value on, and every entry here
     # becomes an axis: only what fine-tuning trials report as well.
@@ -149,7 +151,7 @@ def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
         [counts for _, counts in offline],
         given.get("replay"),
     )
-    extractor = _extractor(weights.under(given, "extractor"), features.shape[-1])
+    extractor, _ = _extractor(weights.under(given, "extractor"), features.shape[-1])
     importance = weights.under(given, "importance") or None
     update = learning.update_extractor(extractor, importance, task, settings.RankerSettings(), _SEED)
     tensors = {f"extractor.{name}": tensor for name, tensor in update.extractor.state_dict().items()}
@@ -182,20 +184,25 @@ def _features(dataset: Dataset) -> Tensor:
     return features
 
 
-def _extractor(given: dict[str, Tensor], feature_dim: int) -> MetaFeatureExtractor:
-    """The extractor with the given weights; the initial one where the platform has none yet."""
+def _extractor(
+    given: dict[str, Tensor], feature_dim: int, may_start_anew: bool = False
+) -> tuple[MetaFeatureExtractor, bool]:
+    """The extractor with the given weights; the initial one where the platform has none yet, or has one for another
+    detector that it can do without. And whether that is the case."""
     from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
 
     if not given:
-        return MetaFeatureExtractor.initial(feature_dim, seed=0)
+        return MetaFeatureExtractor.initial(feature_dim, seed=0), False
     extractor = MetaFeatureExtractor.from_weights(given)
-    if extractor.feature_dim != feature_dim:
-        raise ValueError(
-            f"The platform's extractor was made for a detector with {extractor.feature_dim - 4} channels, this trial's "
-            f"has {feature_dim - 4}: start from a detector of the same architecture, or name another state file in "
-            "classArgs."
-        )
-    return extractor
+    if extractor.feature_dim == feature_dim:
+        return extractor, False
+    if may_start_anew:
+        return MetaFeatureExtractor.initial(feature_dim, seed=0), True
+    raise ValueError(
+        f"The platform's extractor was made for a detector with {extractor.feature_dim - 4} channels, this trial's "
+        f"has {feature_dim - 4}: start from a detector of the same architecture, or name another state file in "
+        "classArgs."
+    )
 
 
 def _tensors(job: dict[str, Any]) -> dict[str, Tensor]:

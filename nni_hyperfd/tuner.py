@@ -24,6 +24,10 @@ REPLY = "hyperfd"
 """The key under which a service trial's answer stands in its intermediate result."""
 
 
+WARM_STATE = Path(__file__).with_name("warm") / "state.sqlite"
+"""What `hyperfd warmup` has made for the package; without it the default is to start cold."""
+
+
 class ClassArgsError(ValueError):
     """An entry of `classArgs` in the experiment's configuration is wrong; the message names it."""
 
@@ -62,6 +66,8 @@ class HyperFDTuner(Tuner):
             ranking, in [0, 1]; 0.5 by default. The default preset weighs exploration by itself.
         seed: of everything random, from 0 to 2^32 - 1. Same seed, same state, same recommendations.
         optimize_mode: ``"maximize"`` or ``"minimize"`` the trial's ``default`` metric.
+        warm_start: what a new `state` begins with: ``"default"``, the package's own warm-up; ``"none"``, nothing; or
+            another state (absolute, ``~`` allowed). A state that exists is left as it is.
 
     Raises:
         ClassArgsError: an argument is unknown or outside its range.
@@ -81,6 +87,7 @@ class HyperFDTuner(Tuner):
         optimize_mode: str = "maximize",
         preset: str = "default",
         replay: str = "none",
+        warm_start: str = "default",
         **unknown: Any,
     ) -> None:
         _check(not unknown, f"{', '.join(unknown)}: no such argument of HyperFD")
@@ -104,7 +111,7 @@ class HyperFDTuner(Tuner):
         self.settings = TaskSettings(
             budget, candidates, float(exploration), seed, optimize_mode == "maximize", self.service, preset, replay
         )
-        self.platform = Platform(path)
+        self.platform = Platform(path, _warm_start(warm_start))
         self.task_id: int | None = None
         self._kind = space
         self._warned = False
@@ -183,6 +190,8 @@ class HyperFDTuner(Tuner):
             from nni_hyperfd.ranker import weights
 
             service |= {"weights": weights.to_text(data), "sha256": weights.sha256(data)}
+            if trial.phase == EXTRACT and self.platform.may_start_anew():
+                service["may_start_anew"] = True
         return Job({"phase": trial.phase, **trial.configuration}, service)
 
     def _weights_for(self, phase: str) -> bytes | None:
@@ -245,6 +254,21 @@ def experiment_id() -> str:
     """The NNI experiment that this dispatcher serves, from its log folder <experiments>/<id>/log."""
     folder = dispatcher_env_vars.NNI_LOG_DIRECTORY
     return Path(folder).parent.name if folder else f"standalone-{uuid4()}"
+
+
+def _warm_start(value: Any) -> Path | None:
+    """The state that a new one begins with."""
+    if value == "none":
+        return None
+    if value == "default":
+        return WARM_STATE if WARM_STATE.exists() else None
+    _check(
+        isinstance(value, str) and bool(value), f"warm_start: {value!r} is neither 'default', 'none' nor a file name"
+    )
+    path = Path(value).expanduser()
+    _check(path.is_absolute(), f"warm_start: {value!r} must be 'default', 'none' or an absolute path ('~' is allowed)")
+    _check(path.is_file(), f"warm_start: there is no file {path}")
+    return path
 
 
 def _check(valid: bool, message: str) -> None:

@@ -80,6 +80,18 @@ class Versions:
         self._session.flush()
         return extractor
 
+    def start_anew(self) -> tables.Extractor:
+        """An initial extractor as the newest version, for a detector of another width. What was described by earlier
+        ones means nothing to it: the server's own data sets are dropped, and the meta-features of their tasks."""
+        self.head().head = False
+        extractor = tables.Extractor(head=True)
+        self._session.add(extractor)
+        self._session.execute(delete(tables.OfflineDataset))
+        for task in self._session.scalars(select(tables.Task)):
+            task.meta_feature = None
+        self._session.flush()
+        return extractor
+
     def extractor_tensors(self, version_id: int) -> dict[str, Tensor]:
         """``extractor.*`` and ``importance.*`` of a version; empty for the initial one."""
         from nni_hyperfd.ranker import weights

@@ -77,7 +77,7 @@ class Lab:
         from nni_hyperfd.tuner import ServiceTuner
 
         self.experiment(experiment)
-        tuner = ServiceTuner(**{"state": str(self.state), "candidates": 20, **class_args})
+        tuner = ServiceTuner(**{"state": str(self.state), "candidates": 20, "warm_start": "none", **class_args})
         tuner.update_search_space(self.space if space is None else space)
         return tuner
 

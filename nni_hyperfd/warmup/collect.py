@@ -34,7 +34,7 @@ PAIRS = "pairs.sqlite"
 """The file of pairs in the folder that the command is given."""
 _HOPELESS = 5  # so many failed trials without a single success: it is not the pairs
 _MANAGER_SECONDS = 60
-_ATTEMPTS = 5  # NNI gives its dispatcher 10 s to connect, which a busy machine can miss
+_ATTEMPTS = 10  # NNI gives its dispatcher 10 s to connect, which a busy machine can miss
 _GOES_ON = ("RUNNING", "NO_MORE_TRIAL")
 _POLL_SECONDS = 1.0
 
@@ -242,7 +242,10 @@ def _stop(experiment: Experiment) -> None:
     """End the experiment, and what NNI leaves behind of it when it stops half-way: a late dispatcher, or trials."""
     if not _is_alive(experiment):
         return
-    left = psutil.Process(experiment._proc.pid).children(recursive=True)
+    try:
+        left = psutil.Process(experiment._proc.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
     experiment.stop()
     for process in left:
         with suppress(psutil.NoSuchProcess):

@@ -74,7 +74,7 @@ class Experiment:
             "trialCodeDirectory": str(HERE),
             "trialConcurrency": 2,
             "maxExperimentDuration": "10m",
-            "tuner": tuner | {"classArgs": {"state": str(self.state), **class_args}},
+            "tuner": tuner | {"classArgs": {"state": str(self.state), "warm_start": "none", **class_args}},
             "trainingService": {"platform": "local"},
         }
         self.config = content

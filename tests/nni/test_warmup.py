@@ -41,7 +41,7 @@ class Collecting:
 
     def end(self, expected: int = 0) -> str:
         """What it printed, when it has ended by itself or by a signal."""
-        out, err = self.process.communicate(timeout=240)
+        out, err = self.process.communicate(timeout=300)
         assert self.process.returncode == expected, f"{out}{err}"
         assert "Traceback" not in err
         return out + err
@@ -59,7 +59,12 @@ class Collecting:
             counts = Counter(pair.status for pair in self.measured()) if file.exists() else Counter()
             return all(counts[status] == number for status, number in expected.items())
 
-        self.experiment.wait_for(f"pairs {expected}", counted, seconds=150)
+        self.experiment.wait_for(f"pairs {expected}", counted, seconds=240)
+
+    def wait_begun(self, *numbers: int) -> None:
+        """Until the trials of these numbers have begun; starting may take NNI several attempts on a busy machine."""
+        begun = lambda: set(numbers) <= {entry["number"] for entry in self.experiment.began()}  # noqa: E731
+        self.experiment.wait_for(f"the trials {numbers}", begun, seconds=240)
 
     def identify(self) -> str:
         """The id of the NNI experiment that measures now, which the harness then knows."""
@@ -87,7 +92,7 @@ def collecting(experiment: Callable[..., Experiment]) -> Callable[..., Collectin
 def test_whatever_is_killed_no_pair_is_lost_or_measured_twice(collecting: Callable[..., Collecting]) -> None:
     killed = collecting("--hook plain --hold {hold}", 6).start()
     nni = killed.experiment
-    nni.wait_event("begin", 0, 1)
+    killed.wait_begun(0, 1)
     first = killed.identify()
     nni.go(0)
     killed.wait_status(succeeded=1, running=2)
@@ -128,7 +133,7 @@ def test_failures_are_tried_once_more_and_an_interrupt_stops_nni(collecting: Cal
 
     stopped.experiment.configure(trialCommand=command)
     stopped.start()
-    stopped.experiment.wait_event("begin", 1, 2)
+    stopped.wait_begun(1, 2)
     stopped.process.send_signal(signal.SIGINT)
     assert "stopped; the same command goes on" in stopped.end(1)
     assert stopped.experiment.processes() == []
