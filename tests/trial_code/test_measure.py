@@ -39,7 +39,8 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def space(tmp_path: Path) -> Path:
     """Two configurations; with the one the loss does not stay finite."""
     path = tmp_path / "space.json"
-    path.write_text(json.dumps({"learning_rate": {"_type": "choice", "_value": [1e-3, 1e30]}}))
+    values = {"optimizer": ["SGD"], "learning_rate": [1e-3, 1e30]}
+    path.write_text(json.dumps({name: {"_type": "choice", "_value": choices} for name, choices in values.items()}))
     return path
 
 
@@ -115,6 +116,7 @@ def test_other_settings_are_refused_by_name(arguments: list[str], space: Path, t
     monkeypatch.setattr(measure, "run", lambda *_: None)  # what is measured is not what this is about
     measure.main(arguments)
     measure.main([*arguments, "--only", "two", "--seeds", "3"])
+    assert measured.read(tmp_path / "out").space == measure.read_space(space)
     for changes, sentence in (
         (["--size", "96"], "size was 64, is now 96"),
         (["--only", "three"], "--only names three; .* has the data sets one, two"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,4 +52,5 @@ def test_settings_are_noted_and_others_refused_by_name(tmp_path: Path) -> None:
     note(path, {"size": 160, "seed": 0})
     with pytest.raises(JobError, match=r"other settings .*: size was 160, is now 320; seed was 0, is now 1\)"):
         note(path, {"config": "a.py", "size": 320, "seed": 1})
-    note(path, {"config": "a.py", "size": 160, "seed": 0})
+    note(path, {"config": "a.py", "size": 160})
+    assert list(json.loads(path.read_text()).items()) == [("config", "a.py"), ("size", 160), ("seed", 0)]

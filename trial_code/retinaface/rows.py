@@ -48,7 +48,7 @@ class RowFile:
 
 
 def note(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write down in a JSON file what results depend on; what it does not have yet is added.
+    """Write down in a JSON file, in this order, what results depend on; what it does not have yet is added.
 
     Raises JobError, naming them, if settings of earlier results were others.
     """
@@ -60,10 +60,11 @@ def note(path: Path, settings: Mapping[str, Any]) -> None:
             f"{path.parent} holds results of other settings ({path.name}: {'; '.join(pairs)}); name another folder with"
             " --out."
         )
-    if given.keys() - earlier.keys():
+    text = json.dumps({**given, **{name: earlier[name] for name in earlier if name not in given}}, indent=1)
+    if not path.is_file() or path.read_text() != text:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps({**earlier, **given}, indent=1, sort_keys=True))
+        unfinished.write_text(text)
         unfinished.replace(path)
 
 
