@@ -89,7 +89,7 @@ def subsets(
     ] = 0.5,
     overlap: Annotated[
         float, typer.Option(min=0.01, max=1, help="Jaccard index from which a subset is a near-duplicate.")
-    ] = 0.8,
+    ] = 0.7,
     seed: Annotated[int, typer.Option(min=0, help="Of the clusterings.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Threads.", show_default="one per core")] = os.cpu_count() or 1,
 ) -> None:

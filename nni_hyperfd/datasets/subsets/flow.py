@@ -44,7 +44,7 @@ def build(
     smallest: int | None = None,
     largest: int | None = None,
     balance: float = 0.5,
-    overlap: float = 0.8,
+    overlap: float = 0.7,
     seed: int = 0,
     workers: int = 1,
     say: Say = print,

@@ -74,7 +74,7 @@ def test_subsets_are_data_sets_that_differ(finished):
         members.append({image["file_name"] for data in loaded for image in data.images})
         assert cv2.imread(str(out / f"{row['subset']}.jpg")).shape[1] == 6 * 240
     for place, own in enumerate(members):
-        assert all(len(own & other) / len(own | other) < 0.8 for other in members[:place])
+        assert all(len(own & other) / len(own | other) < 0.7 for other in members[:place])
     # Bright pictures have small faces: the subsets come apart by both.
     brightness = np.array([float(row["brightness"]) for row in rows])
     size = np.array([float(row["face_size"]) for row in rows])
@@ -217,4 +217,5 @@ def test_general_and_wider_give_a_hundred_subsets(real_data, tmp_path):
     assert max(spread["faces_per_image"]) > 10 * min(spread["faces_per_image"])
     assert max(spread["face_size"]) > 10 * min(spread["face_size"])
     assert max(spread["blur"]) > 3 * min(spread["blur"])
+    assert np.ptp(spread["brightness"]) > 40
     assert np.median(spread["told_apart"]) > 0.8
