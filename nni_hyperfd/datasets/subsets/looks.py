@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 LOOKS = ("brightness", "contrast", "blur")
 _SIDE = 320  # px of the longer side: blur depends on the scale
-_CHUNK = 1000
+_CHUNK = 100
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -44,7 +44,8 @@ def distinct(bits: NDArray[np.float32], distance: int) -> NDArray[np.int_]:
     kept = np.zeros(len(bits), bool)
     for start in range(0, len(bits), _CHUNK):
         # The dot product of two sign vectors is the number of equal bits less that of unequal ones.
-        product = signs[start : start + _CHUNK] @ signs.T
+        stop = start + _CHUNK
+        product = signs[start:stop] @ signs[:stop].T
         near = product >= bits.shape[1] - 2 * distance
         for place, row in enumerate(near, start=start):
             kept[place] = not (row[:place] & kept[:place]).any()
