@@ -112,6 +112,8 @@ def _compressed(path: Path, content: bytes) -> None:
 def _readme(found: Measured, table: Table, meta: dict[str, Any], about: str) -> str:
     settings, spent = found.settings, meta["cost"]
     shown = {name: value for name, value in settings.items() if value is not None and name not in ("format", "kind")}
+    later = len(found.configurations) - len(table.configurations)
+    waiting = f" Configurations that the run has not come to: {later}." if later else ""
     reasons = sorted({trial.row["reason"] for trial in found.trials if trial.failed})
     lines = [
         f"# {table.name}: {len(table.tasks)} face data sets x {len(table.configurations)} configurations",
@@ -122,7 +124,7 @@ def _readme(found: Measured, table: Table, meta: dict[str, Any], about: str) -> 
         " repeats with other seeds and the starting detector (`start`) as well. `tasks.csv` has the numbers of training"
         " images and boxes, and the validation AP before.",
         "",
-        f"Gaps: {table.gaps or 'none.'}",
+        f"Gaps: {table.gaps or 'none.'}{waiting}",
         *(f"* a trial failed: {reason}" for reason in reasons),
         "",
         f"Cost: {spent['trials']} trials ({spent['failed']} failed), {spent['process hours']} process hours on"

@@ -80,7 +80,8 @@ def test_a_table_has_the_first_seeds_validation_ap_and_its_gaps(folder: Path, tm
         assert arrays["configs"].tolist() == ["c0000", "c0001", "c0002"]
     assert table.meta_features.tolist() == pytest.approx(np.float32([[10, 15, 0.1], [20, 15, 0.1], [30, 15, 0.1]]))
     readme = (out / "README.md").read_text()
-    assert gaps in readme and "lower the learning rate" in readme and readme.endswith("## Images\nA licence.\n")
+    assert f"{gaps} Configurations that the run has not come to: 1." in readme
+    assert "lower the learning rate" in readme and readme.endswith("## Images\nA licence.\n")
     assert "10 trials (2 failed), 0.1 process hours on cpu" in readme
     assert [trial.row for trial in measured.read_trials(out / "trials.csv.gz")] == [
         trial.row for trial in measured.read(folder).trials
