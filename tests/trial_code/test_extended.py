@@ -15,6 +15,8 @@ from mmdet.models.losses import DIoULoss, IoULoss
 from mmdet.registry import METRICS, MODELS
 from mmengine.evaluator import BaseMetric
 from mmengine.runner import Runner
+from nni.algorithms.hpo.random_tuner import RandomTuner
+from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from retinaface.extended import DIMENSIONS, RESHAPING, SCALES, ParameterError, choose
 from retinaface.losses import AdditiveMarginLoss, SoftmaxFocalLoss
 from retinaface.parameters import DEFAULTS, apply_parameters
@@ -52,6 +54,18 @@ def test_it_is_a_search_space_of_the_platform(job) -> None:
         through_nni = json.loads(json.dumps({k: float(v) if isinstance(v, int) else v for k, v in point.items()}))
         assert choose(through_nni) == choose(point)
         apply_parameters(job.load_config(), through_nni)
+
+
+@pytest.mark.parametrize("tuner", [RandomTuner, TpeTuner])
+def test_what_nnis_own_tuners_propose_is_of_the_space(tuner: type) -> None:
+    definition = json.loads((SPACES / "extended.json").read_text())
+    space = SearchSpace.from_nni(definition)
+    proposing = tuner(seed=0)
+    proposing.update_search_space(definition)
+    for number in range(40):  # TPE begins with 20 at random
+        proposed = proposing.generate_parameters(number)
+        assert space.canonical(proposed) == proposed and set(choose(proposed)) == set(DIMENSIONS)
+        proposing.receive_trial_result(number, proposed, {"default": float(proposed["neck"] == "bifpn")})
 
 
 @pytest.mark.parametrize("config", ["retinaface_mobilenetv2", "retinaface_mobilenet025", "retinaface_proxylessnas"])
