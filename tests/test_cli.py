@@ -241,7 +241,7 @@ def test_synthetic_draws_a_data_set_and_names_a_wrong_domain(hyperfd, tmp_path):
 def test_help_and_unknown_commands(hyperfd):
     code, out, _ = hyperfd("--help")
     assert code == 0
-    for name in ("status", "tasks", "recommend", "export", "import", "offline", "synthetic", "register"):
+    for name in ("status", "tasks", "recommend", "export", "import", "offline", "synthetic", "register", "warmup"):
         assert name in out
     code, _, err = hyperfd("nonsense")
     assert code == 2 and "nonsense" in err

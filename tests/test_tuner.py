@@ -673,7 +673,7 @@ def test_a_resumed_experiment_with_another_search_space_is_refused(lab):
 
 def test_as_a_plain_nni_tuner_it_asks_for_no_service_trials(lab):
     lab.experiment("plain")
-    tuner = HyperFDTuner(state=str(lab.state), budget=3)
+    tuner = HyperFDTuner(state=str(lab.state), warm_start="none", budget=3)
     tuner.update_search_space(lab.space)
     parameters = [tuner.generate_parameters(i) for i in range(3)]
     assert all(set(p) == set(lab.space) for p in parameters)
@@ -690,7 +690,7 @@ def test_as_a_plain_nni_tuner_it_asks_for_no_service_trials(lab):
 def test_as_a_plain_tuner_it_survives_nnis_counting_anew_after_a_resume(lab):
     def plain_tuner():
         lab.experiment("plain")
-        tuner = HyperFDTuner(state=str(lab.state), budget=5)
+        tuner = HyperFDTuner(state=str(lab.state), warm_start="none", budget=5)
         tuner.update_search_space(lab.space)
         return tuner
 
@@ -756,6 +756,7 @@ def test_wrong_class_args_are_named_and_no_state_is_made(lab, arguments, message
 def test_the_extremes_of_class_args_are_taken(lab):
     tuner = ServiceTuner(
         state=str(lab.state),
+        warm_start="none",
         budget=1,
         space="hpo",
         candidates=1,

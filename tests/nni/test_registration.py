@@ -22,11 +22,12 @@ def ended(experiments: Callable[..., Experiment]) -> dict[str, Experiment]:
     """Two experiments, which ran at the same time: `named`, whose tuner is named and into which results were imported
     during its first trial, and `plain`, with HyperFDTuner and no advisor."""
     named = experiments({}, "--hold {hold} --hold-service 0")
-    named.configure(tuner={"name": "HyperFD", "classArgs": {"state": str(named.state), "budget": 2}})
+    arguments = {"state": str(named.state), "budget": 2, "warm_start": "none"}
+    named.configure(tuner={"name": "HyperFD", "classArgs": arguments})
     named.run(BIN / "hyperfd", "register")
     named.create()
     plain = experiments({}, maxTrialNumber=2)
-    arguments = {"state": str(plain.state), "budget": 2}
+    arguments = {"state": str(plain.state), "budget": 2, "warm_start": "none"}
     tuner = {"codeDirectory": str(plain.folder), "className": "nni_hyperfd.HyperFDTuner", "classArgs": arguments}
     plain.configure(tuner=tuner)
     plain.create()
