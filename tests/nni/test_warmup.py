@@ -124,15 +124,7 @@ def test_whatever_is_killed_no_pair_is_lost_or_measured_twice(collecting: Callab
 
 
 def test_failures_are_tried_once_more_and_an_interrupt_stops_nni(collecting: Callable[..., Collecting]) -> None:
-    stopped = collecting("--hook plain --crash 0 4 --hold {hold}", 4)
-    command = stopped.experiment.config["trialCommand"]
-    stopped.experiment.configure(trialCommand="false")
-    assert re.search(r"the first [5-9] trials have all failed, one of them with: trial", stopped.start().end(1))
-    assert {(pair.status, pair.failures) for pair in stopped.measured()} == {("planned", 0)}
-    assert stopped.experiment.processes() == []
-
-    stopped.experiment.configure(trialCommand=command)
-    stopped.start()
+    stopped = collecting("--hook plain --crash 0 4 --hold {hold}", 4).start()
     stopped.wait_begun(1, 2)
     stopped.process.send_signal(signal.SIGINT)
     assert "stopped; the same command goes on" in stopped.end(1)
@@ -146,3 +138,12 @@ def test_failures_are_tried_once_more_and_an_interrupt_stops_nni(collecting: Cal
     assert [pair.failures for pair in stopped.measured()] == [1, 2, 0, 0]
     assert "trial" in stopped.measured()[1].reason and stopped.measured()[1].performance is None
     stopped.check_results()
+
+
+@pytest.mark.long
+def test_trials_that_do_nothing_but_fail_use_no_pair_up(collecting: Callable[..., Collecting]) -> None:
+    hopeless = collecting("", 4)
+    hopeless.experiment.configure(trialCommand="false")
+    assert re.search(r"the first [5-9] trials have all failed, one of them with: trial", hopeless.start().end(1))
+    assert {(pair.status, pair.failures) for pair in hopeless.measured()} == {("planned", 0)}
+    assert hopeless.experiment.processes() == []
