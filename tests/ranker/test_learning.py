@@ -637,7 +637,7 @@ def test_warm_up_validates_on_a_fifth_that_it_does_not_learn_from():
         return distance(warm.encoder, networks[1])
 
     pairs = sorted(itertools.combinations(range(10), 2), key=left_out)
-    assert left_out(pairs[0]) < 0.1 * left_out(pairs[1])
+    assert left_out(pairs[0]) < 0.2 * left_out(pairs[1])
     # Of two results the lower one has gain 0, so the NDCG is that of the other's place.
     out = list(pairs[0])
     with torch.no_grad():
