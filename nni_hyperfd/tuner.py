@@ -261,7 +261,7 @@ def _warm_start(value: Any) -> Path | None:
     if value == "none":
         return None
     if value == "default":
-        return WARM_STATE if WARM_STATE.exists() else None
+        return WARM_STATE
     _check(
         isinstance(value, str) and bool(value), f"warm_start: {value!r} is neither 'default', 'none' nor a file name"
     )

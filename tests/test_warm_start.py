@@ -135,8 +135,18 @@ def test_the_default_is_what_the_package_brings(lab, warm, monkeypatch):
     assert HyperFDTuner(state=str(lab.folder / "cold.sqlite"), warm_start="none").platform.tasks() == []
     named = HyperFDTuner(state=str(lab.folder / "named.sqlite"), warm_start=str(warm))
     assert len(named.platform.tasks()) == SETS
-    monkeypatch.setattr(tuner, "WARM_STATE", lab.folder / "not shipped.sqlite")
-    assert HyperFDTuner(state=str(lab.folder / "bare.sqlite")).platform.tasks() == []
+
+
+def test_the_package_brings_a_small_warm_up_of_the_papers_space(lab):
+    assert tuner.WARM_STATE.stat().st_size < 5_000_000
+    space = json.loads((Path(__file__).parents[1] / "search_spaces" / "hpo.json").read_text())
+    own = lab.tuner("mine", space=space, warm_start="default")
+    past = own.platform.tasks()[:-1]
+    assert past and all(map(experience.is_offline, past))
+    assert {task.space_signature for task in own.platform.tasks()} == {past[0].space_signature}
+    lab.step(own, lab.dataset(1, feature_dim=84))  # 80 channels and a box, as the detector in trial_code/weights has
+    task = own.platform.tasks()[-1]
+    assert len(task.meta_feature) == 64 and task.extractor_id == past[0].extractor_id
 
 
 @pytest.mark.parametrize("value", ["", "hot", "relative.sqlite", 3, None, True, "/no/such/file", "~"])
