@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import gc
 import itertools
@@ -37,6 +36,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from evaluate import data_sets
+from filelock import FileLock, Timeout
 from retinaface.job import Job, JobError, run_script
 from retinaface.rows import RowFile, note
 
@@ -119,14 +119,11 @@ def chosen(data: Path, only: Sequence[str] | None) -> dict[str, Path]:
 def locked(folder: Path) -> Iterator[None]:
     """Within the block, no other process is in a block for this folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise JobError(
-                f"{folder} is being filled by another process; wait for it, or name another --out."
-            ) from None
-        yield
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise JobError(f"{folder} is being filled by another process; wait for it, or name another --out.") from None
 
 
 def note_all(
