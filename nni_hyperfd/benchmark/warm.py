@@ -84,6 +84,10 @@ def main(
         found = measured.read(folder)
     except TableError as error:
         raise typer.BadParameter(str(error)) from None
+    if missing := [name for name in found.domains if not (features / f"{name}.safetensors").is_file()]:
+        raise typer.BadParameter(
+            f"{features} has no {missing[0]}.safetensors; trial_code/describe.py --whole writes it."
+        )
     first = {
         trial[:2]: trial.val for trial in found.trials if trial.seed == found.settings["seed"] and not trial.failed
     }
