@@ -17,6 +17,7 @@ from rich.table import Table as Printed
 
 if TYPE_CHECKING:
     from nni_hyperfd.benchmark.report import Summary
+    from nni_hyperfd.recommenders.base import Recommender
 
 
 def benchmark(
@@ -40,6 +41,7 @@ def benchmark(
     from nni_hyperfd.benchmark import report
     from nni_hyperfd.benchmark import tables as lookup
     from nni_hyperfd.benchmark.protocol import Protocol, run
+    from nni_hyperfd.benchmark.server import offline, taught
     from nni_hyperfd.recommenders import NAMES, make
 
     names = NAMES if recommenders == "all" else _listed(recommenders)
@@ -56,6 +58,9 @@ def benchmark(
     if len({table.name for table in loaded}) < len(loaded):
         raise typer.BadParameter(f"two tables have the same name: {', '.join(table.name for table in loaded)}")
 
+    def recommender(name: str, table: lookup.Table, protocol: Protocol, seed: int) -> Recommender:
+        return taught(make(name, seed), offline(table, protocol, seed) if table.server else [])
+
     runs = []
     jobs = list(itertools.product(loaded, protocols, names, range(first_seed, first_seed + seeds)))
     console = Console()
@@ -65,7 +70,7 @@ def benchmark(
         for table, protocol, name, seed in jobs:
             bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
             begin = time.perf_counter()
-            outcomes = list(run(table, protocol, partial(make, name), seed))
+            outcomes = list(run(table, protocol, partial(recommender, name, table, protocol), seed))
             seconds = time.perf_counter() - begin
             runs.append(report.Run(table.name, name, seed, protocol, outcomes, seconds, table.missing))
             write(runs[-1])
@@ -90,13 +95,18 @@ def make_table(
     about: Annotated[
         Path | None, typer.Option(help="Markdown for its README: what the images are, their licences.")
     ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets' image features, by trial_code/describe.py --whole.")
+    ] = None,
+    server: Annotated[str, typer.Option(help="Data sets that are the server's own, separated by commas.")] = "",
 ) -> None:
     """Make a table for `hyperfd benchmark` of measured configurations."""
     from nni_hyperfd.benchmark import lookup, measured
     from nni_hyperfd.benchmark.tables import TableError
 
     try:
-        written = lookup.write(measured.read(folder), out, about.read_text() if about else "")
+        own = _listed(server) if server else []
+        written = lookup.write(measured.read(folder), out, about.read_text() if about else "", features, own)
     except (TableError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
     size = f"{len(written.tasks)} data sets x {len(written.configurations)} configurations"

@@ -2,9 +2,9 @@
 
 python -m nni_hyperfd.benchmark.continual TABLE... --seeds 20 --output DIR
 
-Tasks of a table that take no part in a run are the server's own data sets: the ranker is warmed up on their results,
-they are the negatives of the triplets, and the transformation of equation 4 is fitted to them. A third of a table's
-tasks, at least two, is left for that. Tasks from before are asked again right after they were learned from, and after
+On the server's own data sets the ranker is warmed up, they are the negatives of the triplets, and the transformation of
+equation 4 is fitted to them. Where a table names none, a third of its tasks, at least two, take no part in a run and
+are the server's. Tasks from before are asked again right after they were learned from, and after
 the last one, with the candidates they had; what is learned by asking again does not last.
 """
 
@@ -26,10 +26,11 @@ from rich.table import Table as Printed
 
 from nni_hyperfd.benchmark import metrics, report, tables
 from nni_hyperfd.benchmark.protocol import Outcome, Protocol, Turn, pick_all, run, turns
+from nni_hyperfd.benchmark.server import offline, taught
 from nni_hyperfd.ranker.learning import WarmUp
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommenders import make
-from nni_hyperfd.recommenders.base import Recommender, Task
+from nni_hyperfd.recommenders.base import Recommender
 from nni_hyperfd.recommenders.continual import (
     FrozenExtractor,
     FrozenRanker,
@@ -38,9 +39,6 @@ from nni_hyperfd.recommenders.continual import (
     Oracle,
 )
 from nni_hyperfd.recommenders.paper import Measured, PaperHyperFD
-
-PAIRS = 3000
-"""(configuration, data set) pairs of the server's, as in the paper, with at most as many per data set as candidates."""
 
 FULL = "full"
 PAPER: dict[str, type[PaperHyperFD]] = {
@@ -64,18 +62,11 @@ class AskedAgain:
     after_last: float
 
 
-def offline(table: tables.Table, protocol: Protocol, seed: int) -> list[Measured]:
-    """The tasks of the table that are not in the run of this seed, with results drawn at random."""
-    rng = np.random.default_rng([seed, 2])
-    used = {turn.task for turn in turns(table, protocol, seed)}
-    own = [task for task, row in enumerate(table.performance) if task not in used and np.isfinite(row).any()]
-    result = []
-    for task in own:
-        measured = np.flatnonzero(np.isfinite(table.performance[task]))
-        drawn = rng.permutation(measured)[: min(PAIRS // len(own), protocol.candidates)]
-        described = Task(protocol.budget, table.meta_features[task])
-        result.append(Measured(described, table.configurations[drawn], table.performance[task, drawn]))
-    return result
+def run_of(table: tables.Table, tasks: int, budget: int = 4) -> Protocol:
+    """The protocol of a run of so many tasks at most beside the server's own: then no other has to be given away."""
+    own = len(table.server) or max(2, len(table.tasks) // 3)
+    given = 0 if table.server else 1
+    return Protocol(max_tasks=min(tasks, len(table.tasks) - own), budget=budget, given=given)
 
 
 def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> WarmUp:
@@ -85,34 +76,26 @@ def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> W
     return recommender.warmed
 
 
-def taught(recommender: Recommender, own: Sequence[Measured]) -> Recommender:
-    """A recommender that had the server's own data sets as tasks."""
-    for data_set in own:
-        recommender.start_task(data_set.task, data_set.candidates)
-        recommender.end_task(dict(enumerate(data_set.performance.tolist())))
-    return recommender
-
-
 def lead(
     table: tables.Table, protocol: Protocol, recommender: Recommender, seed: int, again: int
 ) -> tuple[list[Outcome], AskedAgain]:
     """Lead the recommender through the run of this seed; its outcomes, and how it did on the first `again` scored
     tasks when asked again."""
-    outcomes, first_turns = [], turns(table, protocol, seed)[1 : 1 + again]
+    outcomes, first_turns = [], turns(table, protocol, seed)[protocol.given :][:again]
     learned = []
     for outcome in run(table, protocol, lambda _: recommender, seed):
         outcomes.append(outcome)
         if len(outcomes) <= again:
-            learned.append(_rank_percent(recommender, first_turns[len(outcomes) - 1], protocol, seed))
-    last = [_rank_percent(recommender, turn, protocol, seed) for turn in first_turns]
+            learned.append(_rank_percent(table, recommender, first_turns[len(outcomes) - 1], protocol, seed))
+    last = [_rank_percent(table, recommender, turn, protocol, seed) for turn in first_turns]
     first = [outcome.rank_percent[-1] for outcome in outcomes[:again]]
     return outcomes, AskedAgain(*(float(np.mean(ranks)) for ranks in (first, learned, last)))
 
 
-def _rank_percent(recommender: Recommender, turn: Turn, protocol: Protocol, seed: int) -> float:
+def _rank_percent(table: tables.Table, recommender: Recommender, turn: Turn, protocol: Protocol, seed: int) -> float:
     """Rank% of a copy's picks, so that asking leaves no trace."""
     recommender = copy.deepcopy(recommender)
-    recommender.start_task(Task(protocol.budget, turn.meta_feature), turn.candidates)
+    recommender.start_task(table.task(turn.task, protocol.budget), turn.candidates)
     picks = pick_all(recommender, turn.performance, protocol.budget)
     return float(metrics.rank_percent(turn.performance, picks, np.random.default_rng([seed, 1]))[-1])
 
@@ -137,7 +120,7 @@ def main(
 
     rows: list[dict] = []
     for table, seed in track([(table, seed) for table in loaded for seed in range(seeds)], "continual learning"):
-        protocol = Protocol(max_tasks=min(tasks, len(table.tasks) - max(2, len(table.tasks) // 3)))
+        protocol = run_of(table, tasks)
         own = offline(table, protocol, seed)
         warmed = warmed_up(seed, settings, own)
         recommenders = {name: kind(seed, settings, own, warmed) for name, kind in PAPER.items()}

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import math
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,20 @@ TRIALS = "trials.csv.gz"
 METRIC = "AP@50 of the validation split"
 
 
-def write(found: Measured, out: Path, about: str = "") -> Table:
+def write(
+    found: Measured, out: Path, about: str = "", features: Path | None = None, server: Sequence[str] = ()
+) -> Table:
     """Write the table and return it as it is read.
 
     Its performance is what a trial reports, the validation AP, of the first seed alone: so all cells are equally noisy.
     `test` in performance.npz is the same trials' AP on the test split; `trials.csv.gz` has every trial of every seed.
     Configurations that the run has not come to are left out; of the others each trial that failed or has not been done
-    is a gap. `about` (Markdown: what the images are, their licences) goes into README.md.
+    is a gap. `about` (Markdown: what the images are, their licences) goes into README.md. features: a folder with a
+    .safetensors file of each data set, by trial_code/describe.py, that becomes part of the table. server: which data
+    sets are the server's own.
 
-    Raises TableError where `out` holds a table of another space, or two data sets have no result each.
+    Raises TableError where `out` holds a table of another space, two data sets have no result each, a file of features
+    is missing, or `server` names what was not measured.
     """
     meta_file = out / "meta.json"
     space = space_name(found.space)
@@ -41,6 +47,10 @@ def write(found: Measured, out: Path, about: str = "") -> Table:
     begun = {name for _, name in first}
     names = [name for name in found.configurations if name in begun]
     domains = list(found.domains)
+    if strange := sorted(set(server) - set(domains)):
+        raise TableError(f"{strange[0]} is to be the server's but was not measured; there are {', '.join(domains)}.")
+    if features and (bare := [name for name in domains if not (features / f"{name}.safetensors").is_file()]):
+        raise TableError(f"{features} has no {bare[0]}.safetensors; trial_code/describe.py --whole writes it.")
     if len({domain for domain, name in first if name in names and not first[domain, name].failed}) < 2:
         raise TableError("Fewer than two data sets have a result; measure on.")
     val, test = (
@@ -50,6 +60,10 @@ def write(found: Measured, out: Path, about: str = "") -> Table:
     out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(out / "performance.npz", perf=val, test=test, tasks=domains, configs=names)
     _write_configurations(out, found, names)
+    if features:
+        (out / "features").mkdir(exist_ok=True)
+        for name in domains:
+            shutil.copyfile(features / f"{name}.safetensors", out / "features" / f"{name}.safetensors")
     before = {domain: first.get((domain, START)) for domain in domains}
     described = [
         [
@@ -63,6 +77,8 @@ def write(found: Measured, out: Path, about: str = "") -> Table:
     _compressed(out / TRIALS, _csv(COLUMNS, ([trial.row[name] for name in COLUMNS] for trial in found.trials)))
     meta = {"format": FORMAT, "name": out.resolve().name, "metric": METRIC, "maximize": True, "space": space}
     meta |= {"kinds": _kinds(found.space), "settings": found.settings, "cost": cost(found.trials)}
+    if server:
+        meta["server"] = list(server)
     if found.space.architectures:
         meta["graph_ops"] = [f"expand {block.expand} kernel {block.kernel}" for block in architecture.OPERATIONS]
     meta_file.write_text(json.dumps(meta, indent=1) + "\n")
@@ -124,6 +140,7 @@ def _readme(found: Measured, table: Table, meta: dict[str, Any], about: str) -> 
         " repeats with other seeds and the starting detector (`start`) as well. `tasks.csv` has the numbers of training"
         " images and boxes, and the validation AP before.",
         "",
+        *([f"The server's own data sets: {', '.join(meta['server'])}.", ""] if "server" in meta else []),
         f"Gaps: {table.gaps or 'none.'}{waiting}",
         *(f"* a trial failed: {reason}" for reason in reasons),
         "",

@@ -10,17 +10,17 @@ import numpy as np
 
 from nni_hyperfd.benchmark import metrics
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
+from nni_hyperfd.recommenders.base import Candidates, Recommender
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a run goes. The first task is revealed whole and not scored.
+    """How a run goes. The first tasks, `given` of them, are revealed whole and not scored.
 
-    max_tasks: how many of the table's tasks take part, in random order. candidates: drawn afresh for every task from
-    what was measured on it. budget: picks per task. concurrency: how many of them run side by side. reveal: how many
-    others' results become known after a task beside the own picks, drawn at random; None for all. meta_features:
-    whether recommenders are given the tasks' meta-features; what they are worth is the difference.
+    max_tasks: how many of the table's tasks take part, in random order; the server's own never do. candidates: drawn
+    afresh for every task from what was measured on it. budget: picks per task. concurrency: how many of them run side
+    by side. reveal: how many others' results become known after a task beside the own picks, drawn at random; None for
+    all. meta_features: whether recommenders are told anything of the data sets; what that is worth is the difference.
     """
 
     max_tasks: int = 16
@@ -29,11 +29,13 @@ class Protocol:
     concurrency: int = 1
     reveal: int | None = None
     meta_features: bool = True
+    given: int = 1
 
     def __post_init__(self) -> None:
-        least = (self.max_tasks - 2, self.candidates - 2, self.budget - 1, self.concurrency - 1, self.reveal or 0)
+        scored = self.max_tasks - self.given
+        least = (scored - 1, self.candidates - 2, self.budget - 1, self.concurrency - 1, self.reveal or 0, self.given)
         if min(least) < 0:
-            raise ValueError(f"The protocol needs 2 tasks, 2 candidates, 1 pick, 1 at once at least, got {self}.")
+            raise ValueError(f"The protocol needs 1 scored task, 2 candidates, 1 pick, 1 at once at least: {self}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +46,6 @@ class Turn:
     indices: np.ndarray
     candidates: Candidates
     performance: np.ndarray
-    meta_feature: np.ndarray
     others: np.ndarray
     """All of the turn's candidates in random order: the first ones that were not picked are revealed."""
 
@@ -66,7 +67,8 @@ def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
     """The run that follows from `seed`: the same for every recommender. Tasks without a measurement take no part."""
     rng = np.random.default_rng([seed, 0])
     measured = [np.flatnonzero(np.isfinite(row)) for row in table.performance]
-    order = [task for task in rng.permutation(len(table.tasks)) if len(measured[task])][: protocol.max_tasks]
+    clients = [task for task in rng.permutation(len(table.tasks)) if len(measured[task]) and task not in table.server]
+    order = clients[: protocol.max_tasks]
     result = []
     for task in order:
         indices = rng.permutation(measured[task])[: protocol.candidates]
@@ -76,7 +78,6 @@ def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
                 indices=indices,
                 candidates=table.configurations[indices],
                 performance=table.performance[task, indices],
-                meta_feature=table.meta_features[task],
                 others=rng.permutation(len(indices)),
             )
         )
@@ -84,13 +85,12 @@ def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
 
 
 def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], seed: int) -> Iterator[Outcome]:
-    """Lead a new recommender, `make(seed)`, through the run of this seed; one outcome per task but the first."""
+    """Lead a new recommender, `make(seed)`, through the run of this seed; one outcome per scored task."""
     recommender = make(seed)
     ties = np.random.default_rng([seed, 1])
     for position, turn in enumerate(turns(table, protocol, seed)):
-        meta_feature = turn.meta_feature if protocol.meta_features else None
-        recommender.start_task(Task(protocol.budget, meta_feature), turn.candidates)
-        if position == 0:
+        recommender.start_task(table.task(turn.task, protocol.budget, protocol.meta_features), turn.candidates)
+        if position < protocol.given:
             recommender.end_task(dict(enumerate(turn.performance.tolist())))
             continue
         picks = pick_all(recommender, turn.performance, protocol.budget, protocol.concurrency)

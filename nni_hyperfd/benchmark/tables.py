@@ -2,7 +2,8 @@
 
 A table is a folder: `performance.npz` (`perf` (tasks, configurations) with NaN where nothing was measured, `tasks`,
 `configs`), `configs.csv.gz` (a row per configuration), `tasks.csv` (numeric meta-features per task), `meta.json`
-(`maximize`; `kinds` of the columns: cat, num or log; `graph_ops`) and, for networks, `graphs.npz` (`ops`, `adj`).
+(`maximize`; `kinds` of the columns: cat, num or log; `graph_ops`; `server`) and, for networks, `graphs.npz` (`ops`,
+`adj`); `features/TASK.safetensors` with a task's image features, for all tasks or for none.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from nni_hyperfd.ranker.graphs import Graphs
-from nni_hyperfd.recommenders.base import Candidates
+from nni_hyperfd.recommenders.base import Candidates, Task
 
 FORMAT = 1
 """Of tables and measurements; `meta.json` of a table from before has none."""
@@ -39,6 +41,9 @@ class Table:
     performance: float64 (tasks, configurations), higher is better, NaN = not measured. All of a task's results may be
     the same, or missing. configurations: all of them, encoded: `cat` one-hot, `num` and `log` scaled to [0, 1] by the
     table's range; two may be alike. meta_features: float32 (tasks, m), NaN = unknown.
+    server: the tasks that are the server's own data sets (D_off), known before any other; possibly none.
+    images, counts: of each task, its image features (N, 3, 3, D) and numbers of images and boxes (2,), as
+    `recommenders.base.Task` takes them; empty where the table has none.
     """
 
     name: str
@@ -46,10 +51,20 @@ class Table:
     performance: np.ndarray
     configurations: Candidates
     meta_features: np.ndarray
+    server: tuple[int, ...] = ()
+    images: tuple[np.ndarray, ...] = ()
+    counts: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self) -> None:
         if np.isfinite(self.performance).any(axis=1).sum() < 2:
             raise TableError(f"Table {self.name} has results for fewer than two tasks: there is nothing to learn from.")
+
+    def task(self, place: int, budget: int, meta_features: bool = True) -> Task:
+        """What is known of a task before its first result; nothing of the data set without `meta_features`."""
+        if not meta_features:
+            return Task(budget)
+        images, counts = (self.images[place], self.counts[place]) if self.images else (None, None)
+        return Task(budget, self.meta_features[place], images, counts)
 
     @property
     def missing(self) -> int:
@@ -92,12 +107,20 @@ def load(folder: str | Path) -> Table:
         dtype=np.float32,
     )
     graphs = _graphs(folder, meta, len(configs)) if (folder / "graphs.npz").exists() else None
+    server = meta.get("server", [])
+    if not isinstance(server, list) or (strange := [name for name in server if name not in tasks]):
+        named = server if not isinstance(server, list) else strange[0]
+        raise TableError(f"{folder / 'meta.json'}: server must list tasks of the table, got {named!r}.")
+    images, counts = _features(folder / "features", tasks)
     return Table(
         name=str(meta.get("name", folder.name)),
         tasks=tasks,
         performance=performance if maximize else -performance,
         configurations=Candidates(vectors, graphs),
         meta_features=meta_features,
+        server=tuple(tasks.index(name) for name in server),
+        images=images,
+        counts=counts,
     )
 
 
@@ -147,6 +170,25 @@ def _graphs(folder: Path, meta: dict[str, Any], n: int) -> Graphs:
         return Graphs(ops.astype(np.int64), adjacency, len(names))
     except (KeyError, ValueError) as error:
         raise TableError(f"{folder / 'graphs.npz'} and graph_ops of meta.json do not fit together: {error}.") from error
+
+
+def _features(folder: Path, tasks: Sequence[str]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Image features and counts of all tasks, as trial_code/describe.py writes them; nothing without the folder."""
+    if not folder.is_dir():
+        return (), ()
+    from nni_hyperfd.ranker import features, weights
+
+    found = []
+    for task in tasks:
+        path = folder / f"{task}.safetensors"
+        try:
+            found.append([part.numpy() for part in features.unpack(weights.loads(path.read_bytes()))])
+        except (OSError, weights.WeightsError) as error:
+            raise TableError(f"{path} holds no image features: {error}") from error
+    if len(widths := {images.shape[-1] for images, _ in found}) > 1:
+        raise TableError(f"{folder}: image features of different detectors, {widths} numbers each; describe all anew.")
+    images, counts = zip(*found, strict=True)
+    return images, counts
 
 
 def _encoded(values: list[str], kind: str, where: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nni_hyperfd.benchmark import continual, tables
+from nni_hyperfd.benchmark import continual, server, tables
 from nni_hyperfd.benchmark.protocol import Protocol, turns
 from nni_hyperfd.recommenders.base import ScoringRecommender
 from nni_hyperfd.recommenders.simple import MeanRank
@@ -39,7 +39,7 @@ def test_the_servers_data_sets_are_the_tasks_that_are_not_in_the_run(folder, mon
     table = tables.load(folder)
     for seed in range(3):
         used = {turn.task for turn in turns(table, PROTOCOL, seed)}
-        own = continual.offline(table, PROTOCOL, seed)
+        own = server.offline(table, PROTOCOL, seed)
         described = {tuple(data_set.task.meta_feature) for data_set in own}
         assert described == {tuple(table.meta_features[task]) for task in set(range(8)) - used}
         assert all(len(data_set.performance) == len(data_set.candidates) == 20 for data_set in own)
@@ -48,8 +48,8 @@ def test_the_servers_data_sets_are_the_tasks_that_are_not_in_the_run(folder, mon
             for vector, performance in zip(data_set.candidates.vectors, data_set.performance, strict=True):
                 (config,) = np.flatnonzero((table.configurations.vectors == vector).all(axis=1))
                 assert table.performance[task, config] == performance
-    monkeypatch.setattr(continual, "PAIRS", 30)
-    assert [len(data_set.performance) for data_set in continual.offline(table, PROTOCOL, 0)] == [10, 10, 10]
+    monkeypatch.setattr(server, "PAIRS", 30)
+    assert [len(data_set.performance) for data_set in server.offline(table, PROTOCOL, 0)] == [10, 10, 10]
 
 
 class Memory(ScoringRecommender):
@@ -71,7 +71,7 @@ class Memory(ScoringRecommender):
 def test_what_was_learned_is_asked_again_at_once_and_at_the_end(folder, span, after_last):
     # Tasks 1 and 2 of 0..4 are asked again: with a memory of three tasks the second is still known at the end.
     table = tables.load(folder)
-    truth = {tuple(turn.meta_feature): turn.performance for turn in turns(table, PROTOCOL, 0)}
+    truth = {tuple(table.meta_features[turn.task]): turn.performance for turn in turns(table, PROTOCOL, 0)}
     recommender = Memory(truth, span)
     outcomes, asked = continual.lead(table, PROTOCOL, recommender, 0, again=2)
     best, worst = 100 / 20, 100 * 17 / 20
@@ -83,7 +83,7 @@ def test_what_was_learned_is_asked_again_at_once_and_at_the_end(folder, span, af
 
 def test_a_taught_recommender_has_had_the_servers_data_sets_as_tasks(folder):
     table = tables.load(folder)
-    own = continual.offline(table, PROTOCOL, 0)
+    own = server.offline(table, PROTOCOL, 0)
     recommender = continual.taught(MeanRank(0), own)
     again = MeanRank(0)
     for data_set in own:
@@ -97,7 +97,7 @@ def test_a_taught_recommender_has_had_the_servers_data_sets_as_tasks(folder):
 
 def test_the_program_writes_a_line_per_recommender_and_seed(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(continual, "OTHERS", ("mean_rank",))
-    monkeypatch.setattr(continual, "PAIRS", 24)  # too few to hold any out, so the warm-up is short
+    monkeypatch.setattr(server, "PAIRS", 24)  # too few to hold any out, so the warm-up is short
     app = typer.Typer()
     app.command()(continual.main)
     out = tmp_path / "out"

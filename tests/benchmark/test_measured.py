@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import measured, tables
 from nni_hyperfd.benchmark.measured import COLUMNS, START
 from nni_hyperfd.benchmark.tables import TableError
 from nni_hyperfd.cli import app
+from nni_hyperfd.ranker.features import pack
+from nni_hyperfd.ranker.weights import dumps
 from nni_hyperfd.space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
@@ -86,6 +89,25 @@ def test_a_table_has_the_first_seeds_validation_ap_and_its_gaps(folder: Path, tm
     assert [trial.row for trial in measured.read_trials(out / "trials.csv.gz")] == [
         trial.row for trial in measured.read(folder).trials
     ]
+
+
+def test_a_table_takes_image_features_along_and_names_the_servers_data_sets(folder: Path, tmp_path: Path) -> None:
+    features, out = tmp_path / "features", tmp_path / "out"
+    features.mkdir()
+    options = ["--features", str(features), "--server", "toon"]
+    result = CliRunner().invoke(app, ["table", str(folder), str(out), *options], env={"COLUMNS": "500"})
+    assert result.exit_code != 0 and "has no mask.safetensors" in result.output
+    for place, name in enumerate(DOMAINS):
+        packed = pack(torch.full((2, 3, 3, 6), float(place)), torch.tensor([2.0, 3.0]))
+        (features / f"{name}.safetensors").write_bytes(dumps(packed))
+    assert CliRunner().invoke(app, ["table", str(folder), str(out), *options]).exit_code == 0
+    table = tables.load(out)
+    assert table.server == (1,) and table.task(2, 4).images.max() == 2
+    assert "The server's own data sets: toon." in (out / "README.md").read_text()
+    result = CliRunner().invoke(app, ["table", str(folder), str(out), "--server", "moon"], env={"COLUMNS": "500"})
+    assert result.exit_code != 0 and "moon is to be the server's but was not measured" in result.output
+    benchmark = ["benchmark", str(out), "--recommenders", "mean_rank,hyperfd_paper", "--seeds", "1"]
+    assert CliRunner().invoke(app, [*benchmark, "--out", str(tmp_path / "runs")]).exit_code == 0
 
 
 def test_its_configurations_are_encoded_as_the_platform_does_it(folder: Path, tmp_path: Path) -> None:

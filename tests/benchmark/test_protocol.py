@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -51,6 +52,14 @@ class Spy(ScoringRecommender):
 
     def end_task(self, revealed):
         self.revealed.append(revealed)
+
+
+def test_the_servers_tasks_take_no_part_and_all_others_may_be_scored():
+    own = dataclasses.replace(table(), server=(0, 5, 11))
+    protocol = Protocol(given=0)
+    assert {turn.task for turn in turns(own, protocol, 3)} == set(range(16)) - {0, 5, 11}
+    assert len(list(run(own, protocol, lambda s: make("random", s), 3))) == 13
+    assert len(list(run(own, Protocol(given=4), lambda s: make("random", s), 3))) == 9
 
 
 @pytest.mark.parametrize(("reveal", "expected"), [(None, 200), (16, 20), (0, 4), (1000, 200)])

@@ -5,8 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from nni_hyperfd.benchmark.tables import TableError, load
+from nni_hyperfd.ranker.features import pack
+from nni_hyperfd.ranker.weights import dumps
 
 
 @pytest.fixture
@@ -172,3 +175,48 @@ def test_tasks_that_nothing_is_known_of(folder):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(TableError, match="meta.json cannot be read"):
         load(tmp_path)
+
+
+def describe(folder, task, images=2, width=5):
+    features = torch.full((images, 3, 3, width), float(width))
+    features[0, 0, 1] = torch.nan
+    (folder / "features").mkdir(exist_ok=True)
+    packed_features = pack(features, torch.tensor([40.0, 90.0]))
+    (folder / "features" / f"{task}.safetensors").write_bytes(dumps(packed_features))
+    return features.numpy()
+
+
+def test_image_features_and_the_servers_tasks_are_read(folder):
+    expected = {task: describe(folder, task) for task in ("a", "b")}
+    change_meta(folder, server=["b"])
+    table = load(folder)
+    assert table.server == (1,)
+    task = table.task(1, budget=3)
+    np.testing.assert_array_equal(task.images, expected["b"])
+    assert task.budget == 3 and task.counts.tolist() == [40, 90] and task.meta_feature[0] == 2
+    unknown = table.task(1, budget=3, meta_features=False)
+    assert unknown.images is None and unknown.counts is None and unknown.meta_feature is None
+
+
+def test_a_table_without_them_describes_tasks_by_their_numbers(folder):
+    table = load(folder)
+    assert table.server == () and table.task(0, 4).images is None and table.task(0, 4).meta_feature.tolist() == [1, 5]
+
+
+def test_features_that_do_not_fit_are_named(folder):
+    describe(folder, "a")
+    with pytest.raises(TableError, match=r"b\.safetensors holds no image features"):
+        load(folder)
+    describe(folder, "b", width=6)
+    with pytest.raises(TableError, match="different detectors"):
+        load(folder)
+    (folder / "features" / "b.safetensors").write_bytes(b"broken")
+    with pytest.raises(TableError, match=r"b\.safetensors holds no image features"):
+        load(folder)
+
+
+@pytest.mark.parametrize("server", [["c"], "b"])
+def test_a_server_that_is_no_list_of_tasks_is_refused(folder, server):
+    change_meta(folder, server=server)
+    with pytest.raises(TableError, match="server must list tasks of the table, got 'c'|got 'b'"):
+        load(folder)
