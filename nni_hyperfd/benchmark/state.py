@@ -37,18 +37,23 @@ def main() -> None:
     table = Table("past tasks", "learn, then first pick (s)", "each further pick (s)", "close (s)", "bytes per task")
     with TemporaryDirectory() as folder:
         platform = Platform(Path(folder) / "state.sqlite")
-        for number in range(OFFLINE_SETS):
-            images = torch.rand(64, 3, 3, CHANNELS + 4, generator=torch.Generator().manual_seed(number))
-            platform.add_offline(str(number), weights.dumps(features.pack(images, torch.tensor([64.0, 100.0]))))
-        empty = _bytes(platform)
+        add_offline_sets(platform)
+        empty = bytes_used(platform)
         for number in range(LIVED):
             _live(platform, f"lived {number}")
         for past in PAST:
             _copy(platform, past - len(platform.tasks()))
             first, further, close = _live(platform, f"measured {past}")
-            size = (_bytes(platform) - empty) / (past + 1)
+            size = (bytes_used(platform) - empty) / (past + 1)
             table.add_row(str(past), f"{first:.2f}", f"{further:.3f}", f"{close:.2f}", f"{size:,.0f}")
     Console().print(table)
+
+
+def add_offline_sets(platform: Platform) -> None:
+    """Give it made-up data sets of its own."""
+    for number in range(OFFLINE_SETS):
+        images = torch.rand(64, 3, 3, CHANNELS + 4, generator=torch.Generator().manual_seed(number))
+        platform.add_offline(str(number), weights.dumps(features.pack(images, torch.tensor([64.0, 100.0]))))
 
 
 def _live(platform: Platform, name: str) -> tuple[float, float, float]:
@@ -86,14 +91,20 @@ def _copy(platform: Platform, count: int) -> None:
 
 
 def _twin(session: Session, row: store.Base, **changes: object) -> store.Base:
-    names = {column.key for column in inspect(type(row)).column_attrs} - {"id"}
-    twin = type(row)(**{name: getattr(row, name) for name in names} | changes)
+    twin = copied(row, **changes)
     session.add(twin)
     session.flush()
     return twin
 
 
-def _bytes(platform: Platform) -> int:
+def copied(row: store.Base, **changes: object) -> store.Base:
+    """A new row like this one but for the changes, in no session yet."""
+    names = {column.key for column in inspect(type(row)).column_attrs} - {"id"}
+    return type(row)(**{name: getattr(row, name) for name in names} | changes)
+
+
+def bytes_used(platform: Platform) -> int:
+    """Size of the state without the pages that are free to be used again."""
     with platform.store.read() as session:
         pages, free, size = (
             session.connection().exec_driver_sql(f"PRAGMA {name}").scalar()
