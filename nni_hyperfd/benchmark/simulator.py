@@ -53,7 +53,7 @@ from nni_hyperfd.recommenders.simple import MeanRank
 from nni_hyperfd.reports import Description, ExtractorUpdate
 from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.store import now
-from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.task import EXTRACT, FINE_TUNE, TaskSettings
 from nni_hyperfd.versions import Versions
 
 SIDE_BY_SIDE = 50
@@ -184,6 +184,9 @@ def fill(
             fine_tuned = iter(picks)
             for trial in task.trials:
                 changes: dict[str, Any] = {"task_id": None}
+                if trial.phase == EXTRACT:  # the state's ids follow each other
+                    own = platform.rows(task.settings["seed"], like + 1 + number - first, task.settings["candidates"])
+                    changes["configuration"] = platform.configurations[own[0]]
                 if trial.phase == FINE_TUNE:
                     place = next(fine_tuned)
                     configuration = platform.configurations[place]
@@ -427,7 +430,8 @@ def draw(stretches: Sequence[Stretch], chance: float, title: str, path: Path) ->
     ):
         values = [getattr(one, name) for one in stretches]
         seconds.plot(last, values, marker=".", color=f"C{place}", label=label)
-    seconds.set(title="Processor seconds of the platform", ylabel="s", ylim=(0, None))
+    seconds.set(title="Processor seconds of the platform", ylabel="s")
+    seconds.set_ylim(0, 1.3 * seconds.get_ylim()[1])  # room for the legend
     size.plot(last, [one.per_task / 1000 for one in stretches], marker=".", color="C0")
     size.set(title="What a task adds to the state", ylabel="kB", ylim=(0, None))
     for panel in (ranks, seconds, size):
