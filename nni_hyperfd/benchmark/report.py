@@ -77,15 +77,17 @@ class Summary:
 
 
 @contextmanager
-def runs_csv(path: Path) -> Iterator[Callable[[Run], None]]:
+def runs_csv(path: Path, append: bool = False) -> Iterator[Callable[[Run], None]]:
     """Within the block, what it gives writes one line per run: what was run, and what came out.
 
-    Each line is on disk at once, so that a benchmark that is stopped leaves what it has.
+    Each line is on disk at once, so that a benchmark that is stopped leaves what it has. append: after the lines of a
+    file that is there.
     """
     columns = ("table", "missing", "recommender", "seed", *(field.name for field in fields(Protocol)), *MEASURES)
-    with path.open("w", newline="") as file:
+    with path.open("a" if append else "w", newline="") as file:
         writer = csv.DictWriter(file, columns)
-        writer.writeheader()
+        if not append:
+            writer.writeheader()
 
         def write(run: Run) -> None:
             reveal = "all" if run.protocol.reveal is None else run.protocol.reveal
@@ -98,8 +100,8 @@ def runs_csv(path: Path) -> Iterator[Callable[[Run], None]]:
         yield write
 
 
-def summarised(runs: Iterable[Run]) -> list[Summary]:
-    """In the order in which table, budget and recommender first occur."""
+def summarised(runs: Iterable[Run], reference: str = REFERENCE) -> list[Summary]:
+    """In the order in which table, budget and recommender first occur; differences are to the `reference`."""
     groups: dict[tuple[str, int, str], dict[int, dict[str, float]]] = {}
     missing: dict[str, int] = {}
     for run in runs:
@@ -107,19 +109,19 @@ def summarised(runs: Iterable[Run]) -> list[Summary]:
         missing[run.table] = run.missing
     result = []
     for (table, budget, recommender), own in groups.items():
-        reference = groups.get((table, budget, REFERENCE), {})
-        paired = [(own[seed], reference[seed]) for seed in own if seed in reference]
+        theirs = groups.get((table, budget, reference), {})
+        paired = [(own[seed], theirs[seed]) for seed in own if seed in theirs]
         measures = {name: Estimate.of([values[name] for values in own.values()]) for name in MEASURES}
         differences = {name: Estimate.of([a[name] - b[name] for a, b in paired]) for name in MEASURES if paired}
         result.append(Summary(table, budget, recommender, measures, differences, missing[table]))
     return result
 
 
-def write_summary(summaries: list[Summary], path: Path) -> None:
+def write_summary(summaries: list[Summary], path: Path, reference: str = REFERENCE) -> None:
     """One line per table, budget, recommender and measure: mean and standard error, its own and of the difference."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        difference = f"minus_{REFERENCE}"
+        difference = f"minus_{reference}"
         what = ["table", "missing", "budget", "recommender", "measure"]
         writer.writerow([*what, "mean", "se", difference, f"{difference}_se"])
         for one in summaries:

@@ -44,6 +44,8 @@ class Table:
     server: the tasks that are the server's own data sets (D_off), known before any other; possibly none.
     images, counts: of each task, its image features (N, 3, 3, D) and numbers of images and boxes (2,), as
     `recommenders.base.Task` takes them; empty where the table has none.
+    columns: how many entries of a configuration's vector belong to each of its parameters, in order: one for a number,
+    one per value for a category. Empty where nobody has told.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Table:
     server: tuple[int, ...] = ()
     images: tuple[np.ndarray, ...] = ()
     counts: tuple[np.ndarray, ...] = ()
+    columns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if np.isfinite(self.performance).any(axis=1).sum() < 2:
@@ -121,6 +124,7 @@ def load(folder: str | Path) -> Table:
         server=tuple(tasks.index(name) for name in server),
         images=images,
         counts=counts,
+        columns=tuple(column.shape[1] for column in columns),
     )
 
 

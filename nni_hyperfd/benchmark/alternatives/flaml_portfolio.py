@@ -1,0 +1,74 @@
+"""FLAML's zero-shot AutoML (`flaml.default`): a portfolio, in the order in which the nearest past task likes it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+
+import numpy as np
+import pandas as pd
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # flaml.automl, which is not asked for
+    from flaml.default.portfolio import build_portfolio, config_predictor_tuple
+    from flaml.default.suggest import suggest_config
+    from flaml.version import __version__
+
+from nni_hyperfd.benchmark.alternatives.base import Point, TransferAlternative
+from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.simple import PastTask
+
+
+class FLAMLPortfolio(TransferAlternative):
+    """`build_portfolio` (greedy) on the past tasks' regrets, `suggest_config` by their meta-features.
+
+    FLAML wants every configuration's regret on every past task; these are 1 - the relative rank that `mean_rank`
+    interpolates for the task's candidates. When the portfolio is spent, the others follow in the order in which the
+    same nearest task likes them. Unknown meta-features are 0. It does not look at the results of the task at hand.
+    """
+
+    def begin(self, seed: int) -> list[int] | None:
+        described = self.meta_features()
+        if not self.usable:
+            return None
+        regret = pd.DataFrame({f"t{i}": 1 - self._ranks(i) for i in range(len(self.usable))})
+        with contextlib.redirect_stdout(io.StringIO()):
+            portfolio = build_portfolio(described.iloc[:-1], regret, "greedy") if len(regret) > 1 else [0]
+            rest = [place for place in regret.index if place not in portfolio]
+            return [
+                place for group in (portfolio, rest) if group for place in self._suggested(group, regret, described)
+            ]
+
+    def propose(self) -> Point | None:
+        return self.point(self.search.pop(0)) if self.search else None
+
+    def meta_features(self) -> pd.DataFrame:
+        """One row per past task and one for this; where lengths differ, past tasks count as undescribed."""
+        own = self.task.meta_feature
+        width = 0 if own is None else len(own)
+        rows = [past.meta_feature for past in self.usable] + [own]
+        rows = [row if row is not None and len(row) == width and width else np.zeros(max(width, 1)) for row in rows]
+        names = [*(f"t{i}" for i in range(len(self.usable))), "own"]
+        return pd.DataFrame(np.nan_to_num(np.array(rows, dtype=float), posinf=0.0, neginf=0.0), index=names)
+
+    def _ranks(self, place: int) -> np.ndarray:
+        past = self.usable[place]
+        task, candidates = Task(meta_feature=past.meta_feature), Candidates(past.vectors)
+        return PastTask(task, candidates, np.arange(len(past.vectors)), past.performance).interpolate(self.candidates)
+
+    def _suggested(self, group: list[int], regret: pd.DataFrame, described: pd.DataFrame) -> list[int]:
+        features, preferences, scaling = config_predictor_tuple(regret.columns, group, described.iloc[:-1], regret)
+        predictor = {
+            "version": __version__,
+            "meta_feature_names": list(described.columns),
+            "portfolio": [{"place": place} for place in group],
+            "preprocessing": scaling,
+            "neighbors": [
+                {"features": features.loc[task].tolist(), "choice": preferences[task].tolist()}
+                for task in regret.columns
+            ],
+        }
+        own = described.iloc[-1].tolist()
+        configs = suggest_config("regression", None, None, predictor, meta_feature_fn=lambda *_, **__: own)
+        return [config["place"] for config in configs]

@@ -1,0 +1,51 @@
+"""SMAC3's facade for hyper-parameters: a random forest and expected improvement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Float
+from smac import HyperparameterOptimizationFacade, Scenario
+from smac.main.exceptions import ConfigurationSpaceExhaustedException
+from smac.runhistory.dataclasses import TrialInfo, TrialValue
+from smac.runhistory.enumerations import StatusType
+
+from nni_hyperfd.benchmark.alternatives.base import Alternative, Point
+
+
+class SMAC(Alternative):
+    """Its initial design takes at most a quarter of the budget, its own rule, and one trial at least.
+
+    The result is told for the candidate that was run: `tell` takes configurations that were not asked for. What was
+    asked for counts as still running.
+    """
+
+    def begin(self, seed: int) -> HyperparameterOptimizationFacade:
+        space = ConfigurationSpace(seed=seed)
+        space.add([Float(name, bounds) for name, bounds in self.space.numbers.items()])
+        space.add([Categorical(name, values) for name, values in self.space.categories.items()])
+        self._places: dict[int, TrialInfo] = {}
+        with TemporaryDirectory() as folder:
+            scenario = Scenario(
+                space,
+                deterministic=True,
+                n_trials=max(self.task.budget, 4),
+                seed=seed,
+                output_directory=Path(folder),
+            )
+            return HyperparameterOptimizationFacade(scenario, None, overwrite=True, logging_level=False)
+
+    def propose(self) -> Point | None:
+        try:
+            self._asked = self.search.ask()
+        except (StopIteration, ConfigurationSpaceExhaustedException):
+            return None
+        return dict(self._asked.config)
+
+    def observe(self, index: int, performance: float) -> None:
+        config = Configuration(self.search.scenario.configspace, values=self.point(index))
+        failed = not np.isfinite(performance)
+        cost, status = (np.inf, StatusType.CRASHED) if failed else (-performance, StatusType.SUCCESS)
+        self.search.tell(TrialInfo(config, seed=self._asked.seed), TrialValue(cost, status=status), save=False)
