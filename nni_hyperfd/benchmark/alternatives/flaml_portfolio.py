@@ -34,7 +34,10 @@ class FLAMLPortfolio(TransferAlternative):
             return None
         regret = pd.DataFrame({f"t{i}": 1 - self._ranks(i) for i in range(len(self.usable))})
         with contextlib.redirect_stdout(io.StringIO()):
-            portfolio = build_portfolio(described.iloc[:-1], regret, "greedy") if len(regret) > 1 else [0]
+            try:
+                portfolio = build_portfolio(described.iloc[:-1], regret, "greedy")
+            except (IndexError, ValueError):  # what it raises when it has taken all candidates, as of very few
+                portfolio = list(regret.index)
             rest = [place for place in regret.index if place not in portfolio]
             return [
                 place for group in (portfolio, rest) if group for place in self._suggested(group, regret, described)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import joblib
 import numpy as np
 from ConfigSpace import Categorical, Configuration, ConfigurationSpace, Float
 from smac import HyperparameterOptimizationFacade, Scenario
@@ -19,14 +20,14 @@ class SMAC(Alternative):
     """Its initial design takes at most a quarter of the budget, its own rule, and one trial at least.
 
     The result is told for the candidate that was run: `tell` takes configurations that were not asked for. What was
-    asked for counts as still running.
+    asked for counts as still running. A failure counts as the worst result so far, as the forest takes no infinite
+    cost; without a result yet it is not told.
     """
 
     def begin(self, seed: int) -> HyperparameterOptimizationFacade:
         space = ConfigurationSpace(seed=seed)
         space.add([Float(name, bounds) for name, bounds in self.space.numbers.items()])
         space.add([Categorical(name, values) for name, values in self.space.categories.items()])
-        self._places: dict[int, TrialInfo] = {}
         with TemporaryDirectory() as folder:
             scenario = Scenario(
                 space,
@@ -39,13 +40,18 @@ class SMAC(Alternative):
 
     def propose(self) -> Point | None:
         try:
-            self._asked = self.search.ask()
+            with joblib.parallel_config(backend="sequential"):  # ten small trees: threads cost more than they bring
+                self._asked = self.search.ask()
         except (StopIteration, ConfigurationSpaceExhaustedException):
             return None
         return dict(self._asked.config)
 
     def observe(self, index: int, performance: float) -> None:
         config = Configuration(self.search.scenario.configspace, values=self.point(index))
-        failed = not np.isfinite(performance)
-        cost, status = (np.inf, StatusType.CRASHED) if failed else (-performance, StatusType.SUCCESS)
-        self.search.tell(TrialInfo(config, seed=self._asked.seed), TrialValue(cost, status=status), save=False)
+        if np.isfinite(performance):
+            value = TrialValue(-performance, status=StatusType.SUCCESS)
+        elif known := [told.cost for told in self.search.runhistory.values() if told.status == StatusType.SUCCESS]:
+            value = TrialValue(max(known), status=StatusType.CRASHED)
+        else:
+            return
+        self.search.tell(TrialInfo(config, seed=self._asked.seed), value, save=False)

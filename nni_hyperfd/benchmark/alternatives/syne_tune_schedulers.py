@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,18 @@ class _Syne(TransferAlternative):
         return pd.DataFrame([self.space.point(vector) for vector in vectors])
 
 
+@contextlib.contextmanager
+def _drawing_from(own: np.random.RandomState) -> Iterator[None]:
+    """Within the block, numpy's global generator goes on where `own` stands."""
+    outer = np.random.get_state()
+    np.random.set_state(own.get_state())
+    try:
+        yield
+    finally:
+        own.set_state(np.random.get_state())
+        np.random.set_state(outer)
+
+
 class SyneZeroShot(_Syne):
     """Zero-shot: the configurations with the least mean of the best ranks on past tasks.
 
@@ -78,12 +91,16 @@ class SyneZeroShot(_Syne):
 
 
 class SyneBoundingBox(_Syne):
-    """Bounding box: random search within the box of the past tasks' best configurations, as in its documentation."""
+    """Bounding box: random search within the box of the past tasks' best configurations, as in its documentation.
+
+    Its random search does not look at the seed it is given and draws from numpy's global generator, which is set here.
+    """
 
     def begin(self, seed: int) -> BoundingBox | None:
         if not self.usable:
             return None
-        with contextlib.redirect_stdout(io.StringIO()):
+        self._random = np.random.RandomState(seed)
+        with contextlib.redirect_stdout(io.StringIO()), _drawing_from(self._random):
             return BoundingBox(
                 lambda space, metric, minimize, seed: RandomSearch(space, [metric], minimize, random_seed=seed),
                 self.domains(),
@@ -93,7 +110,8 @@ class SyneBoundingBox(_Syne):
             )
 
     def propose(self) -> Point | None:
-        suggestion = self.search.suggest()
+        with _drawing_from(self._random):
+            suggestion = self.search.suggest()
         return None if suggestion is None else suggestion.config
 
 

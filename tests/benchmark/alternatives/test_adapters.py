@@ -42,6 +42,9 @@ for _name in NAMES:
     globals()[f"Test_{_name}"] = conformance(_name)
 
 
+EACH = [pytest.param(name, marks=pytest.mark.long if name in ("optuna_gp", "smac") else ()) for name in NAMES]
+
+
 def mixed(tasks=4, configurations=30):
     """A category of three values, a number, and a number that every third configuration does not have."""
     rng = np.random.default_rng(0)
@@ -54,7 +57,7 @@ def mixed(tasks=4, configurations=30):
     return Table("mixed", [f"t{i}" for i in range(tasks)], performance, Candidates(vectors), meta, columns=(3, 1, 1))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_categories_inactive_numbers_and_gaps_and_the_same_seed_gives_the_same_picks(name):
     table = mixed()
 
@@ -68,7 +71,7 @@ def test_categories_inactive_numbers_and_gaps_and_the_same_seed_gives_the_same_p
     assert all(len(set(chosen)) == 4 for chosen in first)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EACH)
 def test_failures_and_a_budget_beyond_the_candidates(name):
     recommender = make(name, 0, (1, 1))
     candidates = Candidates(np.random.default_rng(0).random((6, 2), dtype=np.float32))
