@@ -39,6 +39,7 @@ def test_a_table_is_read_in_the_order_of_its_performances(folder):
     # adam, sgd; the logarithm's place; depth, inactive for x
     expected = [[1, 0, 0, -0.5], [0, 1, 0.5, 0], [0, 1, 1, 1]]
     assert np.allclose(table.configurations.vectors, expected)
+    assert table.columns == (2, 1, 1)
     assert table.meta_features[0].tolist() == [1, 5] and np.isnan(table.meta_features[1, 1])
     assert table.configurations.graphs.adjacency.shape == (3, 2, 2)
 

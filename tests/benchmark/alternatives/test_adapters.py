@@ -142,3 +142,30 @@ def test_a_library_that_is_not_there_is_named(monkeypatch):
         alternatives.make("other")
     with pytest.raises(ValueError, match="no alternative 'oracle'"):
         alternatives.make("oracle")
+
+
+def test_the_meta_learning_sampler_comes_from_optunahubs_cache_and_is_given_the_past(tmp_path, monkeypatch):
+    """optunahub itself, with a package of ours in its cache: the registry's needs a network."""
+    pytest.importorskip("optunahub", reason="optunahub is not installed")
+    package = tmp_path / "github.com/optuna/optunahub-registry/main/package/samplers/meta_learn_tpe"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "from optuna.samplers import RandomSampler\n\n\n"
+        "class MetaLearnTPESampler(RandomSampler):\n"
+        "    def __init__(self, source_studies, seed, n_startup_trials):\n"
+        "        super().__init__(seed)\n"
+        "        self.studies = source_studies\n"
+    )
+    monkeypatch.setenv("OPTUNAHUB_CACHE_HOME", str(tmp_path))
+    table = mixed()
+    recommender = make("optuna_meta_tpe", 0, table.columns)
+    for task, results in ((0, {}), (1, {0: 0.5, 3: np.nan, 4: 0.25}), (2, {0: 0.1, 1: 0.1})):  # nothing to rank in two
+        recommender.start_task(table.task(task, 4), table.configurations)
+        recommender.end_task(results)
+    recommender.start_task(table.task(3, 4), table.configurations)
+    (pick,) = recommender.ask(1)
+    recommender.tell(pick, 1.0)
+    recommender.ask(1)
+    (study,) = recommender.search.sampler.studies
+    assert [trial.value for trial in study.trials] == [0.5, 0.25] and study.best_value == 0.5
+    assert recommender.search.best_params == recommender.point(pick)
