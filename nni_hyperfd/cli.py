@@ -13,6 +13,7 @@ from rich.table import Column, Table
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.benchmark.command import benchmark, make_table
+from nni_hyperfd.benchmark.reproduce.command import reproduce
 from nni_hyperfd.datasets.command import data
 from nni_hyperfd.exchange import DocumentError
 from nni_hyperfd.experience import is_offline
@@ -171,6 +172,7 @@ def register() -> None:
 
 app.command()(benchmark)
 app.command("table")(make_table)
+app.command()(reproduce)
 app.add_typer(data, name="data")
 app.add_typer(warmup, name="warmup")
 

@@ -109,7 +109,7 @@ def between_data_sets(performance: np.ndarray) -> np.ndarray:
     return np.array([[rank_correlation(a, b) for b in performance] for a in performance])
 
 
-def statement(spreads: Sequence[Spread], between: np.ndarray, gaps: str) -> str:
+def statement(spreads: Sequence[Spread], between: np.ndarray) -> list[str]:
     """What was found, in sentences."""
     lines = []
     for split, name in zip(SPLITS, ("validation", "test"), strict=True):
@@ -128,7 +128,7 @@ def statement(spreads: Sequence[Spread], between: np.ndarray, gaps: str) -> str:
     apart = between[~np.eye(len(between), dtype=bool)]
     mean, least, greatest = (_told(summary, apart) for summary in (np.mean, np.min, np.max))
     lines.append(f"Rank correlation of two data sets (test): mean {mean}, least {least}, greatest {greatest}.")
-    return "\n".join([*lines, gaps or "No result is missing."])
+    return lines
 
 
 def _told(summary: Callable[[np.ndarray], float], values: Iterable[float]) -> str:
@@ -210,7 +210,7 @@ def main(
         csv.writer(file).writerows([["domain", *table.tasks], *rows])
     title = f"{table.name}: {len(table.tasks)} data sets, {len(table.configurations)} configurations. {table.gaps}"
     draw(spreads, performance, between, title.strip(), out / "spread.png")
-    told = statement(spreads, between, table.gaps)
+    told = "\n".join([*statement(spreads, between), table.gaps or "No result is missing."])
     (out / "spread.txt").write_text(told + "\n")
     Console().print(told, highlight=False, markup=False)
 

@@ -185,7 +185,7 @@ def warm_up(
         _check_finite("warm-up loss", loss, batch)
         optimizer.zero_grad()
         loss.backward()
-        with path.step({name: parameter.grad for name, parameter in parameters.items()}):
+        with path.step(_gradients(parameters)):
             optimizer.step()
 
         if (batch + 1) % settings.batches == 0:
@@ -241,7 +241,7 @@ def update_extractor(
 
         optimizer.zero_grad()
         (terms["rank"] + settings.triplet_weight * terms["triplet"]).backward()
-        with path.step({name: parameter.grad for name, parameter in parameters.items()}):
+        with path.step(_gradients(parameters)):
             (settings.si_weight * terms["si"]).backward()
             optimizer.step()
 
@@ -293,6 +293,11 @@ def update_encoder(
         loss.backward()
         optimizer.step()
     return encoder
+
+
+def _gradients(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Zeros for the parameters of a part that the extractor goes without."""
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in parameters.items()}
 
 
 def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: RankerSettings) -> Tensor:

@@ -9,7 +9,7 @@ and there are no triplets and no transformation (it is the identity then). Equat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,8 +45,8 @@ class Measured:
 
 class PaperHyperFD(ScoringRecommender):
     """settings: the paper's constants by default. offline: the server's own data sets (D_off), described and encoded
-    like the tasks. warmed: what an earlier warm-up on these data sets has brought. Search spaces and descriptions of
-    another size start anew, without either."""
+    like the tasks. warmed: what an earlier warm-up on these data sets has brought. without: parts that the extractor
+    goes without. Search spaces and descriptions of another size start anew, without data sets and warm-up."""
 
     def __init__(
         self,
@@ -54,9 +54,10 @@ class PaperHyperFD(ScoringRecommender):
         settings: RankerSettings = RankerSettings(),  # noqa: B008, frozen
         offline: Sequence[Measured] = (),
         warmed: WarmUp | None = None,
+        without: Collection[str] = (),
     ) -> None:
         super().__init__(seed)
-        self.settings = settings
+        self.settings, self.without = settings, without
         self.extractor: MetaFeatureExtractor | None = None
         self.encoder: MLPEncoder | None = None
         self.offline = [
@@ -112,7 +113,7 @@ class PaperHyperFD(ScoringRecommender):
 
     def new_extractor(self, feature_dim: int, seed: int) -> MetaFeatureExtractor:
         """f_d for features of D = feature_dim numbers; its weights follow from `seed` alone."""
-        return MetaFeatureExtractor.initial(feature_dim, seed, self.settings.hidden)
+        return MetaFeatureExtractor.initial(feature_dim, seed, self.settings.hidden, self.without)
 
     def scores(self) -> np.ndarray:
         with torch.no_grad():
