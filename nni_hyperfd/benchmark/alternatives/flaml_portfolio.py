@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 
 import numpy as np
@@ -18,6 +19,8 @@ with warnings.catch_warnings():
 from nni_hyperfd.benchmark.alternatives.base import Point, TransferAlternative
 from nni_hyperfd.recommenders.base import Candidates, Task
 from nni_hyperfd.recommenders.simple import PastTask
+
+logging.getLogger("flaml").setLevel(logging.WARNING)
 
 
 class FLAMLPortfolio(TransferAlternative):
