@@ -17,7 +17,8 @@ from nni.tuner import Tuner
 
 from nni_hyperfd.benchmark.alternatives.base import Alternative, Point
 
-logging.getLogger("nni.algorithms.hpo").setLevel(logging.ERROR)
+for _name in ("nni.algorithms.hpo", "nni.tuner"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 class _NNI(Alternative):
