@@ -49,9 +49,8 @@ def closed_tasks(session: Session, space: SearchSpace) -> list[int]:
 def drawn_tasks(session: Session, ids: list[int], rng: np.random.Generator) -> list[Task]:
     """The newest of the tasks and others drawn at random, `MOST_TASKS` at most, in order of arrival. The platform's own
     data sets only fill what users' tasks leave free."""
-    offline = set(
-        session.scalars(select(Task.id).where(Task.id.in_(ids), Task.settings["offline"].as_boolean().is_(True)))
-    )
+    # Not only among the ids: SQLite takes a limited number of these.
+    offline = set(session.scalars(select(Task.id).where(Task.settings["offline"].as_boolean().is_(True))))
     own, others = [i for i in ids if i not in offline], [i for i in ids if i in offline]
     chosen = [*rng.permutation(own[:-1])[: MOST_TASKS - 1].tolist(), *own[-1:]]
     if others:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import platformdirs
-from sqlalchemy import JSON, Engine, Float, ForeignKey, LargeBinary, UniqueConstraint, create_engine, event
+from sqlalchemy import JSON, Engine, Float, ForeignKey, Index, LargeBinary, UniqueConstraint, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -75,6 +75,8 @@ class Task(Base):
     """One data set's turn: one NNI experiment on one data set."""
 
     __tablename__ = "tasks"
+    # How many tasks of a space are closed is asked before every pick.
+    __table_args__ = (Index("ix_tasks_closed", "space_signature", "closed"),)
     id: Mapped[int] = mapped_column(primary_key=True)
     experiment: Mapped[str] = mapped_column(unique=True)
     space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"))
@@ -254,6 +256,8 @@ class Store:
         if (verdict := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
             verdict = " ".join(verdict.split())
             raise StateError(f"state {self.path}: the file is damaged ({verdict}); restore it from a backup")
+        for index in Task.__table__.indexes:  # states from before it was thought of are of the same format
+            index.create(connection, checkfirst=True)
 
     @contextmanager
     def _readable_errors(self, action: str) -> Iterator[None]:

@@ -304,3 +304,16 @@ def test_what_was_written_survives_a_kill_and_what_was_open_leaves_no_trace(path
     assert sorted(blobs(store).values()) == [b"row %d" % number for number in range(5)]
     keep(store, b"goes on")
     assert len(blobs(store)) == 6
+
+
+def test_a_state_from_before_the_index_gets_it_when_opened(tmp_path):
+    path = tmp_path / "state.sqlite"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP INDEX ix_tasks_closed")
+        connection.commit()
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        question = "SELECT count(*) FROM tasks WHERE space_signature = 'x' AND closed IS NOT NULL"
+        plan = " ".join(row[-1] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}"))
+    assert "USING COVERING INDEX ix_tasks_closed" in plan
