@@ -70,10 +70,13 @@ def jobs(folder: Path, seeds: int, orders: int) -> list[Job]:
     if not _table(folder).server:
         raise TableError(f"{folder} names no data sets of the server's own; make it with hyperfd table --server.")
     able = [name for name, arm in ARMS.items() if not unavailable(arm, _table(folder))]
-    at_once = itertools.product(able, [BUDGET], range(seeds))
-    over_budgets = itertools.product(OVER_BUDGETS, [n for n in BUDGETS if n != BUDGET], range(seeds))
-    over_orders = itertools.product(OVER_ORDERS, [BUDGET], range(seeds, orders))
-    return [Job(folder, *what) for what in itertools.chain(at_once, over_budgets, over_orders)]
+    compared = [(name, BUDGET) for name in able]
+    compared += itertools.product(OVER_BUDGETS, [budget for budget in BUDGETS if budget != BUDGET])
+    ordered = [(name, BUDGET) for name in OVER_ORDERS]
+    # Seed by seed, so that a run that is stopped has done all of the first ones.
+    wanted = [(seed, what) for seed in range(seeds) for what in compared]
+    wanted += [(seed, what) for seed in range(seeds, orders) for what in ordered]
+    return [Job(folder, *what, seed) for seed, what in wanted]
 
 
 def run_all(folders: Iterable[Path], out: Path, seeds: int, orders: int, processes: int, track: Callable) -> None:
