@@ -694,3 +694,27 @@ def test_the_warm_up_counts_as_a_task_for_synaptic_intelligence():
         total += expected.sum().item()
     # Summed, because where a gradient is rounding noise around zero Adam's direction is arbitrary.
     assert error < 0.02 * total
+
+
+# ---------------------------------------------------------------------------------------------- parts that are left out
+
+
+@pytest.mark.parametrize("without", [("attention",), ("attention", "labels", "gwap", "pyramid", "statistics")])
+def test_parts_that_the_extractor_goes_without_stay_and_do_not_matter(without):
+    """The layer of "attention" has no gradients then: its weights stay, its importance is 0; the others learn."""
+    bare = MetaFeatureExtractor.initial(DIM, seed=0, without=without)
+    settings = dataclasses.replace(PAPER, batches=5, learning_rate=1e-2)
+    warm = warm_up(bare, encoder(), OFFLINE, settings, seed=0, max_batches=10)
+    settings = dataclasses.replace(settings, si_weight=0.0)
+    update = update_extractor(warm.extractor, warm.importance, client_task(), settings, seed=0)
+    for before, after, importance in (
+        (bare, update.extractor, update.importance),
+        (bare, warm.extractor, warm.importance),
+    ):
+        assert after.without == set(without)
+        old, new = dict(before.named_parameters()), dict(after.named_parameters())
+        assert set(importance) == set(new)
+        for name in new:
+            if name.startswith("dataset."):
+                assert torch.equal(old[name], new[name]) and not importance[name].any(), name
+        assert not torch.equal(old["image.weight"], new["image.weight"]) and importance["image.weight"].any()

@@ -141,3 +141,22 @@ def test_latest_data_only_rehearses_nothing():
 def _meta_feature(recommender, features, counts):
     with torch.no_grad():
         return recommender.extractor(features, counts).double().numpy()
+
+
+def test_the_extractor_goes_without_parts_before_and_after_the_warm_up():
+    images = np.random.default_rng(0).normal(size=(6, 3, 3, 7)).astype(np.float32)
+    task = Task(4, None, images, np.array([6.0, 9.0]))
+    own = [dataclasses.replace(data_set, task=task) for data_set in OWN[:2]]
+    settings = dataclasses.replace(SETTINGS, batches=2)
+    for without in ((), ("statistics",), ("statistics", "attention")):
+        recommender = PaperHyperFD(0, settings, own, without=without)
+        recommender.start_task(task, candidates(0))
+        assert recommender.extractor.without == set(without)
+        recommender.end_task(dict(enumerate(candidates(0).vectors[:8, 0].tolist())))
+        assert recommender.extractor.without == set(without) and len(recommender.past) == 1
+        features = torch.from_numpy(images)
+        with torch.no_grad():
+            one, other = (recommender.extractor(features, torch.tensor(counts)) for counts in ([6.0, 9.0], [1.0, 1.0]))
+        assert torch.equal(one, other) == ("statistics" in without)
+        recommender.start_task(described(0), candidates(0))  # another size
+        assert recommender.extractor.without == set(without)

@@ -40,6 +40,8 @@ def reproduce(
             if (kind := space_of(folder)) in by_space:
                 raise tables.TableError(f"{by_space[kind][0]} and {folder} are both of the space {kind}; name one.")
             by_space[kind] = folder, tables.load(folder), measured.read_trials(folder / lookup.TRIALS)
+        if not by_space:
+            raise tables.TableError("This package has no tables of its own; name one that hyperfd table made.")
         with bar:
             runs.run_all([folder for folder, *_ in by_space.values()], out, seeds, orders, processes, bar.track)
     except (tables.TableError, OSError) as error:

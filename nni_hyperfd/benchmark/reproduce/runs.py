@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
+import io
 import itertools
 import json
 import time
@@ -67,9 +68,12 @@ def jobs(folder: Path, seeds: int, orders: int) -> list[Job]:
 
     Raises TableError for a table that cannot be read or does not say which data sets are the server's own.
     """
-    if not _table(folder).server:
+    table = _table(folder)
+    if not table.server:
         raise TableError(f"{folder} names no data sets of the server's own; make it with hyperfd table --server.")
-    able = [name for name, arm in ARMS.items() if not unavailable(arm, _table(folder))]
+    if len(table.tasks) - len(table.server) < 2:
+        raise TableError(f"{folder} has fewer than two data sets beside the server's own; measure more.")
+    able = [name for name, arm in ARMS.items() if not unavailable(arm, table)]
     compared = [(name, BUDGET) for name in able]
     compared += itertools.product(OVER_BUDGETS, [budget for budget in BUDGETS if budget != BUDGET])
     ordered = [(name, BUDGET) for name in OVER_ORDERS]
@@ -164,13 +168,19 @@ def outcomes(out: Path) -> pd.DataFrame:
     """The rows of all runs that have ended, with `COLUMNS`; `picked` is the place in the table of the pick that
     validated best."""
     path = out / "outcomes.csv"
-    if not path.is_file():
+    content = path.read_bytes() if path.is_file() else b""
+    lines = content[: content.rfind(b"\n") + 1]
+    if not lines:
+        path.unlink(missing_ok=True)
         return pd.DataFrame(columns=COLUMNS)
-    rows = pd.read_csv(path)
+    # Names may look like numbers.
+    rows = pd.read_csv(io.BytesIO(lines), dtype={"table": str, "arm": str, "task": str})
     whole = rows.groupby(list(COLUMNS[:4])).position.transform("size") == rows.tasks
-    if not whole.all():  # a kill has cut off the last one
+    if lines != content or not whole.all():  # a kill has cut off the last one
         rows = rows[whole]
-        rows.to_csv(path, index=False)
+        unfinished = path.with_suffix(".part")
+        rows.to_csv(unfinished, index=False)
+        unfinished.replace(path)
     return rows
 
 

@@ -1,0 +1,67 @@
+"""`hyperfd reproduce` as a whole: the page that it leaves, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from nni_hyperfd.benchmark.reproduce import command, runs
+from nni_hyperfd.cli import app
+
+
+def refused(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["reproduce", *map(str, arguments)], env={"COLUMNS": "500"})
+    assert result.exit_code == 2, result.output
+    return result.output
+
+
+def test_one_page_with_everything_on_it(reproduced, folder: Path) -> None:
+    out, result = reproduced
+    assert result.exit_code == 0, result.output
+    page = (out / "reproduced.html").read_text()
+    assert not re.search(r"https?:|<script|<link|@import|url\(", page), "it must need no network"
+    assert set(re.findall(r'src="(.{15})', page)) == {"data:image/png;"}
+    assert page.count("<img ") == len(list(out.glob("*.png"))) == 4
+    titles = re.findall(r'<h2 id="(.*?)">(.*?)</h2>', page)
+    wanted = [*(f"Table {n}" for n in range(1, 7)), "Figure 3", "Figure 4", "Figure 5", "Figures 7 to 9"]
+    assert [title for _, title in titles] == [*wanted, "Table 13, hpo", "Table 14"]
+    assert re.findall(r'href="#(.*?)"', page) == [place for place, _ in titles]
+    assert f"hyperfd reproduce {folder} --seeds 2 --orders 2" in page
+    assert "hpo: 3 client data sets, 3 of the server&#39;s, 8 configurations." in page
+    assert "hpo: 1 of 48 results are missing (toon 1)." in page
+    assert "Table 1: hpo: The default preset's Rank% is" in result.output
+    assert str(out / "reproduced.html") in result.output
+
+
+def test_runs_were_made_side_by_side_as_they_are_alone(reproduced, folder: Path) -> None:
+    out, _ = reproduced
+    found = runs.outcomes(out)
+    assert len(found) == 3 * (2 * len(runs.BUDGETS) + 3)
+    job = runs.Job(folder, "Random search", 6, 1)
+    own = found[(found.arm == job.arm) & (found.budget == 6) & (found.seed == 1)]
+    wanted = runs.do_run(job, None)
+    for name in ("rank_percent", "gain", "picked"):
+        assert own[name].tolist() == pytest.approx([row[name] for row in wanted])
+    assert own.task.tolist() == [row["task"] for row in wanted]
+    assert set(runs.warm_ups(folder, out).arm) >= {"HyperFD", "w/o warm-up"}
+
+
+def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = ("--out", tmp_path / "out")
+    other = make(tmp_path / "other", server=())
+    message = refused(folder, other, *out)
+    assert f"{folder} and {other} are both of the space hpo; name one" in message
+    assert "other names no data sets of the server's own" in refused(other, *out)
+    assert "meta.json cannot be read" in refused(tmp_path / "missing", *out)
+    meta = json.loads((other / "meta.json").read_text())
+    (other / "meta.json").write_text(json.dumps(meta | {"space": None}))
+    assert "other is of the space None; name tables that hyperfd table made" in refused(other, *out)
+    monkeypatch.setattr(command, "SHIPPED", ())
+    assert "no tables of its own" in refused(*out)
+    with runs.locked(tmp_path / "out"):
+        assert "is being filled by another process" in refused(folder, *out)
+    assert not (tmp_path / "out" / "outcomes.csv").exists()
