@@ -66,7 +66,8 @@ class WarmUpJob(NamedTuple):
 def jobs(folder: Path, seeds: int, orders: int) -> list[Job]:
     """Everything that the exhibits need of a table, in the order in which it is done.
 
-    Raises TableError for a table that cannot be read or does not say which data sets are the server's own.
+    Raises TableError for a table that cannot be read, does not say which data sets are the server's own, or has fewer
+    than two others.
     """
     table = _table(folder)
     if not table.server:
