@@ -1,7 +1,8 @@
 """What a warmed-up state is worth to its first experiment: Rank% of the picks for data sets that it has not seen.
 
 `python -m nni_hyperfd.benchmark.warm MEASURED --state STATE --features FOLDER`: MEASURED is what
-`trial_code/measure.py` has filled, FOLDER holds what `trial_code/describe.py --whole` wrote of the same data sets.
+`trial_code/measure.py` has filled, FOLDER holds what `trial_code/describe.py --whole` wrote, with the detector of the
+state, of those of its data sets that are to be asked about.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def _meta_feature(tensors: dict, features: bytes) -> list[float]:
 def main(
     folder: Annotated[Path, typer.Argument(help="What measure.py has filled.", metavar="MEASURED")],
     state: Annotated[Path, typer.Option(help="The warmed-up state; it is not changed.")],
-    features: Annotated[Path, typer.Option(help="Folder with a .safetensors file of each data set.")],
+    features: Annotated[Path, typer.Option(help="Folder with a .safetensors file of each data set to ask about.")],
     budget: Annotated[int, typer.Option(min=1)] = 4,
     seeds: Annotated[int, typer.Option(min=1)] = 20,
 ) -> None:
@@ -84,9 +85,11 @@ def main(
         found = measured.read(folder)
     except TableError as error:
         raise typer.BadParameter(str(error)) from None
-    if missing := [name for name in found.domains if not (features / f"{name}.safetensors").is_file()]:
+    domains = [name for name in found.domains if (features / f"{name}.safetensors").is_file()]
+    if not domains:
         raise typer.BadParameter(
-            f"{features} has no {missing[0]}.safetensors; trial_code/describe.py --whole writes it."
+            f"{features} has no .safetensors file of any of {', '.join(found.domains)}; trial_code/describe.py --whole"
+            " writes them."
         )
     first = {
         trial[:2]: trial.val for trial in found.trials if trial.seed == found.settings["seed"] and not trial.failed
@@ -97,7 +100,7 @@ def main(
         copyfile(state, own)
         platforms = {"cold": Platform(Path(scratch, "cold.sqlite"))}
         platforms |= dict.fromkeys(STARTS[1:], Platform(own))
-        for domain in found.domains:
+        for domain in domains:
             names = [name for name in found.configurations if (domain, name) in first]
             candidates = [found.configurations[name] for name in names]
             performance = np.array([first[domain, name] for name in names])
