@@ -12,9 +12,6 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-SHIPPED = ("faces_hpo", "faces_nas")
-"""The tables that come with the package, in nni_hyperfd/benchmark."""
-
 
 def reproduce(
     folders: Annotated[
@@ -40,8 +37,6 @@ def reproduce(
             if (kind := space_of(folder)) in by_space:
                 raise tables.TableError(f"{by_space[kind][0]} and {folder} are both of the space {kind}; name one.")
             by_space[kind] = folder, tables.load(folder), measured.read_trials(folder / lookup.TRIALS)
-        if not by_space:
-            raise tables.TableError("This package has no tables of its own; name one that hyperfd table made.")
         with bar:
             runs.run_all([folder for folder, *_ in by_space.values()], out, seeds, orders, processes, bar.track)
     except (tables.TableError, OSError) as error:
@@ -82,5 +77,5 @@ def space_of(folder: Path) -> str:
 
 
 def shipped() -> list[Path]:
-    home = Path(str(files("nni_hyperfd.benchmark")))
-    return [home / name for name in SHIPPED if (home / name).is_dir()]
+    """The tables that come with the package."""
+    return sorted(Path(str(files("nni_hyperfd.benchmark"))).glob("faces_*"))

@@ -6,10 +6,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from nni_hyperfd.benchmark import tables
 from nni_hyperfd.benchmark.reproduce import command, runs
+from nni_hyperfd.benchmark.reproduce.arms import ARMS, unavailable
 from nni_hyperfd.cli import app
 
 
@@ -50,7 +53,7 @@ def test_runs_were_made_side_by_side_as_they_are_alone(reproduced, folder: Path)
     assert set(runs.warm_ups(folder, out).arm) >= {"HyperFD", "w/o warm-up"}
 
 
-def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     other = make(tmp_path / "other", server=())
     message = refused(folder, other, *out)
@@ -60,8 +63,15 @@ def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path, monke
     meta = json.loads((other / "meta.json").read_text())
     (other / "meta.json").write_text(json.dumps(meta | {"space": None}))
     assert "other is of the space None; name tables that hyperfd table made" in refused(other, *out)
-    monkeypatch.setattr(command, "SHIPPED", ())
-    assert "no tables of its own" in refused(*out)
     with runs.locked(tmp_path / "out"):
         assert "is being filled by another process" in refused(folder, *out)
     assert not (tmp_path / "out" / "outcomes.csv").exists()
+
+
+def test_the_packages_own_tables_can_be_reproduced() -> None:
+    (folder,) = command.shipped()
+    table = tables.load(folder)
+    assert command.space_of(folder) == "hpo" and len(table.images) == len(table.tasks)
+    assert not any(unavailable(arm, table) for arm in ARMS.values())
+    clients = [place for place in range(len(table.tasks)) if place not in table.server]
+    assert len(clients) == 9 and np.isfinite(table.performance[clients]).all()
