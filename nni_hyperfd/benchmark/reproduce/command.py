@@ -47,7 +47,7 @@ def reproduce(
         exhibits.Part(kind, *known, found[found.table == known[0].name], runs.warm_ups(known[0], out))
         for kind, known in by_space.items()
     ]
-    shown = list(exhibits.all_of(parts, seeds, out))
+    shown = list(exhibits.all_of(parts, seeds, orders, out))
     named = f" {shlex.join(map(str, folders))}" if folders else ""
     page.write(
         shown,

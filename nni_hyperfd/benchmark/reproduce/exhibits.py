@@ -68,11 +68,11 @@ class Exhibit:
     says: list[str] = field(default_factory=list)
 
 
-def all_of(parts: Sequence[Part], seeds: int, out: Path) -> Iterator[Exhibit]:
+def all_of(parts: Sequence[Part], seeds: int, orders: int, out: Path) -> Iterator[Exhibit]:
     """In the paper's order. Each leaves its CSVs and pictures in `out`."""
     yield from performance(parts, seeds, out)
     yield budgets(parts, seeds, out)
-    yield orders(parts, out)
+    yield over_orders(parts, orders, out)
     yield meta_features(parts, out)
     yield spreads(parts, out)
     for part in parts:
@@ -109,10 +109,10 @@ def budgets(parts: Sequence[Part], seeds: int, out: Path) -> Exhibit:
     return Exhibit("Figure 3", "Rank% against the budget; bands are standard errors.", figures=[path], says=says)
 
 
-def orders(parts: Sequence[Part], out: Path) -> Exhibit:
+def over_orders(parts: Sequence[Part], orders: int, out: Path) -> Exhibit:
     """Figure 4."""
     path = out / "figure_4.png"
-    found = figures.over_orders({part.space: part.outcomes for part in parts}, path)
+    found = figures.over_orders({part.space: part.outcomes for part in parts}, orders, path)
     found.to_csv(out / "figure_4.csv", index=False)
     says = []
     for space, own in found.groupby("space", sort=False):

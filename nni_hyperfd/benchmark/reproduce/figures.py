@@ -44,13 +44,13 @@ def against_budget(outcomes: Mapping[str, pd.DataFrame], seeds: int, path: Path)
     return pd.DataFrame(rows)
 
 
-def over_orders(outcomes: Mapping[str, pd.DataFrame], path: Path) -> pd.DataFrame:
+def over_orders(outcomes: Mapping[str, pd.DataFrame], orders: int, path: Path) -> pd.DataFrame:
     """Figure 4: Rank% of runs with their tasks in different orders. Returns mean, deviation, best and worst order."""
     figure = Figure(figsize=(4.5 * len(outcomes), 3.6), layout="constrained")
     panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
     rows = []
     for panel, (space, own) in zip(panels, outcomes.items(), strict=True):
-        found = {arm: per_seed(own, arm, runs.BUDGET, 10**9).rank_percent for arm in OVER_ORDERS}
+        found = {arm: per_seed(own, arm, runs.BUDGET, orders).rank_percent for arm in OVER_ORDERS}
         panel.boxplot(list(found.values()), tick_labels=list(found), whis=(0, 100))
         panel.set(
             title=f"{space}, {min(map(len, found.values()))} orders", ylabel="Rank%, mean of a run", ylim=(0, None)
@@ -91,7 +91,7 @@ def meta_features(table: Table, clients: Sequence[int], extractor: MetaFeatureEx
     panel.set(title=f"{table.name}: {BATCHES} batches of {IMAGES} images a data set", xticks=[], yticks=[])
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
-    rows = [{"data set": table.tasks[place], "silhouette": apart[labels == place].mean()} for place in clients]
+    rows = [{"data set": table.tasks[place], "silhouette": float(apart[labels == place].mean())} for place in clients]
     return pd.DataFrame(rows)
 
 
