@@ -8,12 +8,14 @@ import hashlib
 import io
 import itertools
 import json
+import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from importlib.metadata import version
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +100,7 @@ def run_all(folders: Iterable[Path], out: Path, seeds: int, orders: int, process
         done = set(outcomes(out)[list(COLUMNS[:4])].itertuples(index=False, name=None))
         missing = [job for job in wanted if job.key not in done]
         warm = {start.file: start for job in missing if (start := warm_up_of(job, out)) is not None}
-        with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        with workers(processes) as pool:
             waiting = [pool.submit(do_warm_up, job) for job in warm.values() if not job.file.is_file()]
             for ended in track(as_completed(waiting), total=len(waiting), description="warm-ups"):
                 ended.result()
@@ -109,6 +111,21 @@ def run_all(folders: Iterable[Path], out: Path, seeds: int, orders: int, process
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
+
+
+def workers(processes: int) -> ProcessPoolExecutor:
+    """Processes of one thread each, which end with this one, however it ends."""
+    return ProcessPoolExecutor(processes, get_context("spawn"), _begin_work)
+
+
+def _begin_work() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent_process().join()
+    os._exit(1)
 
 
 def warm_up_of(job: Job, out: Path) -> WarmUpJob | None:

@@ -6,11 +6,14 @@ import contextlib
 import itertools
 import math
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import torch
 
@@ -222,3 +225,20 @@ def test_nothing_has_been_run_yet(folder: Path, tmp_path: Path) -> None:
 def test_runs_of_different_seeds_start_from_few_warm_ups(folder: Path, tmp_path: Path) -> None:
     starts = {runs.warm_up_of(Job(folder, FULL, *both), tmp_path) for both in itertools.product(BUDGETS, range(50))}
     assert {start.seed for start in starts} == set(range(runs.WARM_UPS)) and len(starts) == runs.WARM_UPS
+
+
+def test_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "leader.py"
+    script.write_text(
+        "import os, time\n"
+        "from nni_hyperfd.benchmark.reproduce.runs import workers\n"
+        "if __name__ == '__main__':\n"
+        "    pool = workers(1)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 600).result()\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as leader:
+        worker = psutil.Process(int(leader.stdout.readline()))
+        leader.kill()
+    _, alive = psutil.wait_procs([worker], timeout=30)
+    assert not alive
