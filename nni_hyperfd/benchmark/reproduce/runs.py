@@ -214,11 +214,12 @@ def warm_ups(folder: Path, out: Path) -> pd.DataFrame:
 
 
 def digest(folder: Path) -> str:
-    """Of everything in a table's folder that decides about results."""
-    files = [folder / name for name in ("performance.npz", "configs.csv.gz", "tasks.csv", "meta.json", "graphs.npz")]
+    """Of everything in a table's folder that decides about results; what it has cost, and repeats, do not."""
+    files = [folder / name for name in ("performance.npz", "configs.csv.gz", "tasks.csv", "graphs.npz")]
     files += sorted((folder / "features").glob("*.safetensors"))
     parts = [path.name.encode() + hashlib.sha256(path.read_bytes()).digest() for path in files if path.is_file()]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    meta = {name: value for name, value in tables.read_meta(folder).items() if name != "cost"}
+    return hashlib.sha256(b"".join([*parts, json.dumps(meta, sort_keys=True).encode()])).hexdigest()
 
 
 @contextlib.contextmanager
