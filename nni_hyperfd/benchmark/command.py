@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,6 @@ from rich.table import Table as Printed
 
 if TYPE_CHECKING:
     from nni_hyperfd.benchmark.report import Summary
-    from nni_hyperfd.recommenders.base import Recommender
 
 
 def benchmark(
@@ -41,7 +39,7 @@ def benchmark(
     from nni_hyperfd.benchmark import report
     from nni_hyperfd.benchmark import tables as lookup
     from nni_hyperfd.benchmark.protocol import Protocol, run
-    from nni_hyperfd.benchmark.server import offline, taught
+    from nni_hyperfd.benchmark.server import informed
     from nni_hyperfd.recommenders import NAMES, make
 
     names = NAMES if recommenders == "all" else _listed(recommenders)
@@ -58,9 +56,6 @@ def benchmark(
     if len({table.name for table in loaded}) < len(loaded):
         raise typer.BadParameter(f"two tables have the same name: {', '.join(table.name for table in loaded)}")
 
-    def recommender(name: str, table: lookup.Table, protocol: Protocol, seed: int) -> Recommender:
-        return taught(make(name, seed), offline(table, protocol, seed) if table.server else [])
-
     runs = []
     jobs = list(itertools.product(loaded, protocols, names, range(first_seed, first_seed + seeds)))
     console = Console()
@@ -70,7 +65,8 @@ def benchmark(
         for table, protocol, name, seed in jobs:
             bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
             begin = time.perf_counter()
-            outcomes = list(run(table, protocol, partial(recommender, name, table, protocol), seed))
+            recommender = informed(make(name, seed), table, protocol, seed)
+            outcomes = list(run(table, protocol, lambda _, own=recommender: own, seed))
             seconds = time.perf_counter() - begin
             runs.append(report.Run(table.name, name, seed, protocol, outcomes, seconds, table.missing))
             write(runs[-1])

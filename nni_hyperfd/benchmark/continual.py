@@ -26,7 +26,7 @@ from rich.table import Table as Printed
 
 from nni_hyperfd.benchmark import metrics, report, tables
 from nni_hyperfd.benchmark.protocol import Outcome, Protocol, Turn, pick_all, run, turns
-from nni_hyperfd.benchmark.server import offline, taught
+from nni_hyperfd.benchmark.server import offline, run_of, taught
 from nni_hyperfd.ranker.learning import WarmUp
 from nni_hyperfd.ranker.settings import RankerSettings
 from nni_hyperfd.recommenders import make
@@ -60,13 +60,6 @@ class AskedAgain:
     first_asked: float
     learned: float
     after_last: float
-
-
-def run_of(table: tables.Table, tasks: int, budget: int = 4) -> Protocol:
-    """The protocol of a run of so many tasks at most beside the server's own: then no other has to be given away."""
-    own = len(table.server) or max(2, len(table.tasks) // 3)
-    given = 0 if table.server else 1
-    return Protocol(max_tasks=min(tasks, len(table.tasks) - own), budget=budget, given=given)
 
 
 def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> WarmUp:

@@ -15,6 +15,13 @@ PAIRS = 3000
 """(configuration, data set) pairs of the server's, as in the paper, with at most as many per data set as candidates."""
 
 
+def run_of(table: Table, tasks: int, budget: int = 4) -> Protocol:
+    """The protocol of a run of so many tasks at most beside the server's own: then no other has to be given away."""
+    own = len(table.server) or max(2, len(table.tasks) // 3)
+    given = 0 if table.server else 1
+    return Protocol(max_tasks=min(tasks, len(table.tasks) - own), budget=budget, given=given)
+
+
 def own_tasks(table: Table, protocol: Protocol, seed: int) -> list[int]:
     """Places of the server's own tasks: those that the table names, or else the ones that the run has no turn for."""
     used = {turn.task for turn in turns(table, protocol, seed)}
@@ -40,3 +47,8 @@ def taught(recommender: Recommender, own: Sequence[Measured]) -> Recommender:
         recommender.start_task(data_set.task, data_set.candidates)
         recommender.end_task(dict(enumerate(data_set.performance.tolist())))
     return recommender
+
+
+def informed(recommender: Recommender, table: Table, protocol: Protocol, seed: int) -> Recommender:
+    """A recommender that knows the server's own data sets, where the table names such."""
+    return taught(recommender, offline(table, protocol, seed) if table.server else [])

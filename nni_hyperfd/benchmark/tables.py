@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import json
 import zipfile
 import zlib
@@ -68,6 +69,16 @@ class Table:
             return Task(budget)
         images, counts = (self.images[place], self.counts[place]) if self.images else (None, None)
         return Task(budget, self.meta_features[place], images, counts)
+
+    @property
+    def digest(self) -> str:
+        """Of all that a run on the table depends on; what it has cost, and repeats, do not count."""
+        result = hashlib.sha256(repr((self.tasks, self.server, self.columns)).encode())
+        graphs = self.configurations.graphs
+        arrays = [self.performance, self.configurations.vectors, self.meta_features, *self.images, *self.counts]
+        for array in arrays if graphs is None else [*arrays, graphs.ops, graphs.adjacency]:
+            result.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
+        return result.hexdigest()
 
     @property
     def missing(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from nni_hyperfd import recommenders
 from nni_hyperfd.benchmark import alternatives, report, tables
 from nni_hyperfd.benchmark.alternatives import finished
 from nni_hyperfd.benchmark.protocol import Protocol, run, turns
-from nni_hyperfd.benchmark.server import offline, taught
+from nni_hyperfd.benchmark.server import informed
 from nni_hyperfd.recommenders.base import Recommender
 
 REFERENCE = "hyperfd"
@@ -66,7 +65,8 @@ def main(
             bar.update(progress, description=f"{table.name}, seed {seed}, {name}")
             if (table.name, seed, name) not in there:
                 begin = time.perf_counter()
-                outcomes = list(run(table, protocol, partial(prepared, name, table, protocol), seed))
+                recommender = informed(made(name, seed, table.columns), table, protocol, seed)
+                outcomes = list(run(table, protocol, lambda _, own=recommender: own, seed))
                 seconds = time.perf_counter() - begin
                 runs.append(report.Run(table.name, name, seed, protocol, outcomes, seconds, table.missing))
                 write(runs[-1])
@@ -86,11 +86,6 @@ def main(
 
 def made(name: str, seed: int, columns: tuple[int, ...]) -> Recommender:
     return recommenders.make(name, seed) if name in OWN else alternatives.make(name, seed, columns)
-
-
-def prepared(name: str, table: tables.Table, protocol: Protocol, seed: int) -> Recommender:
-    """A new one that knows the server's own data sets, where the table has such."""
-    return taught(made(name, seed, table.columns), offline(table, protocol, seed) if table.server else [])
 
 
 def printed(table: tables.Table, protocol: Protocol, seeds: int, summaries: list[report.Summary]) -> Printed:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
 
 from nni_hyperfd.benchmark.protocol import Protocol
 from nni_hyperfd.benchmark.report import MEASURES
@@ -38,19 +35,10 @@ class Finished:
         return self.values
 
 
-def digest(table: Table) -> str:
-    """Of all that a run depends on."""
-    result = hashlib.sha256(repr((table.tasks, table.server, table.columns)).encode())
-    arrays = [table.performance, table.configurations.vectors, table.meta_features, *table.images, *table.counts]
-    for array in arrays:
-        result.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
-    return result.hexdigest()
-
-
 def claim(folder: Path, tables: Sequence[Table], protocol: Protocol) -> None:
     """Note what the folder's runs are of. Raises FinishedError, naming it, for a table or setting that has changed."""
     path = folder / IDENTITY
-    digests, settings = {table.name: digest(table) for table in tables}, asdict(protocol)
+    digests, settings = {table.name: table.digest for table in tables}, asdict(protocol)
     if path.exists():
         try:
             known = json.loads(path.read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import itertools
 import json
@@ -25,10 +24,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.continual import run_of
 from nni_hyperfd.benchmark.protocol import run, turns
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, OVER_BUDGETS, OVER_ORDERS, Variant, unavailable
-from nni_hyperfd.benchmark.server import offline
+from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.benchmark.tables import TableError
 from nni_hyperfd.ranker import weights
 from nni_hyperfd.ranker.config_encoder import MLPEncoder
@@ -95,7 +93,7 @@ def run_all(folders: Iterable[Path], out: Path, seeds: int, orders: int, process
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
         for folder in folders:
-            _note(out / f"{folder.name}.json", {"nni-hyperfd": version("nni-hyperfd"), "digest": digest(folder)})
+            _note(out / f"{folder.name}.json", {"nni-hyperfd": version("nni-hyperfd"), "digest": _table(folder).digest})
         wanted = [job for folder in folders for job in jobs(folder, seeds, orders)]
         done = set(outcomes(out)[list(COLUMNS[:4])].itertuples(index=False, name=None))
         missing = [job for job in wanted if job.key not in done]
@@ -211,15 +209,6 @@ def warm_ups(folder: Path, out: Path) -> pd.DataFrame:
             ndcg, seconds = weights.loads(start.file.read_bytes())["ndcg and seconds"].tolist()
             rows.append({"arm": name, "seed": seed, "ndcg": ndcg if ndcg >= 0 else np.nan, "seconds": seconds})
     return pd.DataFrame(rows, columns=["arm", "seed", "ndcg", "seconds"])
-
-
-def digest(folder: Path) -> str:
-    """Of everything in a table's folder that decides about results; what it has cost, and repeats, do not."""
-    files = [folder / name for name in ("performance.npz", "configs.csv.gz", "tasks.csv", "graphs.npz")]
-    files += sorted((folder / "features").glob("*.safetensors"))
-    parts = [path.name.encode() + hashlib.sha256(path.read_bytes()).digest() for path in files if path.is_file()]
-    meta = {name: value for name, value in tables.read_meta(folder).items() if name != "cost"}
-    return hashlib.sha256(b"".join([*parts, json.dumps(meta, sort_keys=True).encode()])).hexdigest()
 
 
 @contextlib.contextmanager

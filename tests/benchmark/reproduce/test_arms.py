@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.continual import run_of
 from nni_hyperfd.benchmark.reproduce import paper, runs
 from nni_hyperfd.benchmark.reproduce.arms import (
     ARMS,
@@ -21,7 +20,7 @@ from nni_hyperfd.benchmark.reproduce.arms import (
     Variant,
     unavailable,
 )
-from nni_hyperfd.benchmark.server import offline
+from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.ranker.meta_feature import PARTS
 from nni_hyperfd.recommenders import NAMES
 

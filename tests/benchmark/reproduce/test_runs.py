@@ -18,11 +18,10 @@ import pytest
 import torch
 
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.continual import run_of
 from nni_hyperfd.benchmark.reproduce import runs
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, DEFAULT, FULL, OVER_BUDGETS
 from nni_hyperfd.benchmark.reproduce.runs import BUDGET, BUDGETS, COLUMNS, Job
-from nni_hyperfd.benchmark.server import offline
+from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.benchmark.tables import TableError
 from nni_hyperfd.ranker import weights
 
@@ -198,13 +197,13 @@ def test_a_folder_of_another_table_or_version_is_refused_by_name(
 def test_the_digest_is_of_what_decides(folder: Path, tmp_path: Path) -> None:
     own = tmp_path / folder.name
     shutil.copytree(folder, own)
-    before = runs.digest(own)
-    assert before == runs.digest(folder)
+    before = tables.load(own).digest
+    assert before == tables.load(folder).digest
     (own / "README.md").write_text("other")
-    assert runs.digest(own) == before
+    assert tables.load(own).digest == before
     features = own / "features" / "mask.safetensors"
     features.write_bytes((own / "features" / "toon.safetensors").read_bytes())
-    assert runs.digest(own) != before
+    assert tables.load(own).digest != before
 
 
 def test_a_folder_that_another_process_fills_is_refused(folder: Path, tmp_path: Path, few: list[Job]) -> None:
