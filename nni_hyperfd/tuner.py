@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,9 @@ class HyperFDTuner(Tuner):
         self.settings = TaskSettings(
             budget, candidates, float(exploration), seed, optimize_mode == "maximize", self.service, preset, replay
         )
+        # For torch, which is imported when there is something to learn. Where trials of the same machine keep all cores
+        # busy, our small networks learn many times slower on two threads than on one.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.platform = Platform(path, _warm_start(warm_start))
         self.task_id: int | None = None
         self._kind = space

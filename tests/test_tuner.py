@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -790,3 +793,19 @@ def test_a_state_that_cannot_be_used_is_said_at_the_start(lab):
 def test_a_search_space_that_cannot_be_ranked_is_refused(lab, definition):
     with pytest.raises(SpaceError, match="search space"):
         lab.tuner("e", definition)
+
+
+@pytest.mark.parametrize(("set_by_user", "threads"), [(None, 1), ("2", 2)])
+def test_it_learns_on_one_thread_unless_the_user_wants_more(lab, set_by_user, threads):
+    code = f"""
+import sys
+from nni_hyperfd.tuner import HyperFDTuner
+HyperFDTuner(state={str(lab.state)!r})
+assert "torch" not in sys.modules
+import torch
+print(torch.get_num_threads())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"OMP_NUM_THREADS": set_by_user} if set_by_user else {}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(threads), done.stderr

@@ -2,7 +2,7 @@
 
     python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] ...
 
-Reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the defaults. A run
+Reports AP@50 after each validation and the best one at the end. Without NNI it trains once as the config says. A run
 that was killed goes on from its last checkpoint in --work-dir. To search architectures, --config is
 configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it. A parameter `data` names one of the data
 sets in the folder --data (`hyperfd warmup collect`).
@@ -45,7 +45,7 @@ def part_of(dataset: FaceDataset, name: object) -> FaceDataset:
 
 
 def finetune(dataset: FaceDataset, parameters: dict | None, work_dir: Path) -> dict[str, float | int | str]:
-    """Train with these parameters (defaults for hyper-parameters not given); returns NNI's final result.
+    """Train with these parameters (the config's own values where none are given); returns NNI's final result.
 
     With an architecture among them, training starts from the weights that it inherits from the dataset's detector.
     """

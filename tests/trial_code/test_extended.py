@@ -19,7 +19,7 @@ from nni.algorithms.hpo.random_tuner import RandomTuner
 from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from retinaface.extended import DIMENSIONS, RESHAPING, SCALES, ParameterError, choose
 from retinaface.losses import AdditiveMarginLoss, SoftmaxFocalLoss
-from retinaface.parameters import DEFAULTS, apply_parameters
+from retinaface.parameters import NAMES, apply_parameters
 from retinaface.pipelines import find_transform, find_transforms
 from retinaface.training import _too_large, evaluate, train, use_split, validate
 
@@ -37,7 +37,7 @@ TOGETHER = [
 
 def test_the_space_is_the_six_hyper_parameters_and_these() -> None:
     space = json.loads((SPACES / "extended.json").read_text())
-    assert {name: space.pop(name) for name in DEFAULTS} == json.loads((SPACES / "hpo.json").read_text())
+    assert {name: space.pop(name) for name in NAMES} == json.loads((SPACES / "hpo.json").read_text())
     assert {name: dimension["_value"] for name, dimension in space.items()} == {
         name: list(edits) for name, edits in DIMENSIONS.items()
     }

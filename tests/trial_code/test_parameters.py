@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.runner import Runner
-from retinaface.parameters import DEFAULTS, apply_parameters, complete
+from retinaface.parameters import NAMES, apply_parameters, check
 from retinaface.training import build_runner, use_split
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
@@ -51,10 +51,10 @@ def losses_of(runner: Runner) -> dict[str, torch.Tensor]:
 
 def test_the_search_space_has_exactly_these_parameters() -> None:
     space = json.loads((SPACES / "hpo.json").read_text())
-    assert space.keys() == DEFAULTS.keys()
+    assert tuple(space) == NAMES
     for name, dimension in space.items():
         for value in dimension["_value"]:
-            assert complete({name: value}) == {**DEFAULTS, name: value}
+            check({name: value})
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
@@ -122,17 +122,41 @@ def test_negative_positive_ratio(runner_with, ratio: int) -> None:
     assert sum(learned) == sum(positives) * (1 + ratio)
 
 
-def test_defaults_fill_what_is_not_given(job) -> None:
-    assert complete(None) == complete({}) == DEFAULTS
+def test_the_configs_begin_with_the_original_retinafaces_values(job) -> None:
+    config = job.load_config()
+    assert config.optim_wrapper.optimizer == {"type": "SGD", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
+    train = config.model.train_cfg
+    assert (train.assigner.pos_iou_thr, train.assigner.neg_iou_thr, train.neg_pos_ratio) == (0.35, 0.3, 7)
+    assert config.model.bbox_head.location_weight == 2.0
+    (crop,) = [step for step in config.train_dataloader.dataset.pipeline if step["type"] == "RandomSquareCrop"]
+    assert crop["min_ratio"] == 0.3
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam"])
+def test_a_users_config_keeps_what_the_parameters_do_not_set(job, name: str) -> None:
     before = job.load_config()
+    before.optim_wrapper.optimizer = {"type": "AdamW", "lr": 0.02, "betas": (0.8, 0.9)}
+    before.model.train_cfg.neg_pos_ratio = 5
+    assert apply_parameters(before, {}).to_dict() == apply_parameters(before, None).to_dict() == before.to_dict()
     after = apply_parameters(before, {"learning_rate": 1})
-    assert after.optim_wrapper.optimizer == {"type": "SGD", "lr": 1.0, "momentum": 0.9, "weight_decay": 5e-4}
-    assert before.optim_wrapper.optimizer.lr == 1e-3, "the config that was given is not changed"
+    assert after.optim_wrapper.optimizer == {"type": "AdamW", "lr": 1.0, "betas": (0.8, 0.9)}
+    assert after.model.train_cfg.neg_pos_ratio == 5
+    after = apply_parameters(before, {"optimizer": name})
+    assert after.optim_wrapper.optimizer["type"] == name and after.optim_wrapper.optimizer["lr"] == 0.02
+    assert "betas" not in after.optim_wrapper.optimizer
+    assert before.optim_wrapper.optimizer.lr == 0.02, "the config that was given is not changed"
+
+
+@pytest.mark.parametrize("names", [["optimizer", "learning_rate"], ["learning_rate", "optimizer"]])
+def test_the_order_of_parameters_does_not_matter(job, names: list[str]) -> None:
+    given = {"optimizer": "Adam", "learning_rate": 1}
+    config = apply_parameters(job.load_config(), {name: given[name] for name in names})
+    assert config.optim_wrapper.optimizer == {"type": "Adam", "lr": 1.0}
 
 
 def test_unknown_names_are_named() -> None:
     with pytest.raises(ValueError, match="unknown parameters depth, lr; this trial knows optimizer, learning_rate"):
-        complete({"lr": 1, "depth": 2, "optimizer": "SGD"})
+        check({"lr": 1, "depth": 2, "optimizer": "SGD"})
 
 
 @pytest.mark.parametrize(
@@ -153,14 +177,14 @@ def test_unknown_names_are_named() -> None:
 )
 def test_values_out_of_range_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{name} is"):
-        complete({name: value})
+        check({name: value})
 
 
 def test_a_pipeline_without_the_crop_is_named(job) -> None:
     config = job.load_config()
     del config.train_dataloader.dataset.pipeline[2]
     with pytest.raises(ValueError, match=r"LoadFaceAnnotations, ResizeFaces.* must have RandomSquareCrop once"):
-        apply_parameters(config, {})
+        apply_parameters(config, {"min_crop_ratio": 0.3})
 
 
 # -- the architecture --------------------------------------------------------------------------------------------------
@@ -172,8 +196,8 @@ def test_a_point_of_each_space_with_architectures_becomes_a_detector(searchable_
     (point,) = space.sample(1, np.random.default_rng(1))
     config = apply_parameters(searchable_job.load_config(), point)
     assert MODELS.build(config.model).backbone.architecture == Architecture.of(point)
-    assert config.optim_wrapper.optimizer.lr == point.get("learning_rate", DEFAULTS["learning_rate"])
-    assert config.model.bbox_head.location_weight == point.get("location_weight", DEFAULTS["location_weight"])
+    assert config.optim_wrapper.optimizer.lr == point.get("learning_rate", 1e-3)
+    assert config.model.bbox_head.location_weight == point.get("location_weight", 2.0)
     json.dumps(config.model.backbone)
 
 

@@ -15,15 +15,6 @@ from retinaface.pipelines import find_transform
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-# Those of the original RetinaFace; its crop scales start at 0.3.
-DEFAULTS = {
-    "optimizer": "SGD",
-    "learning_rate": 1e-3,
-    "min_crop_ratio": 0.3,
-    "positive_iou": 0.35,
-    "location_weight": 2.0,
-    "negative_positive_ratio": 7,
-}
 OPTIMIZERS = {
     "SGD": {"type": "SGD", "momentum": 0.9, "weight_decay": 5e-4},
     "Adam": {"type": "Adam"},
@@ -31,6 +22,14 @@ OPTIMIZERS = {
 NEGATIVE_IOU = 0.3
 SEARCHABLE = "SearchableMobileNetV2"
 
+NAMES = (
+    "optimizer",
+    "learning_rate",
+    "min_crop_ratio",
+    "positive_iou",
+    "location_weight",
+    "negative_positive_ratio",
+)
 _RANGES = {
     "learning_rate": ("above 0", lambda value: 0 < value < float("inf")),
     "min_crop_ratio": ("in (0, 1]", lambda value: 0 < value <= 1),
@@ -40,28 +39,24 @@ _RANGES = {
 }
 
 
-def complete(parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The hyper-parameters with defaults for those not given.
-
-    Raises ParameterError for a name or a value that is not one of the search space.
-    """
-    given = dict(parameters or {})
-    if unknown := sorted(given.keys() - DEFAULTS.keys()):
-        known = ", ".join([*DEFAULTS, *extended.DIMENSIONS])
+def check(parameters: Mapping[str, Any]) -> None:
+    """Raises ParameterError for a name or a value that is not one of the six hyper-parameters'."""
+    if unknown := sorted(parameters.keys() - set(NAMES)):
+        known = ", ".join([*NAMES, *extended.DIMENSIONS])
         raise ParameterError(f"unknown parameters {', '.join(unknown)}; this trial knows {known}.")
-    values = {**DEFAULTS, **given}
-    if values["optimizer"] not in OPTIMIZERS:
-        raise ParameterError(f"optimizer is {values['optimizer']!r}; it must be {' or '.join(OPTIMIZERS)}.")
-    for name, (wanted, holds) in _RANGES.items():
-        value = values[name]
+    for name, value in parameters.items():
+        if name == "optimizer":
+            if value not in OPTIMIZERS:
+                raise ParameterError(f"optimizer is {value!r}; it must be {' or '.join(OPTIMIZERS)}.")
+            continue
+        wanted, holds = _RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
             raise ParameterError(f"{name} is {value!r}; it must be {wanted}.")
-    return values
 
 
 def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Config:
-    """A copy of the config in which each of the six hyper-parameters (defaults where not given) is set, and the
-    architecture and the dimensions of `extended` if they are among the parameters.
+    """A copy of the config in which those of the six hyper-parameters, the architecture and the dimensions of
+    `extended` that are among the parameters are set; all else stays as the config has it.
 
     Anchors below IoU 0.3 are negative whatever the positive threshold is; those between are ignored.
 
@@ -71,19 +66,33 @@ def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Co
     given = dict(parameters or {})
     chosen = {name: given.pop(name) for name in architecture.PARAMETERS if name in given}
     extensions = extended.choose(given)
-    values = complete({name: value for name, value in given.items() if name not in extensions})
+    values = {name: value for name, value in given.items() if name not in extensions}
+    check(values)
     config = copy.deepcopy(config)
     if chosen:
         _set_architecture(config.model.backbone, Architecture.of(chosen))
-    config.optim_wrapper.optimizer = {**OPTIMIZERS[values["optimizer"]], "lr": float(values["learning_rate"])}
-    find_transform(config.train_dataloader, "RandomSquareCrop").min_ratio = values["min_crop_ratio"]
-    config.model.bbox_head.location_weight = values["location_weight"]
-    train = config.model.train_cfg
-    train.neg_pos_ratio = int(values["negative_positive_ratio"])
-    train.assigner.pos_iou_thr = values["positive_iou"]
-    train.assigner.neg_iou_thr = min(NEGATIVE_IOU, values["positive_iou"])
+    for name, value in values.items():
+        _set(config, name, value)
     extended.extend(config, extensions)
     return config
+
+
+def _set(config: Config, name: str, value: Any) -> None:
+    train = config.model.train_cfg
+    match name:
+        case "optimizer":
+            config.optim_wrapper.optimizer = {**OPTIMIZERS[value], "lr": config.optim_wrapper.optimizer["lr"]}
+        case "learning_rate":
+            config.optim_wrapper.optimizer["lr"] = float(value)
+        case "min_crop_ratio":
+            find_transform(config.train_dataloader, "RandomSquareCrop").min_ratio = value
+        case "positive_iou":
+            train.assigner.pos_iou_thr = value
+            train.assigner.neg_iou_thr = min(NEGATIVE_IOU, value)
+        case "location_weight":
+            config.model.bbox_head.location_weight = value
+        case "negative_positive_ratio":
+            train.neg_pos_ratio = int(value)
 
 
 def _set_architecture(backbone: Config, chosen: Architecture) -> None:
