@@ -31,6 +31,7 @@ class Comparison(NamedTuple):
     printed: Printed | None
     printed_difference: float
     verdict: str
+    why: str
 
 
 def per_seed(outcomes: pd.DataFrame, arm: str, budget: int, seeds: int) -> pd.DataFrame:
@@ -60,7 +61,7 @@ def compared(
         theirs = printed.get(arm)
         apart = theirs.rank_percent - printed[FULL].rank_percent if theirs else np.nan
         said = verdict(ours[-1], apart) if theirs and arm != FULL else ""
-        result.append(Comparison(arm, *ours, theirs, apart, said))
+        result.append(Comparison(arm, *ours, theirs, apart, said, said and why(ours[-1], apart, len(own))))
     return result
 
 
@@ -69,6 +70,21 @@ def verdict(ours: Estimate, printed: float) -> str:
     if not abs(ours.mean) > SURE * ours.error:
         return UNDECIDED
     return AGREES if ours.mean * printed > 0 else DISAGREES
+
+
+def why(ours: Estimate, printed: float, seeds: int) -> str:
+    """What is behind the verdict, as far as the numbers tell: how large the difference is beside the paper's, or how
+    many seeds would show one of that size, at the spread that these seeds have."""
+    said = verdict(ours, printed)
+    if said != UNDECIDED:
+        times = f"{abs(ours.mean / printed):.2g} times as large as in the paper"
+        return times if said == AGREES else f"beyond chance, and the other way round; {times}"
+    if not ours.error > 0:
+        return "the same picks" if ours.error == 0 else "one seed shows no spread"
+    needed = seeds * (SURE * ours.error / printed) ** 2
+    if needed > seeds:
+        return f"chance: a difference as large as the paper's would show from about {int(np.ceil(needed))} seeds on"
+    return "smaller than in the paper: a difference as large as there would have shown"
 
 
 def frame(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
@@ -83,6 +99,7 @@ def frame(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
             "paper: Rank%": [f"{row.printed.rank_percent:g}" if row.printed else "" for row in rows],
             f"paper: − {FULL}": [f"{row.printed_difference:+.2f}" if row.verdict else "" for row in rows],
             "sign of the difference": [row.verdict for row in rows],
+            "why": [row.why for row in rows],
         }
     )
 
@@ -98,7 +115,7 @@ def numbers(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
         columns |= {name: [of(row).mean for row in rows], f"{name}_se": [of(row).error for row in rows]}
     columns[f"paper_{first}"] = [row.printed.first if row.printed else np.nan for row in rows]
     columns["paper_rank_percent"] = [row.printed.rank_percent if row.printed else np.nan for row in rows]
-    return pd.DataFrame(columns | {"verdict": [row.verdict for row in rows]})
+    return pd.DataFrame(columns | {"verdict": [row.verdict for row in rows], "why": [row.why for row in rows]})
 
 
 def statement(rows: Sequence[Comparison]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.benchmark.reproduce import comparison, paper, runs
 from nni_hyperfd.benchmark.reproduce.arms import BASELINES, DEFAULT, FULL
-from nni_hyperfd.benchmark.reproduce.comparison import AGREES, DISAGREES, UNDECIDED, Comparison, verdict
+from nni_hyperfd.benchmark.reproduce.comparison import AGREES, DISAGREES, UNDECIDED, Comparison, verdict, why
 
 NAN = math.nan
 
@@ -37,6 +37,22 @@ NAN = math.nan
 )
 def test_verdicts_by_hand(mean: float, error: float, printed: float, expected: str) -> None:
     assert verdict(Estimate(mean, error), printed) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "printed", "expected"),
+    [
+        (6.0, 1.0, 4.0, "1.5 times as large as in the paper"),
+        (-6.0, 1.0, 4.0, "beyond chance, and the other way round; 1.5 times as large as in the paper"),
+        (1.0, 3.0, 4.0, "chance: a difference as large as the paper's would show from about 12 seeds on"),  # 5 (6/4)^2
+        (1.0, 3.0, -4.0, "chance: a difference as large as the paper's would show from about 12 seeds on"),
+        (1.0, 1.0, 4.0, "smaller than in the paper: a difference as large as there would have shown"),
+        (0.0, 0.0, 4.0, "the same picks"),
+        (1.0, NAN, 4.0, "one seed shows no spread"),
+    ],
+)
+def test_reasons_by_hand(mean: float, error: float, printed: float, expected: str) -> None:
+    assert why(Estimate(mean, error), printed, 5) == expected
 
 
 def outcomes(arms, seeds=5, tasks=("a", "b", "c"), budgets=(2, 4)) -> pd.DataFrame:
@@ -86,11 +102,12 @@ def test_arms_beside_the_paper_against_a_plain_loop(space: str) -> None:
         apart = estimate([ranks[seed] - full[seed] for seed in range(4)])
         assert (row.difference.mean, row.difference.error) == pytest.approx(apart, abs=1e-8)
     by_arm = {row.arm: row for row in rows}
-    assert by_arm[FULL].verdict == "" == by_arm[DEFAULT].verdict
+    assert by_arm[FULL].verdict == "" == by_arm[DEFAULT].verdict == by_arm[FULL].why == by_arm[DEFAULT].why
     assert by_arm[DEFAULT].printed is None and math.isnan(by_arm[DEFAULT].printed_difference)
     difference = {"hpo": 20.83 - 13.16, "nas": 21.30 - 7.78}[space]
     assert by_arm["SCoT"].printed_difference == pytest.approx(difference)
     assert by_arm["SCoT"].verdict == verdict(by_arm["SCoT"].difference, difference)
+    assert by_arm["SCoT"].why == why(by_arm["SCoT"].difference, difference, 4)
 
 
 def test_one_seed_decides_nothing_and_equal_picks_do_not_differ() -> None:
@@ -114,7 +131,9 @@ def test_the_ndcg_of_warm_ups_takes_the_place_of_the_gain() -> None:
 
 def row(arm: str, rank: float, difference: float, verdict: str, printed: float = NAN) -> Comparison:
     known = None if math.isnan(printed) else paper.Printed(1.5, 13.16 + printed)
-    return Comparison(arm, Estimate(1, 0.1), Estimate(rank, 1), Estimate(difference, 0.5), known, printed, verdict)
+    return Comparison(
+        arm, Estimate(1, 0.1), Estimate(rank, 1), Estimate(difference, 0.5), known, printed, verdict, "why"
+    )
 
 
 ROWS = [
@@ -136,9 +155,9 @@ def test_what_is_said_and_shown() -> None:
         "The default preset's Rank% is 4 ± 1, 0.50 times that of the best other, SCoT (8 ± 1); the aim was half."
     )
     shown = comparison.frame(ROWS, "gain").set_index("")
-    assert shown.loc["SCoT"].tolist() == ["1 ± 0.1", "8 ± 1", "-2 ± 0.5", "1.5", "20.83", "+7.67", DISAGREES]
-    assert shown.loc[FULL].tolist() == ["1 ± 0.1", "10 ± 1", "", "1.5", "13.16", "", ""]
-    assert shown.loc[DEFAULT].tolist() == ["1 ± 0.1", "4 ± 1", "-6 ± 0.5", "", "", "", ""]
+    assert shown.loc["SCoT"].tolist() == ["1 ± 0.1", "8 ± 1", "-2 ± 0.5", "1.5", "20.83", "+7.67", DISAGREES, "why"]
+    assert shown.loc[FULL].tolist() == ["1 ± 0.1", "10 ± 1", "", "1.5", "13.16", "", "", "why"]
+    assert shown.loc[DEFAULT].tolist() == ["1 ± 0.1", "4 ± 1", "-6 ± 0.5", "", "", "", "", "why"]
     table = comparison.numbers(ROWS, "gain").set_index("arm")
     assert table.loc["SCoT", ["gain", "gain_se", "minus_hyperfd", "minus_hyperfd_se"]].tolist() == [1, 0.1, -2, 0.5]
     assert table.loc["SCoT", ["paper_gain", "paper_rank_percent"]].tolist() == pytest.approx([1.5, 20.83])
