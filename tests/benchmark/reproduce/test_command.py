@@ -69,9 +69,11 @@ def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path) -> No
 
 
 def test_the_packages_own_tables_can_be_reproduced() -> None:
-    (folder,) = command.shipped()
-    table = tables.load(folder)
-    assert command.space_of(folder) == "hpo" and len(table.images) == len(table.tasks)
-    assert not any(unavailable(arm, table) for arm in ARMS.values())
-    clients = [place for place in range(len(table.tasks)) if place not in table.server]
-    assert len(clients) == 9 and np.isfinite(table.performance[clients]).all()
+    found = {command.space_of(folder): tables.load(folder) for folder in command.shipped()}
+    assert {space: len(table.configurations) for space, table in found.items()} == {"hpo": 60, "nas": 100}
+    assert [table.configurations.graphs is None for table in found.values()] == [True, False]
+    for table in found.values():
+        assert len(table.images) == len(table.tasks)
+        assert not any(unavailable(arm, table) for arm in ARMS.values())
+        clients = [place for place in range(len(table.tasks)) if place not in table.server]
+        assert len(clients) == 9 and np.isfinite(table.performance[clients]).all()
