@@ -22,14 +22,6 @@ OPTIMIZERS = {
 NEGATIVE_IOU = 0.3
 SEARCHABLE = "SearchableMobileNetV2"
 
-NAMES = (
-    "optimizer",
-    "learning_rate",
-    "min_crop_ratio",
-    "positive_iou",
-    "location_weight",
-    "negative_positive_ratio",
-)
 _RANGES = {
     "learning_rate": ("above 0", lambda value: 0 < value < float("inf")),
     "min_crop_ratio": ("in (0, 1]", lambda value: 0 < value <= 1),
@@ -37,6 +29,7 @@ _RANGES = {
     "location_weight": ("0 or above", lambda value: 0 <= value < float("inf")),
     "negative_positive_ratio": ("a whole number, 1 or above", lambda value: value >= 1 and value == int(value)),
 }
+NAMES = ("optimizer", *_RANGES)
 
 
 def check(parameters: Mapping[str, Any]) -> None:
@@ -44,12 +37,10 @@ def check(parameters: Mapping[str, Any]) -> None:
     if unknown := sorted(parameters.keys() - set(NAMES)):
         known = ", ".join([*NAMES, *extended.DIMENSIONS])
         raise ParameterError(f"unknown parameters {', '.join(unknown)}; this trial knows {known}.")
-    for name, value in parameters.items():
-        if name == "optimizer":
-            if value not in OPTIMIZERS:
-                raise ParameterError(f"optimizer is {value!r}; it must be {' or '.join(OPTIMIZERS)}.")
-            continue
-        wanted, holds = _RANGES[name]
+    if parameters.get("optimizer", "SGD") not in OPTIMIZERS:
+        raise ParameterError(f"optimizer is {parameters['optimizer']!r}; it must be {' or '.join(OPTIMIZERS)}.")
+    for name in filter(parameters.__contains__, _RANGES):
+        value, (wanted, holds) = parameters[name], _RANGES[name]
         if isinstance(value, bool) or not isinstance(value, int | float) or not holds(value):
             raise ParameterError(f"{name} is {value!r}; it must be {wanted}.")
 
