@@ -59,17 +59,15 @@ class Belief:
         the features' inner products; noise: that of a result. distances: (tasks, tasks), of their meta-features."""
         tasks, k = len(features), features[0].shape[1]
         isotropic = _DEVIATION_SHARE * amplitude * torch.eye(k, dtype=torch.float64)
-        grams = torch.stack([phi.T @ phi for phi in features]) / noise
-        moments = torch.stack([phi.T @ y for phi, y in zip(features, targets, strict=True)]) / noise
         mean, covariance = torch.zeros(k, dtype=torch.float64), isotropic
-        identity = torch.eye(k, dtype=torch.float64)
+        seen = [_condensed(phi, y) for phi, y in zip(features, targets, strict=True)]
         for _ in range(_ITERATIONS):
-            root = torch.linalg.cholesky(covariance)
-            posterior = root @ torch.linalg.inv(identity + root.T @ grams @ root) @ root.T
-            vectors = mean + (posterior @ (moments - grams @ mean)[..., None])[..., 0]
+            conditioned = [_conditioned(mean, covariance, noise, phi, y) for phi, y in seen]
+            vectors = torch.stack([vector for vector, _ in conditioned])
+            taken = torch.cat([root for _, root in conditioned], dim=1)
             mean = vectors.sum(dim=0) / (tasks + 1 / _MEAN_VARIANCE)
             deviations = vectors - mean
-            scatter = posterior.sum(dim=0) + deviations.T @ deviations
+            scatter = tasks * covariance - taken @ taken.T + deviations.T @ deviations
             covariance = (_PRIOR_TASKS * isotropic + scatter) / (_PRIOR_TASKS + tasks)
         belief = cls(vectors, mean, covariance, noise)
         return belief if tasks < _LEAST_TASKS else belief._calibrated(features, targets, distances, rng)
@@ -117,6 +115,26 @@ class Belief:
             if surely > most:
                 best, most = (trust, reach), surely
         return replace(self, trust=best[0], reach=best[1])
+
+
+def _condensed(phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """No more rows than columns that say the same of h: phi (n, k), y (n,)."""
+    if len(phi) <= phi.shape[1]:
+        return phi, y
+    q, r = torch.linalg.qr(phi)
+    return r, q.T @ y
+
+
+def _conditioned(mean: Tensor, covariance: Tensor, noise: float, phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean (k,) of h given y = phi h + noise, and a root (k, n) of what y takes from h's covariance.
+
+    Solves for the n results rather than the k features: of most tasks few results are known.
+    """
+    shared = covariance @ phi.T
+    factor = torch.linalg.cholesky(phi @ shared + noise * torch.eye(len(y), dtype=torch.float64))
+    root = torch.linalg.solve_triangular(factor, shared.T, upper=False).T
+    whitened = torch.linalg.solve_triangular(factor, (y - phi @ mean)[:, None], upper=False)[:, 0]
+    return mean + root @ whitened, root
 
 
 def _leaning(trust: float, reach: float, distances: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, float]:

@@ -34,8 +34,9 @@ def slow_em(features, targets, amplitude, noise, iterations=3, prior_tasks=3.0, 
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
-def test_expectation_maximisation_against_its_textbook_form(count):
-    features, targets, _ = tasks(count)
+@pytest.mark.parametrize("n", [1, 3, 4, 5, 30])
+def test_expectation_maximisation_against_its_textbook_form(count, n):
+    features, targets, _ = tasks(count, n=n)
     belief = Belief.learned(features, targets, 1.5, 0.04, np.ones((count, count)), np.random.default_rng(0))
     ours_all = (belief.vectors, belief.mean, belief.covariance)
     for ours, slow in zip(ours_all, slow_em(features, targets, 1.5, 0.04), strict=True):
