@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -30,6 +30,10 @@ HELD_OUT = 0.2
 """Share of every data set's results that the warm-up validates on (not given in the paper)."""
 PATIENCE = 5
 """Checks without a better NDCG after which the warm-up ends (not given in the paper)."""
+
+
+View = tuple[Tensor, Tensor]
+"""Image features (N >= 1, 3, 3, D) of a data set or of a batch of it, and the counts (2,) of the data set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,16 +176,19 @@ def warm_up(
     best, waited = copy.deepcopy((extractor, encoder, path.omega)), 0
     history = [_mean_ndcg(extractor, encoder, validation)]
     for batch in range(0 if not lists else max_batches if validation else settings.batches):
-        loss = torch.zeros(())
-        for place, times in _draws([1] * len(lists), settings.batch_size, generator).items():
+        drawn, views = _draws([1] * len(lists), settings.batch_size, generator), []
+        for place in drawn:
             task, kept = lists[place]
             (images,) = _image_batches(task.features, 1, settings.image_batch, generator)
-            items = kept[_list_of(len(kept), generator)]
-            scores = score(encoder(task.inputs[items]), extractor(images, task.counts))
+            views.append((images, task.counts, kept[_list_of(len(kept), generator)]))
+        apart, _ = _drawn_triplet(data_sets, [1] * len(data_sets), None, settings, generator)
+        meta_features = _meta_features(extractor, [*(view[:2] for view in views), *apart])
+        loss = settings.triplet_weight * _triplet_loss(meta_features[len(views) :], settings)
+        for (place, times), (_, _, items), meta_feature in zip(drawn.items(), views, meta_features, strict=False):
+            task, kept = lists[place]
+            scores = score(encoder(task.inputs[items]), meta_feature)
             ranking = _ranking_loss(scores, task.performance[items], task.performance[kept], settings)
             loss = loss + times / settings.batch_size * ranking
-        apart = _triplet_of_drawn_images(extractor, data_sets, [1] * len(data_sets), None, settings, generator)
-        loss = loss + settings.triplet_weight * apart
         _check_finite("warm-up loss", loss, batch)
         optimizer.zero_grad()
         loss.backward()
@@ -229,10 +236,12 @@ def update_extractor(
 
     for batch in range(settings.batches):
         (images,) = _image_batches(task.features, 1, settings.image_batch, generator)
-        scores = score(task.embeddings, extractor(images, task.counts))
+        apart, replayed = _drawn_triplet(data_sets, odds, task.replay, settings, generator)
+        meta_feature, *drawn = _meta_features(extractor, [(images, task.counts), *apart])
+        scores = score(task.embeddings, meta_feature)
         terms = {
             "rank": _ranking_loss(scores, task.performance, task.performance, settings),
-            "triplet": _triplet_of_drawn_images(extractor, data_sets, odds, task.replay, settings, generator),
+            "triplet": _triplet_loss([*drawn, *replayed], settings),
             "si": si_penalty(parameters, earlier, start),
         }
         for name, value in terms.items():
@@ -311,32 +320,45 @@ def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: 
     return lambda_rank(scores, performance, settings.sigma, span, settings.top_relevance)
 
 
-def _triplet_of_drawn_images(
-    extractor: MetaFeatureExtractor,
-    data_sets: list[tuple[Tensor, Tensor]],
+def _drawn_triplet(
+    data_sets: list[View],
     odds: list[float],
     replay: Tensor | None,
     settings: RankerSettings,
     generator: torch.Generator,
-) -> Tensor:
-    """Eq. 7 for one drawn pair of data sets; 0 for a single one, as there is no negative then.
+) -> tuple[list[View], list[Tensor]]:
+    """A random triplet of eq. 7, anchor, positive, negative: what is still to be made into meta-features, and the
+    negative if it is a meta-feature already. Empty for a single data set, as there is no negative then.
 
     data_sets: image features and counts, the anchor's drawn by `odds`. replay: (k, hidden), further negatives or None.
     """
     past = 0 if replay is None else len(replay)
     if len(data_sets) + past == 1:
-        return torch.zeros(())
+        return [], []
     drawn = _draw(odds, generator)
     (features, counts), others = data_sets[drawn], data_sets[:drawn] + data_sets[drawn + 1 :]
     other = _draw([1] * (len(others) + past), generator)
-    first, second = (extractor(b, counts) for b in _image_batches(features, 2, settings.image_batch, generator))
-    if other < len(others):
-        other_features, other_counts = others[other]
-        (images,) = _image_batches(other_features, 1, settings.image_batch, generator)
-        negative = extractor(images, other_counts)
-    else:
-        negative = replay[other - len(others)]
-    return triplet(first, second, negative, settings.margin)
+    views = [(images, counts) for images in _image_batches(features, 2, settings.image_batch, generator)]
+    if other >= len(others):
+        return views, [replay[other - len(others)]]
+    features, counts = others[other]
+    return [*views, *((images, counts) for images in _image_batches(features, 1, settings.image_batch, generator))], []
+
+
+def _triplet_loss(meta_features: Sequence[Tensor], settings: RankerSettings) -> Tensor:
+    """Of anchor, positive and negative, (hidden,) each; 0 for none."""
+    return triplet(*meta_features, settings.margin) if meta_features else torch.zeros(())
+
+
+def _meta_features(extractor: MetaFeatureExtractor, views: Sequence[View]) -> list[Tensor]:
+    """(hidden,) of each view; those with equally many images pass the extractor together, which saves its overhead."""
+    sizes = [len(images) for images, _ in views]
+    result: dict[int, Tensor] = {}
+    for size in set(sizes):
+        places = [place for place, other in enumerate(sizes) if other == size]
+        images, counts = (torch.stack(part) for part in zip(*(views[place] for place in places), strict=True))
+        result |= zip(places, extractor(images, counts), strict=True)
+    return [result[place] for place in range(len(views))]
 
 
 def _mean_ndcg(extractor: MetaFeatureExtractor, encoder: MLPEncoder, lists: list[tuple[OfflineTask, Tensor]]) -> float:

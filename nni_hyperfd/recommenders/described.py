@@ -26,8 +26,8 @@ class LinearExtractor(nn.Module):
         self.layer = nn.Linear(feature_dim, hidden)
 
     def forward(self, features: Tensor, counts: Tensor) -> Tensor:
-        """features: (N >= 1, feature_dim). counts: (2,), not looked at. Returns (hidden,)."""
-        return self.layer(features.mean(dim=0))
+        """features: (..., N >= 1, feature_dim). counts: (..., 2), not looked at. Returns (..., hidden)."""
+        return self.layer(features.mean(dim=-2))
 
 
 class _DescribedHyperFD(PaperHyperFD):

@@ -243,18 +243,30 @@ def test_image_batches_are_disjoint_and_of_limited_size():
 
     class Spy(MetaFeatureExtractor):
         def forward(self, features, counts):
-            seen.append(features[:, 0, 0, 0].tolist())
+            seen.extend(features[..., 0, 0, 0].reshape(-1, features.shape[-4]).tolist())
             return super().forward(features, counts)
 
     task = dataclasses.replace(
         client_task(offline=1), features=torch.arange(900.0).reshape(100, 3, 3, 1).repeat_interleave(DIM, 3)
     )
     update_extractor(Spy(DIM), None, task, dataclasses.replace(PAPER, batches=1, sampling=(1, 0, 0)), seed=0)
-    ranked, anchor, positive, negative, everything = seen
-    assert [len(batch) for batch in seen] == [32, 32, 32, 30, 100]
+    *batches, everything = seen
+    negative = next(batch for batch in batches if len(batch) == 30)
+    ranked, anchor, positive = (batch for batch in batches if batch is not negative)
+    assert [len(batch) for batch in (ranked, anchor, positive, everything)] == [32, 32, 32, 100]
     assert all(set(batch) <= set(everything) for batch in (ranked, anchor, positive))
     assert len(set(anchor) | set(positive)) == 64
     assert set(ranked) != set(anchor)
+
+
+@pytest.mark.parametrize("sizes", [[], [1], [3, 3], [5, 2, 5, 1, 2]])
+def test_views_pass_the_extractor_together_as_they_would_alone(sizes):
+    views = [(images(size, seed=place), torch.tensor([size, 2.0 * place])) for place, size in enumerate(sizes)]
+    with torch.no_grad():
+        together = learning._meta_features(extractor(), views)
+        alone = [extractor()(*view) for view in views]
+    assert len(together) == len(alone)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(together, alone, strict=True))
 
 
 def test_without_offline_data_sets_and_without_anything_to_rank_nothing_moves():
