@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nni_hyperfd.ranker.learning import WarmUp
+    from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
 
 _logger = logging.getLogger(__name__)
 
@@ -327,19 +328,23 @@ class Platform:
             except ValueError as error:
                 raise ReportError(f"offline data set {name}: {error}") from None
 
-    def check_empty(self) -> None:
-        """Raises ReportError when `begin_with` would."""
+    def warm_extractor(self, space: SearchSpace) -> MetaFeatureExtractor | None:
+        """What a warm-up in a space has to begin with: the extractor of the warm-ups in other spaces; None for an empty
+        state. Raises ReportError for a state that holds more than that."""
         with self.store.read() as session:
-            self._check_empty(session)
+            if self._check_only_warm_ups(session, space) is None:
+                return None
+            return Versions(self.store, session).extractor()
 
     def begin_with(self, space: SearchSpace, data_sets: Sequence[OfflineResults], warm: WarmUp, seed: int) -> None:
-        """Begin an empty state with what a warm-up has learned, in one transaction.
+        """Begin an empty state, or one with warm-ups in other spaces, with what a warm-up has learned; one transaction.
 
-        Both networks become the newest versions. The data sets become the server's own ones (D_off), with a share of
+        Both networks become the newest versions, but for the extractor of a state that has one: warm it up with that
+        (`warm_extractor`). The data sets become the server's own ones (D_off), with a share of
         `_KEPT_IMAGES` drawn by `seed`, and closed tasks that are marked as offline, with their results.
 
         Raises:
-            ReportError: there is something in the state already.
+            ReportError: there is more in the state already.
         """
         import torch
 
@@ -348,10 +353,13 @@ class Platform:
         rng = np.random.default_rng(seed)
         most = min(_KEPT_OF_EACH, max(1, _KEPT_IMAGES // len(data_sets)))
         with self.store.write() as session:
-            self._check_empty(session)
+            extractor = self._check_only_warm_ups(session, space)
             versions, signature = Versions(self.store, session), _keep_space(session, space)
-            update = ExtractorUpdate(warm.extractor.state_dict(), warm.importance, [])
-            extractor = versions.add_extractor(versions.head().id, update)
+            if extractor is None:
+                update = ExtractorUpdate(warm.extractor.state_dict(), warm.importance, [])
+                extractor = versions.add_extractor(versions.head().id, update)
+            elif weights.dumps(versions.extractor().state_dict()) != weights.dumps(warm.extractor.state_dict()):
+                raise ReportError(f"state {self.store.path}: its extractor is not the one of this warm-up; repeat it")
             for data_set in data_sets:
                 sample = data_set.images[np.sort(rng.permutation(len(data_set.images))[:most])]
                 packed = self.store.put(session, weights.dumps(features.pack(sample, data_set.counts)))
@@ -359,7 +367,7 @@ class Platform:
                 with torch.no_grad():
                     meta_feature = warm.extractor(data_set.images, data_set.counts).tolist()
                 task = tables.Task(
-                    experiment=f"warm-up {data_set.name}",
+                    experiment=f"warm-up {data_set.name} ({space.label})",
                     space_signature=signature,
                     settings=asdict(TaskSettings(budget=len(data_set.performance), service=False, offline=True)),
                     extractor_id=extractor.id,
@@ -447,9 +455,17 @@ class Platform:
 
     # -- inside a transaction ------------------------------------------------------------------------------------------
 
-    def _check_empty(self, session: Session) -> None:
-        if session.scalar(select(func.count()).select_from(tables.Extractor)):
-            raise ReportError(f"state {self.store.path}: it is not empty; name a new file for the warm-up")
+    def _check_only_warm_ups(self, session: Session, space: SearchSpace) -> tables.Extractor | None:
+        """The extractor version of a state with warm-ups in other spaces alone; None for an empty state."""
+        extractor = session.scalar(select(tables.Extractor).where(tables.Extractor.head))
+        tasks = session.execute(select(tables.Task.space_signature, tables.Task.settings)).all()
+        if extractor is None and not tasks:
+            return None
+        if not tasks or any(task.space_signature == space.signature or not task.settings["offline"] for task in tasks):
+            raise ReportError(
+                f"state {self.store.path}: it holds more than warm-ups in other spaces; name a new file for this one"
+            )
+        return extractor
 
     def _plan(self, session: Session, task: tables.Task, picks: bool) -> None:
         """Plan what follows, if nothing is planned: picks, the learn trial, or the task's end."""

@@ -172,6 +172,11 @@ class SearchSpace:
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
     @property
+    def label(self) -> str:
+        """What the space is called where it has to be told from others: its kind and the begin of its signature."""
+        return f"{self.kind} {self.signature[:12]}"
+
+    @property
     def dim(self) -> int:
         """Length of an encoded configuration."""
         return sum(parameter.width for parameter in self.parameters.values())

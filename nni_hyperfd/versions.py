@@ -92,6 +92,10 @@ class Versions:
         self._session.flush()
         return extractor
 
+    def extractor(self) -> MetaFeatureExtractor:
+        """The newest version as a module."""
+        return self._extractor(self.head())
+
     def extractor_tensors(self, version_id: int) -> dict[str, Tensor]:
         """``extractor.*`` and ``importance.*`` of a version; empty for the initial one."""
         from nni_hyperfd.ranker import weights

@@ -41,7 +41,7 @@ from retinaface.job import Job, JobError, run_script
 from retinaface.rows import RowFile, note
 
 from nni_hyperfd.architecture import PARAMETERS, Architecture
-from nni_hyperfd.benchmark.measured import COLUMNS, FAILED, KEY, MEASURED, START, space_name
+from nni_hyperfd.benchmark.measured import COLUMNS, FAILED, KEY, MEASURED, START
 from nni_hyperfd.benchmark.tables import FORMAT
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.ranker.weights import sha256
@@ -137,7 +137,7 @@ def note_all(
     for parameters in configurations.values():
         apply_parameters(config, parameters)
     sizes = {name: value for name, value in vars(job).items() if name not in ("data", "config", "weights")}
-    settings = {"format": FORMAT, "space": space_name(space), "kind": space.kind, "config": job.config.stem}
+    settings = {"format": FORMAT, "space": space.label, "kind": space.kind, "config": job.config.stem}
     settings |= {"weights": sha256(weights_file(job.weights).read_bytes()), **sizes}
     settings |= {name: version(name) for name in ("nni-hyperfd", "torch", "mmdet")}
     domains = {}

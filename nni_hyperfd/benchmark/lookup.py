@@ -16,7 +16,7 @@ import numpy as np
 
 from nni_hyperfd import architecture
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.measured import COLUMNS, START, Measured, Trial, space_name
+from nni_hyperfd.benchmark.measured import COLUMNS, START, Measured, Trial
 from nni_hyperfd.benchmark.tables import FORMAT, Table, TableError
 from nni_hyperfd.space import Choice, SearchSpace
 
@@ -40,7 +40,7 @@ def write(
     is missing, or `server` names what was not measured.
     """
     meta_file = out / "meta.json"
-    space = space_name(found.space)
+    space = found.space.label
     if meta_file.is_file() and (other := tables.read_meta(out).get("space")) != space:
         raise TableError(f"{out} holds a table of the space {other}, not {space}; name another folder.")
     first = {trial[:2]: trial for trial in found.trials if trial.seed == found.settings["seed"]}

@@ -54,11 +54,6 @@ class Measured:
     trials: list[Trial]
 
 
-def space_name(space: SearchSpace) -> str:
-    """What a space is called where it has to be told from others: its kind and the begin of its signature."""
-    return f"{space.kind} {space.signature[:12]}"
-
-
 def read(folder: Path) -> Measured:
     """Read and check a folder, also while it is being filled.
 
@@ -78,8 +73,8 @@ def read(folder: Path) -> Measured:
             configurations[name] = space.canonical(configuration)
     except SpaceError as error:
         raise TableError(f"{folder}: its configurations are not of the space in space.json: {error}.") from error
-    if settings.get("space") != space_name(space):
-        raise TableError(f"{folder} was measured in the space {settings.get('space')}, not in {space_name(space)}.")
+    if settings.get("space") != space.label:
+        raise TableError(f"{folder} was measured in the space {settings.get('space')}, not in {space.label}.")
     trials = list(parse((folder / "trials.csv").read_bytes() if (folder / "trials.csv").is_file() else b"", folder))
     for trial in trials:
         if trial.domain not in domains or trial.configuration not in (*configurations, START):

@@ -151,6 +151,7 @@ def warm_up(
     settings: RankerSettings,
     seed: int,
     max_batches: int = 5000,
+    frozen: bool = False,
 ) -> WarmUp:
     """Train both networks jointly on (configuration, data set, performance) of offline data sets, before any task.
 
@@ -159,11 +160,12 @@ def warm_up(
     `settings.batches` batches these are ranked, and when their NDCG, the mean over the data sets, has not risen for
     `PATIENCE` times or `max_batches` are through, the best networks so far are returned. Results too few or too equal
     to be held out are all trained on, for `settings.batches` batches; without anything to rank nothing is learned.
+    frozen: the extractor stays as it is, for it has described what it cannot describe again.
     Raises ValueError without a data set, FloatingPointError when a loss is not finite.
     """
     if not tasks:
         raise ValueError("The warm-up needs at least one data set with results.")
-    extractor, encoder = copy.deepcopy(extractor), copy.deepcopy(encoder)
+    extractor, encoder = copy.deepcopy(extractor).requires_grad_(not frozen), copy.deepcopy(encoder)
     parameters = dict(extractor.named_parameters())
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     path = PathIntegral(parameters)

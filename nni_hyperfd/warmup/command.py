@@ -74,10 +74,18 @@ def train(
     out: Annotated[Path, typer.Argument(help="The folder that 'hyperfd warmup collect' has written.")],
     features: Annotated[Path, typer.Option(help="Folder with what trial_code/describe.py --whole has written.")],
     space: Annotated[Path, typer.Option(help="The search space file (JSON) that was measured in.")],
-    state: Annotated[Path, typer.Option(help="A new state file: name it as warm_start, or begin with it.")],
+    state: Annotated[
+        Path,
+        typer.Option(
+            help="A new state file, to be named as warm_start or begun with, or one with warm-ups in other spaces."
+        ),
+    ],
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
-    """Learn from measured pairs, and begin a state with it: both networks, the sub-data-sets, their results."""
+    """Learn from measured pairs, and begin a state with it: both networks, the sub-data-sets, their results.
+
+    A state that has been warmed up in another space learns the new one beside it; its extractor stays.
+    """
     from nni_hyperfd.platform import Platform
     from nni_hyperfd.space import SearchSpace
     from nni_hyperfd.warmup import collect as room
@@ -98,11 +106,11 @@ def train(
         search_space = SearchSpace.from_nni(definition)
         data_sets = school.read(PairFile(file), features, search_space)
         platform = Platform(state)
-        platform.check_empty()
+        extractor = platform.warm_extractor(search_space)
         results = sum(len(one.performance) for one in data_sets)
         _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
         began = time.monotonic()
-        warm = school.train(data_sets, search_space, seed)
+        warm = school.train(data_sets, search_space, seed, extractor)
         platform.begin_with(search_space, data_sets, warm, seed)
     except (PairError, school.TrainError) as error:
         _stop(str(error))

@@ -12,6 +12,7 @@ from nni_hyperfd.warmup.pairs import PairFile
 
 if TYPE_CHECKING:
     from nni_hyperfd.ranker.learning import WarmUp
+    from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
 
 _INITIAL_SEED = 0  # the first weights are those that a cold start has
 
@@ -54,8 +55,14 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
     return data_sets
 
 
-def train(data_sets: Sequence[OfflineResults], space: SearchSpace, seed: int) -> WarmUp:
-    """Both networks, from their first weights. Raises TrainError when the data cannot be learned from."""
+def train(
+    data_sets: Sequence[OfflineResults], space: SearchSpace, seed: int, extractor: MetaFeatureExtractor | None = None
+) -> WarmUp:
+    """Both networks, from their first weights; with an ``extractor`` that is in use, the encoder alone.
+
+    Raises:
+        TrainError: the data cannot be learned from, or are of another width than the extractor.
+    """
     import torch
 
     from nni_hyperfd.ranker import learning
@@ -63,7 +70,8 @@ def train(data_sets: Sequence[OfflineResults], space: SearchSpace, seed: int) ->
     from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
     from nni_hyperfd.ranker.settings import RankerSettings
 
-    extractor = MetaFeatureExtractor.initial(data_sets[0].images.shape[-1], _INITIAL_SEED)
+    frozen = extractor is not None
+    extractor = extractor or MetaFeatureExtractor.initial(data_sets[0].images.shape[-1], _INITIAL_SEED)
     encoder = MLPEncoder.initial(space.dim, _INITIAL_SEED)
     try:
         tasks = [
@@ -75,6 +83,6 @@ def train(data_sets: Sequence[OfflineResults], space: SearchSpace, seed: int) ->
             )
             for one in data_sets
         ]
-        return learning.warm_up(extractor, encoder, tasks, RankerSettings(), seed)
+        return learning.warm_up(extractor, encoder, tasks, RankerSettings(), seed, frozen=frozen)
     except (ValueError, FloatingPointError) as error:
         raise TrainError(str(error)) from None

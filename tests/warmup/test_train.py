@@ -157,7 +157,11 @@ def test_a_state_begins_with_the_networks_the_data_sets_and_their_results(state:
     assert len(described) == KINDS and all(len(images) == 32 for images, _ in offline)
     extractor = MetaFeatureExtractor.from_weights(warm.extractor.state_dict())
     for task, one in zip(state.tasks(), sets, strict=True):
-        assert task.closed is not None and task.settings["offline"] and task.experiment == f"warm-up {one.name}"
+        assert (
+            task.closed is not None
+            and task.settings["offline"]
+            and task.experiment == f"warm-up {one.name} ({SPACE.label})"
+        )
         assert [t.configuration for t in task.trials] == one.configurations
         assert [t.performance for t in task.trials] == one.performance
         assert {(t.phase, t.status) for t in task.trials} == {("import", "succeeded")}
@@ -183,12 +187,83 @@ def test_many_data_sets_leave_a_small_state(lab: Any, trained: tuple) -> None:
     assert sizes == {1024 // 120}
 
 
-def test_a_state_that_has_anything_in_it_is_not_begun_with(state: Platform, trained: tuple) -> None:
-    before = [task.id for task in state.tasks()]
-    for call in (state.check_empty, lambda: state.begin_with(SPACE, *trained, seed=0)):
-        with pytest.raises(ReportError, match="it is not empty"):
-            call()
-    assert [task.id for task in state.tasks()] == before
+def test_a_state_with_more_than_warm_ups_in_other_spaces_is_not_begun_with(state: Platform, trained: tuple) -> None:
+    def refused(space: SearchSpace) -> None:
+        before = [task.id for task in state.tasks()]
+        for call in (state.warm_extractor, lambda other: state.begin_with(other, *trained, seed=0)):
+            with pytest.raises(ReportError, match="it holds more than warm-ups in other spaces; name a new file"):
+                call(space)
+        assert [task.id for task in state.tasks()] == before
+
+    refused(SPACE)
+    state.open_task("mine", SPACE, TaskSettings())
+    refused(WIDE)
+
+
+def test_a_state_with_an_extractor_and_nothing_else_is_not_begun_with(lab: Any, trained: tuple) -> None:
+    platform = Platform(lab.state)
+    platform.add_offline("set-0", describe("set-0"))
+    with pytest.raises(ReportError, match="it holds more"):
+        platform.begin_with(SPACE, *trained, seed=0)
+
+
+# -- a second space ---------------------------------------------------------------------------------------------------
+
+WIDE = SearchSpace.from_nni({name: {"_type": "choice", "_value": list(range(5))} for name in ("x", "y", "z")})
+
+
+@pytest.fixture
+def wide(trained: tuple) -> list[OfflineResults]:
+    """Four of the data sets, and their results in another space."""
+    sets = []
+    for number, one in enumerate(trained[0][:4]):
+        configurations = WIDE.sample(4 * EACH, np.random.default_rng(number))
+        performance = [result(one.name, configuration) for configuration in configurations]
+        sets.append(OfflineResults(one.name, one.images, one.counts, configurations, performance))
+    return sets
+
+
+def scores(state: Platform) -> dict[str, float]:
+    ranking = state.rank(SPACE, 1, TaskSettings())
+    return {SPACE.key(one.configuration): one.score for one in ranking.recommendations}
+
+
+def test_a_second_space_leaves_the_extractor_and_the_first_space_as_they_are(
+    state: Platform, wide: list[OfflineResults]
+) -> None:
+    extractor = state.warm_extractor(WIDE)
+    before = weights.dumps(extractor.state_dict())
+    scored = scores(state)
+    warm = train.train(wide, WIDE, 0, extractor)
+    assert max(warm.ndcg) > warm.ndcg[0]
+    state.begin_with(WIDE, wide, warm, seed=0)
+    assert weights.dumps(state.warm_extractor(SearchSpace.from_nni({"x": DEFINITION["x"]})).state_dict()) == before
+    assert scores(state) == pytest.approx(scored)
+    assert state.counts() == {"extractor versions": 2, "ranker versions": 2, "offline data sets": KINDS}
+    added = state.tasks()[KINDS:]
+    assert [task.experiment for task in added] == [f"warm-up {one.name} ({WIDE.label})" for one in wide]
+    assert [task.meta_feature for task in added] == [task.meta_feature for task in state.tasks()[:4]]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_both_presets_rank_in_the_second_space_by_its_warm_up(
+    state: Platform, wide: list[OfflineResults], preset: str
+) -> None:
+    state.begin_with(WIDE, wide, train.train(wide, WIDE, 0, state.warm_extractor(WIDE)), seed=0)
+    likes = (KINDS + 1, KINDS + 2)
+    best = [state.rank(WIDE, like, TaskSettings(preset=preset)).recommendations[0].configuration for like in likes]
+    assert best[0]["x"] < best[1]["x"]
+
+
+def test_a_second_space_is_warmed_up_with_the_extractor_that_is_there(
+    state: Platform, wide: list[OfflineResults]
+) -> None:
+    with pytest.raises(ReportError, match="its extractor is not the one of this warm-up; repeat it"):
+        state.begin_with(WIDE, wide, train.train(wide, WIDE, 0), seed=0)
+    images, counts = features.unpack(weights.loads(describe("set-0", 13)))
+    other = [OfflineResults("set-0", images, counts, wide[0].configurations, wide[0].performance)]
+    with pytest.raises(train.TrainError, match="extract them with the detector it was made for"):
+        train.train(other, WIDE, 0, state.warm_extractor(WIDE))
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
@@ -208,7 +283,7 @@ def test_the_command_says_what_it_has_learned(hyperfd: Callable, measured: tuple
     assert "warm-up on 5 data sets: --warm-up lists them" in listed and "set-" not in listed
     assert hyperfd("tasks", "--warm-up", "--state", state)[1].count("warm-up set-") == 5
     code, _, err = hyperfd(*arguments)
-    assert code == 1 and "it is not empty" in err
+    assert code == 1 and "it holds more than warm-ups in other spaces" in err
     code, _, err = hyperfd("warmup", "train", tmp_path / "none", *arguments[3:])
     assert code == 1 and "run 'hyperfd warmup collect' first" in err
     assert not (tmp_path / "none").exists()

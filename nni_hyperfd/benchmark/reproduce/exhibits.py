@@ -92,7 +92,7 @@ def performance(parts: Sequence[Part], seeds: int, out: Path) -> Iterator[Exhibi
             frames[part.space] = comparison.frame(rows, first)
             says.append(f"{part.space}: {comparison.statement(rows)}")
             if name == "Table 1":
-                says.append(f"{part.space}: {comparison.goal(rows)}")
+                says.append(f"{part.space}: {comparison.goal(rows, part.outcomes, seeds)}")
         yield Exhibit(name, about, frames, says=says)
 
 

@@ -54,7 +54,7 @@ def _make(
         reason = "out of memory" if (domain, name) == GAP else ""
         rows.append(_row(domain, name, seed, rng.random() / 2 + shift, reason))
     contents = {
-        "settings": {"format": 1, "space": measured.space_name(own), "kind": own.kind, "seed": 0, "size": 160},
+        "settings": {"format": 1, "space": own.label, "kind": own.kind, "seed": 0, "size": 160},
         "space": definition,
         "configurations": dict(zip(names, own.sample(CONFIGURATIONS, np.random.default_rng(0)), strict=True)),
         "domains": {name: {"images": 10 * (n + 1), "boxes": 15, "fingerprint": "x"} for n, name in enumerate(domains)},
