@@ -28,6 +28,8 @@ from nni_hyperfd.benchmark.measured import START, Trial
 SPLITS = ("val", "test")
 ENOUGH = 2.0
 """Times the spread between seeds that configurations have to differ by."""
+_DARK = 0.6
+"""Correlation from which the matrix is so dark that letters are white."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def draw(spreads: Sequence[Spread], performance: np.ndarray, between: np.ndarray
     matrix.set_xticks(places, names, rotation=90)
     for (row, column), value in np.ndenumerate(between):
         if row != column and np.isfinite(value):
-            matrix.text(column, row, f"{value:.2f}".replace("0.", "."), ha="center", va="center", fontsize="x-small")
+            label, colour = f"{value:.2f}".replace("0.", "."), "white" if abs(value) > _DARK else "black"
+            matrix.text(column, row, label, ha="center", va="center", fontsize="x-small", color=colour)
     figure.colorbar(image, ax=matrix, shrink=0.6)
     figure.savefig(path, dpi=120)
 
