@@ -53,7 +53,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: list[float]) -> Estimate:
-        from_first = np.subtract(values, values[0])  # equal values have no spread, not one of the last digit
+        from_first = np.subtract(values, values[:1])  # equal values have no spread, not one of the last digit
         error = np.std(from_first, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
         return cls(float(np.mean(values)), float(error))
 
