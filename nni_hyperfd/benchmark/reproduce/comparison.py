@@ -99,8 +99,8 @@ def why(ours: Estimate, over_data_sets: float, printed: float, seeds: int) -> st
     said = verdict(ours, printed)
     if said != UNDECIDED:
         times = f"{abs(ours.mean / printed):.2g} times as large as in the paper"
-        said = times if said == AGREES else f"beyond the chance of seeds, and the other way round; {times}"
-        return said if abs(ours.mean) > SURE * over_data_sets else f"{said}; on other data sets it may be different"
+        told = times if said == AGREES else f"beyond the chance of seeds, and the other way round; {times}"
+        return told if abs(ours.mean) > SURE * over_data_sets else f"{told}; on other data sets it may be different"
     if not ours.error > 0:
         return "the same picks" if ours.error == 0 else "one seed shows no spread"
     needed = seeds * (SURE * ours.error / printed) ** 2
