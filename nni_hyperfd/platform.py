@@ -461,7 +461,8 @@ class Platform:
         tasks = session.execute(select(tables.Task.space_signature, tables.Task.settings)).all()
         if extractor is None and not tasks:
             return None
-        if not tasks or any(task.space_signature == space.signature or not task.settings.get("offline") for task in tasks):
+        own = [task for task in tasks if task.space_signature == space.signature or not task.settings.get("offline")]
+        if own or not tasks:
             raise ReportError(
                 f"state {self.store.path}: it holds more than warm-ups in other spaces; name a new file for this one"
             )
