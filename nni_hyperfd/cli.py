@@ -45,8 +45,9 @@ def status(state: State) -> None:
     table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
     for name in ("succeeded", "failed", "running", "planned"):
         table.add_row(f"trials {name}", str(sum(trial.status == name for trial in results)))
-    if warm:
-        table.add_row("warm-up", f"{sum(len(task.trials) for task in warm)} results on {len(warm)} data sets")
+    for signature, kind in dict.fromkeys((task.space.signature, task.space.kind) for task in warm):
+        results = [len(task.trials) for task in warm if task.space.signature == signature]
+        table.add_row(f"warm-up, {kind}", f"{sum(results)} results on {len(results)} data sets")
     for name, count in platform.counts().items():
         table.add_row(name, str(count))
     table.add_row("size", f"{state.stat().st_size / 2**20:.2f} MiB")
@@ -74,7 +75,7 @@ def tasks(
         )
     console.print(table)
     if offline and not warm_up:
-        console.print(f"The state began with a warm-up on {len(offline)} data sets: --warm-up lists them.")
+        console.print(f"The state began with a warm-up of {len(offline)} tasks: --warm-up lists them.")
 
 
 @app.command()

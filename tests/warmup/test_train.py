@@ -280,7 +280,7 @@ def test_the_command_says_what_it_has_learned(hyperfd: Callable, measured: tuple
     _, status, _ = hyperfd("status", "--state", state)
     assert "39 results on 5 data sets" in status and "│ tasks              │ 0, 0 of them closed" in status
     _, listed, _ = hyperfd("tasks", "--state", state)
-    assert "warm-up on 5 data sets: --warm-up lists them" in listed and "set-" not in listed
+    assert "warm-up of 5 tasks: --warm-up lists them" in listed and "set-" not in listed
     assert hyperfd("tasks", "--warm-up", "--state", state)[1].count("warm-up set-") == 5
     code, _, err = hyperfd(*arguments)
     assert code == 1 and "it holds more than warm-ups in other spaces" in err
