@@ -137,13 +137,15 @@ def test_the_default_is_what_the_package_brings(lab, warm, monkeypatch):
     assert len(named.platform.tasks()) == SETS
 
 
-def test_the_package_brings_a_small_warm_up_of_the_papers_space(lab):
+@pytest.mark.parametrize("name", ["hpo", "proxylessnas"])
+def test_the_package_brings_a_small_warm_up_of_the_papers_spaces(lab, name):
     assert tuner.WARM_STATE.stat().st_size < 5_000_000
-    space = json.loads((Path(__file__).parents[1] / "search_spaces" / "hpo.json").read_text())
+    space = json.loads((Path(__file__).parents[1] / "search_spaces" / f"{name}.json").read_text())
     own = lab.tuner("mine", space=space, warm_start="default")
     past = own.platform.tasks()[:-1]
     assert past and all(map(experience.is_offline, past))
-    assert {task.space_signature for task in own.platform.tasks()} == {past[0].space_signature}
+    signature = own.platform.tasks()[-1].space_signature
+    assert sum(task.space_signature == signature for task in past) > 10
     lab.step(own, lab.dataset(1, feature_dim=84))  # 80 channels and a box, as the detector in trial_code/weights has
     task = own.platform.tasks()[-1]
     assert len(task.meta_feature) == 64 and task.extractor_id == past[0].extractor_id
