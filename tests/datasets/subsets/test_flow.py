@@ -212,7 +212,8 @@ def test_general_and_wider_give_a_hundred_subsets(real_data, tmp_path):
     rows = table(out)
     assert len(rows) >= 100
     spread = {
-        name: [float(row[name]) for row in rows] for name in ("faces_per_image", "face_size", "blur", "told_apart")
+        name: [float(row[name]) for row in rows]
+        for name in ("faces_per_image", "face_size", "brightness", "blur", "told_apart")
     }
     assert max(spread["faces_per_image"]) > 10 * min(spread["faces_per_image"])
     assert max(spread["face_size"]) > 10 * min(spread["face_size"])
