@@ -178,16 +178,18 @@ def warm_up(
     best, waited = copy.deepcopy((extractor, encoder, path.omega)), 0
     history = [_mean_ndcg(extractor, encoder, validation)]
     for batch in range(0 if not lists else max_batches if validation else settings.batches):
-        drawn, views = _draws([1] * len(lists), settings.batch_size, generator), []
+        drawn, views, items_of = _draws([1] * len(lists), settings.batch_size, generator), [], {}
         for place in drawn:
             task, kept = lists[place]
             (images,) = _image_batches(task.features, 1, settings.image_batch, generator)
-            views.append((images, task.counts, kept[_list_of(len(kept), generator)]))
-        apart, _ = _drawn_triplet(data_sets, [1] * len(data_sets), None, settings, generator)
-        meta_features = _meta_features(extractor, [*(view[:2] for view in views), *apart])
-        loss = settings.triplet_weight * _triplet_loss(meta_features[len(views) :], settings)
-        for (place, times), (_, _, items), meta_feature in zip(drawn.items(), views, meta_features, strict=False):
-            task, kept = lists[place]
+            views.append((images, task.counts))
+            items_of[place] = kept[_list_of(len(kept), generator)]
+        triplet_views, _ = _drawn_triplet(data_sets, [1] * len(data_sets), None, settings, generator)
+        meta_features = _meta_features(extractor, [*views, *triplet_views])
+        ranked, apart = meta_features[: len(views)], meta_features[len(views) :]
+        loss = settings.triplet_weight * _triplet_loss(apart, settings)
+        for (place, times), meta_feature in zip(drawn.items(), ranked, strict=True):
+            (task, kept), items = lists[place], items_of[place]
             scores = score(encoder(task.inputs[items]), meta_feature)
             ranking = _ranking_loss(scores, task.performance[items], task.performance[kept], settings)
             loss = loss + times / settings.batch_size * ranking
@@ -344,7 +346,8 @@ def _drawn_triplet(
     if other >= len(others):
         return views, [replay[other - len(others)]]
     features, counts = others[other]
-    return [*views, *((images, counts) for images in _image_batches(features, 1, settings.image_batch, generator))], []
+    (images,) = _image_batches(features, 1, settings.image_batch, generator)
+    return [*views, (images, counts)], []
 
 
 def _triplet_loss(meta_features: Sequence[Tensor], settings: RankerSettings) -> Tensor:

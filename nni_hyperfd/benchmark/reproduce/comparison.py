@@ -54,11 +54,9 @@ def _runs_of(outcomes: pd.DataFrame, arm: str, budget: int, seeds: int) -> pd.Da
 
 def between(outcomes: pd.DataFrame, arm: str, other: str, seeds: int) -> tuple[Estimate, float]:
     """Rank% of an arm minus that of another, paired by seed, and the standard error when it is paired by data set."""
-    by_seed, by_task = (
-        of(outcomes, arm, runs.BUDGET, seeds) - of(outcomes, other, runs.BUDGET, seeds)
-        for of in (lambda *which: per_seed(*which).rank_percent, per_task)
-    )
-    return Estimate.of(by_seed.tolist()), Estimate.of(by_task.tolist()).error
+    ours, others = (per_seed(outcomes, one, runs.BUDGET, seeds).rank_percent for one in (arm, other))
+    ours_by_task, others_by_task = (per_task(outcomes, one, runs.BUDGET, seeds) for one in (arm, other))
+    return Estimate.of((ours - others).tolist()), Estimate.of((ours_by_task - others_by_task).tolist()).error
 
 
 def compared(
