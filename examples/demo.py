@@ -25,8 +25,8 @@ import requests
 from rich.console import Console
 from rich.table import Table
 
-from nni_hyperfd.platform import Platform
-from nni_hyperfd.store import Task
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.state.store import Task
 from nni_hyperfd.task import FINE_TUNE
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,20 +10,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from nni_hyperfd.advisor import HyperFDAdvisor
-    from nni_hyperfd.platform import Platform
-    from nni_hyperfd.trial import Dataset, get_next_parameter
-    from nni_hyperfd.tuner import HyperFDTuner
+    from nni_hyperfd.experiment.advisor import HyperFDAdvisor
+    from nni_hyperfd.experiment.trial import Dataset, get_next_parameter
+    from nni_hyperfd.experiment.tuner import HyperFDTuner
+    from nni_hyperfd.platform.platform import Platform
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "HyperFDAdvisor", "HyperFDTuner", "Platform", "get_next_parameter"]
 
 _ROOMS = {
-    "Dataset": "trial",
-    "HyperFDAdvisor": "advisor",
-    "HyperFDTuner": "tuner",
-    "Platform": "platform",
-    "get_next_parameter": "trial",
+    "Dataset": "experiment.trial",
+    "HyperFDAdvisor": "experiment.advisor",
+    "HyperFDTuner": "experiment.tuner",
+    "Platform": "platform.platform",
+    "get_next_parameter": "experiment.trial",
 }
 
 

@@ -29,7 +29,7 @@ def real_data() -> Path:
 
 
 class MadeUpDataset:
-    """A data set in the sense of `nni_hyperfd.trial.Dataset`, with features drawn from its seed."""
+    """A data set in the sense of `nni_hyperfd.experiment.trial.Dataset`, with features drawn from its seed."""
 
     num_images, num_boxes = 20, 31
 
@@ -69,7 +69,7 @@ class Lab:
 
     def experiment(self, name: str) -> None:
         """From now on, tuners belong to this NNI experiment."""
-        from nni_hyperfd import tuner
+        from nni_hyperfd.experiment import tuner
 
         log = str(self.folder / "experiments" / name / "log")
         self._monkeypatch.setattr(
@@ -78,7 +78,7 @@ class Lab:
 
     def tuner(self, experiment: str, space: dict | None = None, **class_args: Any):
         """A `ServiceTuner` with its search space, as after NNI's `Initialize`."""
-        from nni_hyperfd.tuner import ServiceTuner
+        from nni_hyperfd.experiment.tuner import ServiceTuner
 
         self.experiment(experiment)
         tuner = ServiceTuner(**{"state": str(self.state), "candidates": 20, "warm_start": "none", **class_args})

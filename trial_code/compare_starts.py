@@ -26,10 +26,10 @@ from retinaface.parameters import apply_parameters
 from retinaface.rows import RowFile
 from retinaface.training import train
 
-from nni_hyperfd.architecture import PARAMETERS, Architecture
-from nni_hyperfd.architecture_space import ArchitectureSpace
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.ranker.weights import sha256
+from nni_hyperfd.method.weights import sha256
+from nni_hyperfd.space.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space.architecture_space import ArchitectureSpace
 
 STARTS = ("inherited", "random")
 RUN = ("data", "settings", "architecture", "seed", "start")

@@ -42,8 +42,8 @@ def describe(dataset: FaceDataset, out: Path, subsets: int, seed: int) -> list[P
     import torch
     from sklearn.cluster import KMeans
 
-    from nni_hyperfd.ranker import features as image_features
-    from nni_hyperfd.ranker import gwap, weights
+    from nni_hyperfd.method import features as image_features
+    from nni_hyperfd.method import gwap, weights
 
     features = dataset.image_features(dataset.num_images, seed)
     boxes = torch.zeros(len(features))
@@ -67,8 +67,8 @@ def describe_whole(dataset: FaceDataset, out: Path, images: int | None) -> Path:
     """Write the training split, of `images` of its images at most, with the counts of all; returns the file."""
     import torch
 
-    from nni_hyperfd.ranker import features as image_features
-    from nni_hyperfd.ranker import weights
+    from nni_hyperfd.method import features as image_features
+    from nni_hyperfd.method import weights
 
     features = dataset.image_features(images or dataset.num_images, dataset.job.seed)
     counts = torch.tensor([dataset.num_images, dataset.num_boxes], dtype=torch.float32)

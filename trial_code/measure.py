@@ -40,12 +40,12 @@ from filelock import FileLock, Timeout
 from retinaface.job import Job, JobError, run_script
 from retinaface.rows import RowFile, note
 
-from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.benchmark.measured import COLUMNS, FAILED, KEY, MEASURED, START
 from nni_hyperfd.benchmark.tables import FORMAT
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.ranker.weights import sha256
-from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.method.weights import sha256
+from nni_hyperfd.space.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space.search_space import Configuration, SearchSpace
 
 SPLITS = ("train", "val", "test")
 KILLED = -signal.SIGKILL

@@ -27,8 +27,8 @@ from rich.table import Table as Printed
 from nni_hyperfd.benchmark import metrics, report, tables
 from nni_hyperfd.benchmark.protocol import Outcome, Protocol, Turn, pick_all, run, turns
 from nni_hyperfd.benchmark.server import offline, run_of, taught
-from nni_hyperfd.ranker.learning import WarmUp
-from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.method.learning import WarmUp
+from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.recommenders import make
 from nni_hyperfd.recommenders.base import Recommender
 from nni_hyperfd.recommenders.continual import (

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd import architecture
 from nni_hyperfd.benchmark import tables
 from nni_hyperfd.benchmark.measured import COLUMNS, START, Measured, Trial
 from nni_hyperfd.benchmark.tables import FORMAT, Table, TableError
-from nni_hyperfd.space import Choice, SearchSpace
+from nni_hyperfd.space import architecture
+from nni_hyperfd.space.search_space import Choice, SearchSpace
 
 TRIALS = "trials.csv.gz"
 METRIC = "AP@50 of the validation split"

@@ -26,9 +26,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
+from nni_hyperfd.belief.targets import normal_scores
 from nni_hyperfd.benchmark.tables import TableError
-from nni_hyperfd.ranker.targets import normal_scores
-from nni_hyperfd.reports import META_FEATURE_LENGTH
+from nni_hyperfd.wire import META_FEATURE_LENGTH
 
 _PRIOR_TASKS = 3.0
 """How many tasks the kernel's part of the covariance is worth."""

@@ -40,21 +40,21 @@ from rich.progress import Progress
 from rich.table import Table as Printed
 from sqlalchemy import select
 
-from nni_hyperfd import store
+from nni_hyperfd.belief.model import Model
 from nni_hyperfd.benchmark import metrics, state, tables
 from nni_hyperfd.benchmark.population import Population
 from nni_hyperfd.benchmark.report import Estimate
-from nni_hyperfd.platform import Platform
-from nni_hyperfd.ranker import MetaFeatureExtractor
-from nni_hyperfd.ranker.model import Model
+from nni_hyperfd.method import MetaFeatureExtractor
+from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.recommenders import base
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.simple import MeanRank
-from nni_hyperfd.reports import Description, ExtractorUpdate
-from nni_hyperfd.space import Configuration, SearchSpace
-from nni_hyperfd.store import now
+from nni_hyperfd.space.search_space import Configuration, SearchSpace
+from nni_hyperfd.state import store
+from nni_hyperfd.state.store import now
+from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.task import EXTRACT, FINE_TUNE, TaskSettings
-from nni_hyperfd.versions import Versions
+from nni_hyperfd.wire import Description, ExtractorUpdate
 
 SIDE_BY_SIDE = 50
 """Tasks that are recommended to from the same past, at most; and no more than a tenth of that past."""

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from nni_hyperfd.ranker import (
+from nni_hyperfd.belief.model import PastTask
+from nni_hyperfd.method import (
     GINEncoder,
     Graphs,
     MLPEncoder,
@@ -35,7 +36,6 @@ from nni_hyperfd.ranker import (
     score,
     update_encoder,
 )
-from nni_hyperfd.ranker.model import PastTask
 from nni_hyperfd.recommenders.base import Candidates, Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 

@@ -20,12 +20,12 @@ from rich.table import Table
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
-from nni_hyperfd import store
-from nni_hyperfd.platform import Platform
-from nni_hyperfd.ranker import MetaFeatureExtractor, features, weights
-from nni_hyperfd.reports import Description, ExtractorUpdate
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.method import MetaFeatureExtractor, features, weights
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.state import store
 from nni_hyperfd.task import TaskSettings
+from nni_hyperfd.wire import Description, ExtractorUpdate
 
 PAST, LIVED = (30, 300, 3000), 10
 SPACE = SearchSpace.from_nni({name: {"_type": "choice", "_value": [1, 2, 3, 4, 5, 6]} for name in ("a", "b", "c")})

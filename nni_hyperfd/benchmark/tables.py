@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.ranker.graphs import Graphs
 from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.space.graphs import Graphs
 
 FORMAT = 1
 """Of tables and measurements; `meta.json` of a table from before has none."""
@@ -191,7 +191,7 @@ def _features(folder: Path, tasks: Sequence[str]) -> tuple[tuple[np.ndarray, ...
     """Image features and counts of all tasks, as trial_code/describe.py writes them; nothing without the folder."""
     if not folder.is_dir():
         return (), ()
-    from nni_hyperfd.ranker import features, weights
+    from nni_hyperfd.method import features, weights
 
     found = []
     for task in tasks:

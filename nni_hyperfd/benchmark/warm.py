@@ -19,14 +19,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nni_hyperfd import store as tables
 from nni_hyperfd.benchmark import measured, metrics
 from nni_hyperfd.benchmark.tables import TableError
-from nni_hyperfd.platform import Platform
-from nni_hyperfd.ranking import DefaultPreset
-from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.presets import DefaultPreset
+from nni_hyperfd.space.search_space import Configuration, SearchSpace
+from nni_hyperfd.state import store as tables
+from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.task import FINE_TUNE, TaskSettings
-from nni_hyperfd.versions import Versions
 
 STARTS = ("cold", "warm, data set unknown", "warm")
 
@@ -64,8 +64,8 @@ def picks(
 def _meta_feature(tensors: dict, features: bytes) -> list[float]:
     import torch
 
-    from nni_hyperfd.ranker import MetaFeatureExtractor, weights
-    from nni_hyperfd.ranker import features as image_features
+    from nni_hyperfd.method import MetaFeatureExtractor, weights
+    from nni_hyperfd.method import features as image_features
 
     images, counts = image_features.unpack(weights.loads(features))
     extractor = MetaFeatureExtractor.from_weights(weights.under(tensors, "extractor"))

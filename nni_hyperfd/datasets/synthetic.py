@@ -20,8 +20,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from . import coco, drawing
-from .drawing import Canvas, Face, Points, Pose
+from nni_hyperfd.datasets import coco, drawing
+from nni_hyperfd.datasets.drawing import Canvas, Face, Points, Pose
 
 VERSION = 1  # of the drawings: raise it whenever the same seed gives other pictures
 SPLITS = ("train", "val", "test")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nni_hyperfd.ranker.graphs import Graphs
+from nni_hyperfd.space.graphs import Graphs
 
 
 @dataclass(frozen=True, eq=False)

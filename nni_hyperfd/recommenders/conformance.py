@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nni_hyperfd.ranker.graphs import Graphs
 from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
+from nni_hyperfd.space.graphs import Graphs
 
 _WIDTH, _DESCRIBED = 3, 2
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from torch import Tensor
 
-from nni_hyperfd.ranker.learning import TaskExperience, WarmUp
+from nni_hyperfd.method.learning import TaskExperience, WarmUp
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 

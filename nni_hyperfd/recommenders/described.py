@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nni_hyperfd.ranker.seeding import seeded
+from nni_hyperfd.method.seeding import seeded
 from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 

@@ -1,7 +1,7 @@
 """HyperFD's better ranker: a learned belief over the data set's vector, updated after every result.
 
 The score of a configuration keeps the paper's form, an inner product of its features and the data set's vector; the
-vector is uncertain (`nni_hyperfd.ranker.belief`), the features are those of a learned kernel (`ranker.kernel`), and
+vector is uncertain (`nni_hyperfd.belief.belief`), the features are those of a learned kernel (`ranker.kernel`), and
 the pick is the candidate with the highest expected improvement (`ranker.search`).
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nni_hyperfd.ranker.model import Model, PastTask
-from nni_hyperfd.ranker.settings import MOST_TASKS
+from nni_hyperfd.belief.model import Model, PastTask
+from nni_hyperfd.method.settings import MOST_TASKS
 from nni_hyperfd.recommenders.base import Candidates, Recommender, Task, finite_results
 
 

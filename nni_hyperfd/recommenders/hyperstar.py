@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
-from nni_hyperfd.ranker.seeding import seeded
+from nni_hyperfd.method.seeding import seeded
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import PastTask
 

@@ -1,4 +1,4 @@
-"""HyperFD as the paper has it, from the parts in `nni_hyperfd.ranker`, as far as a task's description allows.
+"""HyperFD as the paper has it, from the parts in `nni_hyperfd.method`, as far as a task's description allows.
 
 Without image features a task's precomputed meta-feature vector stands in for them: one image whose anchors all have
 this vector as their feature. Both networks are warmed up on the server's own data sets, then learn after each task by
@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nni_hyperfd.ranker.config_encoder import MLPEncoder
-from nni_hyperfd.ranker.learning import (
+from nni_hyperfd.method.config_encoder import MLPEncoder
+from nni_hyperfd.method.learning import (
     ClientTask,
     OfflineTask,
     TaskExperience,
@@ -26,11 +26,11 @@ from nni_hyperfd.ranker.learning import (
     update_extractor,
     warm_up,
 )
-from nni_hyperfd.ranker.meta_feature import GROUPS, STAGES, MetaFeatureExtractor
-from nni_hyperfd.ranker.ranker import score
-from nni_hyperfd.ranker.selection import explore_exploit
-from nni_hyperfd.ranker.settings import RankerSettings
-from nni_hyperfd.ranker.transform import fit_transform
+from nni_hyperfd.method.meta_feature import GROUPS, STAGES, MetaFeatureExtractor
+from nni_hyperfd.method.scoring import score
+from nni_hyperfd.method.selection import explore_exploit
+from nni_hyperfd.method.settings import RankerSettings
+from nni_hyperfd.method.transform import fit_transform
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 

@@ -7,8 +7,8 @@ import warnings
 import numpy as np
 from scipy.special import ndtr
 
-from nni_hyperfd.ranker.distances import distances
-from nni_hyperfd.ranker.targets import relative_rank
+from nni_hyperfd.belief.distances import distances
+from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 _PAIRS = 30

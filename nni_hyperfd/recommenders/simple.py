@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from nni_hyperfd.ranker.distances import distances
-from nni_hyperfd.ranker.targets import relative_rank
+from nni_hyperfd.belief.distances import distances
+from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 
 _NEIGHBOURS = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
-from nni_hyperfd.ranker.targets import relative_rank
+from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import PastTask
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from nni_hyperfd.advisor import HyperFDAdvisor
+from nni_hyperfd.experiment.advisor import HyperFDAdvisor
 
 if TYPE_CHECKING:
-    from nni_hyperfd.tuner import Job
+    from nni_hyperfd.experiment.tuner import Job
     from nni_hyperfd.warmup.pairs import Pair
 
 DATA = "data"
@@ -40,7 +40,7 @@ class PairTuner:
     """
 
     def __init__(self, pairs: str) -> None:
-        from nni_hyperfd.tuner import experiment_id
+        from nni_hyperfd.experiment.tuner import experiment_id
         from nni_hyperfd.warmup.pairs import PairFile
 
         self._pairs, self._experiment = PairFile(pairs), experiment_id()
@@ -61,7 +61,7 @@ class PairTuner:
 
     def ask(self, parameter_id: int) -> Job | None:
         """The next pair under NNI's `parameter_id`; None while there is none."""
-        from nni_hyperfd.tuner import Job
+        from nni_hyperfd.experiment.tuner import Job
 
         pair = self._pairs.claim(self._experiment, parameter_id)
         return None if pair is None else Job(_parameters(pair))
@@ -70,7 +70,7 @@ class PairTuner:
         """Only the final result counts."""
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any) -> None:
-        from nni_hyperfd.reports import is_finite_number
+        from nni_hyperfd.wire import is_finite_number
 
         number = performance(value)
         if is_finite_number(number):

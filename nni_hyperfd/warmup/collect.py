@@ -21,11 +21,11 @@ import psutil
 import requests
 from filelock import FileLock, Timeout
 
-from nni_hyperfd.advisor import load_json
-from nni_hyperfd.reports import is_finite_number
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.experiment.advisor import load_json
+from nni_hyperfd.space.search_space import SearchSpace
 from nni_hyperfd.warmup.advisor import DATA, PairAdvisor, performance
 from nni_hyperfd.warmup.pairs import FENCE, PairFile, Progress
+from nni_hyperfd.wire import is_finite_number
 
 if TYPE_CHECKING:
     from nni.experiment import Experiment, ExperimentConfig

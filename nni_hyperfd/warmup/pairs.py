@@ -19,8 +19,8 @@ from sqlalchemy import JSON, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from nni_hyperfd.space import Configuration, SearchSpace
-from nni_hyperfd.store import sqlite_engine
+from nni_hyperfd.space.search_space import Configuration, SearchSpace
+from nni_hyperfd.state.store import sqlite_engine
 
 ATTEMPTS = 2
 """Trials of a pair before it is recorded as failed."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nni_hyperfd.platform import OfflineResults
-from nni_hyperfd.space import SearchSpace, SpaceError
+from nni_hyperfd.platform.platform import OfflineResults
+from nni_hyperfd.space.search_space import SearchSpace, SpaceError
 from nni_hyperfd.warmup.pairs import PairFile
 
 if TYPE_CHECKING:
-    from nni_hyperfd.ranker.learning import WarmUp
-    from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.method.learning import WarmUp
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 
 _INITIAL_SEED = 0  # the first weights are those that a cold start has
 
@@ -27,7 +27,7 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
     Raises:
         TrainError: nothing was measured, or in another space; features are missing, damaged or not of one width.
     """
-    from nni_hyperfd.ranker import features, weights
+    from nni_hyperfd.method import features, weights
 
     measured = [pair for pair in pairs.pairs() if pair.status == "succeeded"]
     if not measured:
@@ -65,10 +65,10 @@ def train(
     """
     import torch
 
-    from nni_hyperfd.ranker import learning
-    from nni_hyperfd.ranker.config_encoder import MLPEncoder
-    from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
-    from nni_hyperfd.ranker.settings import RankerSettings
+    from nni_hyperfd.method import learning
+    from nni_hyperfd.method.config_encoder import MLPEncoder
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.method.settings import RankerSettings
 
     frozen = extractor is not None
     extractor = extractor or MetaFeatureExtractor.initial(data_sets[0].images.shape[-1], _INITIAL_SEED)

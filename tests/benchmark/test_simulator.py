@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import lookup, measured, simulator, state, tables
 from nni_hyperfd.benchmark.simulator import TablePlatform, World, by_chance, clustered, schedule, simulate, stretches
-from nni_hyperfd.reports import Description
 from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.wire import Description
 
 MEASURED = Path(simulator.__file__).parent / "measured_faces"
 app = Typer()

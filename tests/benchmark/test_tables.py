@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nni_hyperfd.benchmark.tables import TableError, load
-from nni_hyperfd.ranker.features import pack
-from nni_hyperfd.ranker.weights import dumps
+from nni_hyperfd.method.features import pack
+from nni_hyperfd.method.weights import dumps
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import pytest
 import torch
 import typer
 
-from nni_hyperfd import tuner
 from nni_hyperfd.benchmark import warm
-from nni_hyperfd.platform import Platform
-from nni_hyperfd.ranker import features, weights
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.experiment import tuner
+from nni_hyperfd.method import features, weights
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.space.search_space import SearchSpace
 from nni_hyperfd.task import TaskSettings
 
 
@@ -40,7 +40,7 @@ def test_picks_are_those_of_the_platforms_first_task_and_nothing_is_kept(lab):
 
 
 def test_the_figure_comes_from_the_shipped_state_and_measurements(tmp_path, described, capsys):
-    measured = tuner.WARM_STATE.parents[1] / "benchmark" / "measured_faces"
+    measured = tuner.WARM_STATE.parents[2] / "benchmark" / "measured_faces"
     before = tuner.WARM_STATE.read_bytes()
     with pytest.raises(typer.BadParameter, match="has no .safetensors file of any of wider, general, "):
         warm.main(measured, tuner.WARM_STATE, tmp_path, budget=2, seeds=1)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nni_hyperfd.ranker import Graphs
 from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.space.graphs import Graphs
 
 
 @pytest.mark.parametrize(

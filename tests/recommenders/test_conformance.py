@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nni_hyperfd.ranker import RankerSettings
+from nni_hyperfd.method import RankerSettings
 from nni_hyperfd.recommenders import NAMES, make
 from nni_hyperfd.recommenders.base import ScoringRecommender
 from nni_hyperfd.recommenders.conformance import RecommenderConformance

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.ranker import RankerSettings, weights
+from nni_hyperfd.method import RankerSettings, weights
 from nni_hyperfd.recommenders.base import Candidates, Task
 from nni_hyperfd.recommenders.continual import (
     FrozenExtractor,

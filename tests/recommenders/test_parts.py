@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
-from nni_hyperfd.ranker.distances import distances
-from nni_hyperfd.ranker.targets import normal_scores, relative_rank
+from nni_hyperfd.belief.distances import distances
+from nni_hyperfd.belief.targets import normal_scores, relative_rank
 from nni_hyperfd.recommenders.base import Candidates, Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.hyperstar import HyperSTAR, average_precision

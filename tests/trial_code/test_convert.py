@@ -24,7 +24,7 @@ from retinaface.job import CONFIGS, Job
 from retinaface.training import validate
 
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.ranker.weights import WeightsError
+from nni_hyperfd.method.weights import WeightsError
 
 
 def build(name: str):

@@ -13,7 +13,7 @@ from retinaface.face_dataset import FaceDataset
 from retinaface.job import Job, JobError
 
 from nni_hyperfd import Platform
-from nni_hyperfd.ranker import features, weights
+from nni_hyperfd.method import features, weights
 
 
 def test_the_subsets_hold_every_image_and_box_once(job: Job, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from retinaface.parameters import NAMES, apply_parameters
 from retinaface.pipelines import find_transform, find_transforms
 from retinaface.training import _too_large, evaluate, train, use_split, validate
 
-from nni_hyperfd.architecture import PARAMETERS
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.space.architecture import PARAMETERS
+from nni_hyperfd.space.search_space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 USUAL = {name: next(iter(edits)) for name, edits in DIMENSIONS.items()}

@@ -20,7 +20,7 @@ from retinaface.face_dataset import FaceDataset
 from retinaface.job import JobError
 from retinaface.training import validate
 
-from nni_hyperfd.ranker.weights import WeightsError
+from nni_hyperfd.method.weights import WeightsError
 
 from .conftest import TRIAL_CODE
 

@@ -12,7 +12,7 @@ from retinaface.inherit import inherit, widen
 from retinaface.job import CONFIGS
 from retinaface.parameters import apply_parameters
 
-from nni_hyperfd.ranker.weights import WeightsError
+from nni_hyperfd.method.weights import WeightsError
 
 
 def started(job, **parameters):
@@ -86,7 +86,7 @@ def test_more_background_scores_keep_everything(job) -> None:
 
 
 def test_an_architecture_of_the_space_has_another_neck(searchable_job) -> None:
-    from nni_hyperfd.architecture import PARAMETERS
+    from nni_hyperfd.space.architecture import PARAMETERS
 
     smallest = {name: parameter.values[0] for name, parameter in PARAMETERS.items()}
     mine = started(searchable_job, neck="pafpn", **smallest).state_dict()

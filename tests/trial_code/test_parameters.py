@@ -13,8 +13,8 @@ from mmengine.runner import Runner
 from retinaface.parameters import NAMES, apply_parameters, check
 from retinaface.training import build_runner, use_split
 
-from nni_hyperfd.architecture import PARAMETERS, Architecture
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.space.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space.search_space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 

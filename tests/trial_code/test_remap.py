@@ -15,8 +15,8 @@ from retinaface.convert import load_weights, save_detector
 from retinaface.job import CONFIGS, Job
 from retinaface.remap import crop, grow, remap, surround
 
-from nni_hyperfd.architecture import STAGES, STEM_WIDTH, Architecture, Block
-from nni_hyperfd.ranker.weights import WeightsError
+from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.space.architecture import STAGES, STEM_WIDTH, Architecture, Block
 
 from .test_searchable import architectures
 

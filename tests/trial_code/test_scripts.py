@@ -28,9 +28,9 @@ from retinaface.parameters import apply_parameters
 from retinaface.rows import RowFile
 from retinaface.training import validate
 
-from nni_hyperfd.architecture import PARAMETERS, Architecture
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.space.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space.search_space import SearchSpace
 
 from .conftest import TRIAL_CODE
 

@@ -13,9 +13,9 @@ from retinaface.job import CONFIGS, Job
 from retinaface.parameters import apply_parameters
 from retinaface.training import validate
 
-from nni_hyperfd.architecture import PARAMETERS
-from nni_hyperfd.architecture_space import ArchitectureSpace
 from nni_hyperfd.datasets import coco
+from nni_hyperfd.space.architecture import PARAMETERS
+from nni_hyperfd.space.architecture_space import ArchitectureSpace
 
 from .conftest import TRIAL_CODE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.space.search_space import SearchSpace
 from nni_hyperfd.warmup.pairs import ATTEMPTS, PairError, PairFile, Progress, draw
 
 SPACE = SearchSpace.from_nni({"x": {"_type": "choice", "_value": list(range(20))}})

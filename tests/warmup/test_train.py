@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd import cli
-from nni_hyperfd.platform import OfflineResults, Platform
-from nni_hyperfd.ranker import MetaFeatureExtractor, features, weights
-from nni_hyperfd.reports import ReportError
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.cli import state as cli
+from nni_hyperfd.method import MetaFeatureExtractor, features, weights
+from nni_hyperfd.platform.platform import OfflineResults, Platform
+from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.task import PRESETS, TaskSettings
-from nni_hyperfd.versions import Versions
 from nni_hyperfd.warmup import train
 from nni_hyperfd.warmup.pairs import PairFile, draw
+from nni_hyperfd.wire import ReportError
 
 DEFINITION = {name: {"_type": "choice", "_value": list(range(5))} for name in ("x", "y")}
 SPACE = SearchSpace.from_nni(DEFINITION)

@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from nni_hyperfd.architecture import MAP_STAGES, STAGES, STEM_WIDTH, Architecture
+from nni_hyperfd.space.architecture import MAP_STAGES, STAGES, STEM_WIDTH, Architecture
 
 BATCH_NORM = {"type": "BN"}
 LEAKY_RELU = {"type": "LeakyReLU", "negative_slope": 0.1}
@@ -143,7 +143,7 @@ class FaceMobileNetV2(_StagedBackbone):
 
 @MODELS.register_module()
 class SearchableMobileNetV2(BaseModule):
-    """Any backbone of the architecture space (`nni_hyperfd.architecture`).
+    """Any backbone of the architecture space (`nni_hyperfd.space.architecture`).
 
     `architecture` lists for each of the seven stages its blocks, each as (expand ratio, kernel); without it this is the
     largest one, from which the others inherit their weights (`remap`). `out_channels` are those of the three maps, at

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nni_hyperfd.ranker.weights import WeightsError, check_like
+from nni_hyperfd.method.weights import WeightsError, check_like
 
 if TYPE_CHECKING:
     from mmengine.config import Config

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class FaceDataset:
-    """Implements `nni_hyperfd.trial.Dataset` for the data and the starting detector of a job.
+    """Implements `nni_hyperfd.experiment.trial.Dataset` for the data and the starting detector of a job.
 
     Making it costs nothing: annotations are checked when they are first asked for (coco.AnnotationError), and torch
     and mmdet are imported by the methods that need them.

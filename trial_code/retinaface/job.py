@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nni_hyperfd.architecture import ArchitectureError
 from nni_hyperfd.datasets.coco import AnnotationError
+from nni_hyperfd.space.architecture import ArchitectureError
 from retinaface.extended import ParameterError
 from retinaface.pipelines import find_transform
 
@@ -115,7 +115,7 @@ def run_script(main: Callable[[], object]) -> None:
     try:
         main()
     except Exception as error:
-        from nni_hyperfd.ranker.weights import WeightsError  # imports torch
+        from nni_hyperfd.method.weights import WeightsError  # imports torch
 
         for_users = JobError | ParameterError | ArchitectureError | AnnotationError | WeightsError | FloatingPointError
         if not isinstance(error, for_users):

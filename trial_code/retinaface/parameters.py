@@ -6,8 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from nni_hyperfd import architecture
-from nni_hyperfd.architecture import Architecture
+from nni_hyperfd.space import architecture
+from nni_hyperfd.space.architecture import Architecture
 from retinaface import extended
 from retinaface.extended import ParameterError
 from retinaface.pipelines import find_transform

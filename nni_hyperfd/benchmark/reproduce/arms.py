@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from nni_hyperfd.benchmark.server import taught
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.ranker.learning import WarmUp
-from nni_hyperfd.ranker.settings import RankerSettings
+from nni_hyperfd.method.learning import WarmUp
+from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.recommenders import make
 from nni_hyperfd.recommenders.base import Recommender
 from nni_hyperfd.recommenders.continual import (

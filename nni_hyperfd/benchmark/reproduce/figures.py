@@ -10,13 +10,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from nni_hyperfd import architecture
 from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.benchmark.reproduce import runs
 from nni_hyperfd.benchmark.reproduce.arms import OVER_BUDGETS, OVER_ORDERS
 from nni_hyperfd.benchmark.reproduce.comparison import per_seed
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.ranker.meta_feature import MetaFeatureExtractor
+from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+from nni_hyperfd.space import architecture
 
 BATCHES = 30
 """Image batches of a data set that are described, as in the paper."""

@@ -28,9 +28,9 @@ from nni_hyperfd.benchmark.protocol import run, turns
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, OVER_BUDGETS, OVER_ORDERS, Variant, unavailable
 from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.benchmark.tables import TableError
-from nni_hyperfd.ranker import weights
-from nni_hyperfd.ranker.config_encoder import MLPEncoder
-from nni_hyperfd.ranker.learning import WarmUp, warm_up
+from nni_hyperfd.method import weights
+from nni_hyperfd.method.config_encoder import MLPEncoder
+from nni_hyperfd.method.learning import WarmUp, warm_up
 
 BUDGET = 4
 BUDGETS = (2, 4, 6, 8, 10)

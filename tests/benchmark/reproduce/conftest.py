@@ -18,9 +18,9 @@ from nni_hyperfd.benchmark.measured import COLUMNS, START
 from nni_hyperfd.benchmark.reproduce import runs
 from nni_hyperfd.benchmark.reproduce.arms import DEFAULT, FULL
 from nni_hyperfd.cli import app
-from nni_hyperfd.ranker.features import pack
-from nni_hyperfd.ranker.weights import dumps
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.method.features import pack
+from nni_hyperfd.method.weights import dumps
+from nni_hyperfd.space.search_space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[3] / "search_spaces"
 SERVER, CLIENTS = ("general", "pets", "pets_a"), ("mask", "toon", "fisheye")

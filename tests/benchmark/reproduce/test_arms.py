@@ -21,7 +21,7 @@ from nni_hyperfd.benchmark.reproduce.arms import (
     unavailable,
 )
 from nni_hyperfd.benchmark.server import offline, run_of
-from nni_hyperfd.ranker.meta_feature import PARTS
+from nni_hyperfd.method.meta_feature import PARTS
 from nni_hyperfd.recommenders import NAMES
 
 LIKE_FULL = {

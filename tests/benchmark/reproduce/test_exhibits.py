@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nni_hyperfd import architecture
 from nni_hyperfd.benchmark import lookup, measured, tables
 from nni_hyperfd.benchmark.reproduce import exhibits, figures, runs
 from nni_hyperfd.benchmark.reproduce.arms import FULL
 from nni_hyperfd.benchmark.reproduce.exhibits import Part
+from nni_hyperfd.space import architecture
 
 RANDOM = "Random search"
 

@@ -23,7 +23,7 @@ from nni_hyperfd.benchmark.reproduce.arms import ARMS, DEFAULT, FULL, OVER_BUDGE
 from nni_hyperfd.benchmark.reproduce.runs import BUDGET, BUDGETS, COLUMNS, Job
 from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.benchmark.tables import TableError
-from nni_hyperfd.ranker import weights
+from nni_hyperfd.method import weights
 
 RANDOM = "Random search"
 

@@ -1,0 +1,1 @@
+"""The default preset's mathematics: kernel, belief over a data set's vector, search."""

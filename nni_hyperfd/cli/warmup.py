@@ -1,0 +1,149 @@
+"""`hyperfd warmup ...`: measure configurations on the platform's own data sets, and learn from them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+warmup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Warm the ranker up on data sets of your own.")
+
+_LINE_SECONDS = 60  # between two lines where the output is no terminal
+
+
+@warmup.command()
+def collect(
+    experiment: Annotated[Path, typer.Argument(help="NNI experiment file, for any training service.")],
+    data: Annotated[Path, typer.Option(help="Folder of sub-data-sets; trials on this machine see it as HYPERFD_DATA.")],
+    out: Annotated[Path, typer.Option(help="Folder for what is measured; the same one goes on.")],
+    pairs: Annotated[int, typer.Option(min=1, help="Sub-data-sets with a configuration to measure at most.")] = 3000,
+    each: Annotated[int, typer.Option(min=1, help="Configurations for every sub-data-set.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of which pairs, and their order.")] = 0,
+    port: Annotated[int, typer.Option(min=1, max=65534, help="Of NNI's web UI.")] = 8080,
+) -> None:
+    """Measure (configuration, sub-data-set) pairs as trials of NNI.
+
+    Stop it with Ctrl-C at any time, or let it be killed: the same command goes on and measures no pair twice. A trial
+    that fails is run once more.
+    """
+    import nni
+
+    from nni_hyperfd.warmup import collect as room
+    from nni_hyperfd.warmup.pairs import PairError, PairFile, draw
+
+    console = Console()
+    nni.silence_stdout()
+    logging.getLogger("nni.experiment").setLevel(logging.ERROR)  # its steps of starting and stopping are not news
+    os.environ["HYPERFD_DATA"] = str(data.resolve())
+    try:
+        names = room.find_data_sets(data)
+        config, space = room.load_experiment(experiment)
+        with room.only_one(out):
+            file = PairFile(out / room.PAIRS)
+            plan = draw(names, space, pairs, each, seed)
+            file.plan(plan)
+            total = file.progress().total
+            sets = len({name for name, _ in plan})
+            _print(console, f"{total} pairs of {sets} sub-data-sets")
+            with _shown(console) as show:
+                progress = room.collect(file, config, port, show)
+    except (room.CollectError, PairError) as error:
+        _stop(str(error))
+    except OSError as error:
+        _stop(f"{error.filename or out}: {error.strerror}; correct it, and the same command goes on")
+    except KeyboardInterrupt:
+        _stop("stopped; the same command goes on")
+    cost = timedelta(seconds=round(progress.seconds))
+    _print(
+        console,
+        f"{progress.succeeded} pairs measured, {progress.failed} failed, in {cost} of trials: {out / room.PAIRS}",
+    )
+
+
+@warmup.command()
+def train(
+    out: Annotated[Path, typer.Argument(help="The folder that 'hyperfd warmup collect' has written.")],
+    features: Annotated[Path, typer.Option(help="Folder with what trial_code/describe.py --whole has written.")],
+    space: Annotated[Path, typer.Option(help="The search space file (JSON) that was measured in.")],
+    state: Annotated[
+        Path,
+        typer.Option(
+            help="A new state file, to be named as warm_start or begun with, or one with warm-ups in other spaces."
+        ),
+    ],
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Learn from measured pairs, and begin a state with it: both networks, the sub-data-sets, their results.
+
+    A state that has been warmed up in another space learns the new one beside it; its extractor stays.
+    """
+    from nni_hyperfd.platform.platform import Platform
+    from nni_hyperfd.space.search_space import SearchSpace
+    from nni_hyperfd.warmup import collect as room
+    from nni_hyperfd.warmup import train as school
+    from nni_hyperfd.warmup.pairs import PairError, PairFile
+
+    console = Console()
+    file = out / room.PAIRS
+    try:
+        definition = json.loads(space.read_text())
+    except OSError as error:
+        _stop(f"{space}: {error.strerror}")
+    except ValueError as error:
+        _stop(f"{space}: this is no JSON ({error})")
+    if not file.exists():
+        _stop(f"{file}: there is none; run 'hyperfd warmup collect' first")
+    try:
+        search_space = SearchSpace.from_nni(definition)
+        data_sets = school.read(PairFile(file), features, search_space)
+        platform = Platform(state)
+        extractor = platform.warm_extractor(search_space)
+        results = sum(len(one.performance) for one in data_sets)
+        _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
+        began = time.monotonic()
+        warm = school.train(data_sets, search_space, seed, extractor)
+        platform.begin_with(search_space, data_sets, warm, seed)
+    except (PairError, school.TrainError) as error:
+        _stop(str(error))
+    checks = " ".join(f"{value:.4f}" for value in warm.ndcg)
+    _print(console, f"NDCG of the results held out, before and after every check: {checks}")
+    _print(
+        console,
+        f"{warm.ndcg[0]:.4f} before, {max(warm.ndcg):.4f} at best, {time.monotonic() - began:.0f} s: {state}",
+    )
+
+
+@contextmanager
+def _shown(console: Console) -> Iterator[Callable[[str], None]]:
+    """Shows a line that changes: in place on a terminal, elsewhere once a minute."""
+    if console.is_terminal:
+        with console.status("NNI starts") as status:
+            yield status.update
+        return
+    printed = -_LINE_SECONDS
+
+    def show(line: str) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= _LINE_SECONDS:
+            printed = time.monotonic()
+            _print(console, line)
+
+    yield show
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def _stop(message: str) -> NoReturn:
+    _print(Console(stderr=True), f"hyperfd: {message}")
+    raise SystemExit(1)

@@ -1,0 +1,1 @@
+"""The client's side of NNI: advisor, tuner, the hook inside a trial, the manager's REST calls."""

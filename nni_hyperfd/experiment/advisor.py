@@ -1,0 +1,154 @@
+"""HyperFDAdvisor: the NNI side. It connects first and loads later, counts credit, and reports its own errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import nni
+from nni.runtime.env_vars import dispatcher_env_vars
+from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
+from nni.runtime.tuner_command_channel import CommandType
+from nni.utils import MetricType
+
+from nni_hyperfd.experiment.manager import Manager
+
+if TYPE_CHECKING:
+    from nni_hyperfd.experiment.tuner import Job, ServiceTuner
+
+_logger = logging.getLogger(__name__)
+
+_SERVICE_TRIALS = 2  # extract and learn, on top of the budget
+
+
+class HyperFDAdvisor(MsgDispatcherBase):
+    """Recommends configurations for the data set of an NNI experiment, and learns from every experiment.
+
+    In the experiment's configuration::
+
+        tuner:
+          codeDirectory: .
+          className: nni_hyperfd.HyperFDAdvisor
+          classArgs: {budget: 4}
+
+    `classArgs` are those of `nni_hyperfd.HyperFDTuner`. Wrong ones, a search space that cannot be ranked and a damaged
+    state end the experiment at its start: ``nnictl experiment status`` and the web UI show the reason.
+    """
+
+    def __init__(self, **class_args: Any) -> None:
+        # Connects to the manager, which waits ten seconds for it and no longer; everything else is loaded when the
+        # manager's first command arrives, because only then is it ready to hear of an error.
+        super().__init__()
+        self._class_args = class_args
+        self._manager = Manager(dispatcher_env_vars.NNI_TUNER_COMMAND_CHANNEL)
+        self._tuner: ServiceTuner
+        self._credit = 0
+        self._next_parameter_id = 0
+        self._finished = False
+
+    def enqueue_command(self, command: CommandType, data: Any) -> None:
+        # The base class has two queues, each with its thread, so that a trial's end may overtake its result. One queue
+        # keeps the manager's order and needs no locks.
+        self.default_command_queue.put((command, data))
+
+    def process_command(self, command: CommandType, data: Any) -> None:
+        try:
+            super().process_command(command, data)
+        except Exception as error:
+            # Without this the experiment would stay RUNNING for ever, and only the dispatcher's log would know why.
+            try:
+                self._manager.fail(f"HyperFD stopped with {type(error).__name__}: {error}")
+            except OSError:
+                self.report_error(traceback.format_exc())  # ends it too, but NNI keeps the text for its log
+            raise
+
+    def handle_initialize(self, data: dict[str, Any]) -> None:
+        self._tuner = self._load_tuner()
+        self._tuner.update_search_space(data)
+        self._next_parameter_id = self._tuner.next_parameter_id()
+        self.send(CommandType.Initialized, "")
+
+    def handle_request_trial_jobs(self, data: int) -> None:
+        self._credit += data
+        self._flush()
+        self._tuner.prepare()  # the first trial is on its way; the ranking that follows it need not wait
+
+    def handle_update_search_space(self, data: dict[str, Any]) -> None:
+        _logger.warning("HyperFD ranks one search space per experiment; the update of the search space is ignored.")
+
+    def handle_import_data(self, data: list[dict[str, Any]]) -> None:
+        # A value may come as JSON in a string: that is what 'nnictl experiment export' writes.
+        entries = [e | {"value": load_json(e["value"])} if isinstance(e, dict) and "value" in e else e for e in data]
+        self._tuner.import_data(entries)
+        self._flush()
+
+    def handle_add_customized_trial(self, data: list[dict[str, Any]]) -> None:
+        """On resume NNI names the trials that it runs again; the manager sends this once, after the imported data."""
+        self._tuner.release({trial["parameter_id"] for trial in data})
+
+    def handle_report_metric_data(self, data: dict[str, Any]) -> None:
+        value = load_json(data["value"])
+        if data["type"] == MetricType.PERIODICAL:
+            self._tuner.receive_intermediate(data["parameter_id"], value)
+        elif data["type"] == MetricType.FINAL:
+            self._tuner.receive_trial_result(data["parameter_id"], None, value)
+        self._flush()
+
+    def handle_trial_end(self, data: dict[str, Any]) -> None:
+        parameter_id = json.loads(data["hyper_params"])["parameter_id"]
+        self._tuner.trial_end(parameter_id, data["event"] == "SUCCEEDED")
+        self._flush()
+
+    def _load_tuner(self) -> ServiceTuner:
+        from nni_hyperfd.experiment.tuner import ServiceTuner
+
+        tuner = ServiceTuner(**self._class_args)
+        self._check_max_trial_number(tuner.settings.budget)
+        return tuner
+
+    def _flush(self) -> None:
+        """Send every trial that is due, as far as NNI has asked for trials; end the experiment after the last."""
+        while self._credit and (job := self._tuner.ask(self._next_parameter_id)) is not None:
+            self.send(CommandType.NewTrialJob, _pack(self._next_parameter_id, job))
+            self._next_parameter_id += 1
+            self._credit -= 1
+        if not self._finished and self._tuner.done:
+            self._finished = True
+            # NNI calls an experiment done when maxTrialNumber trials have ended; it has no other word for it.
+            self._manager.set_max_trial_number(self._manager.submitted_trials())
+
+    def _check_max_trial_number(self, budget: int) -> None:
+        from nni_hyperfd.experiment.tuner import ClassArgsError
+
+        limit = self._manager.experiment()["params"].get("maxTrialNumber")
+        needed = budget + _SERVICE_TRIALS
+        if limit is not None and limit < needed:
+            raise ClassArgsError(
+                f"maxTrialNumber is {limit}, but a budget of {budget} needs {needed} trials: one "
+                "describes the data set first and one learns from the results; raise maxTrialNumber or leave it out"
+            )
+
+
+def load_json(text: Any) -> Any:
+    """What a trial or a user has sent as JSON; anything else comes back as it is, for the tuner to refuse.
+
+    Not `nni.load`: that runs the pickles it finds, and what a trial sends is not trusted.
+    """
+    try:
+        return json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        return text
+
+
+def _pack(parameter_id: int, job: Job) -> str:
+    record = {
+        "parameter_id": parameter_id,
+        "parameter_source": "algorithm",
+        "parameters": job.parameters,
+        "parameter_index": 0,
+    }
+    if job.service is not None:
+        record["hyperfd"] = job.service
+    return nni.dump(record)

@@ -1,0 +1,1 @@
+"""What is kept: tables, store, versions of what was learned, export."""

@@ -1,0 +1,228 @@
+"""What leaves a service trial, byte by byte: the meta-feature, two counts, one AP, weights, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import HERE, Experiment
+
+from nni_hyperfd.method import weights
+from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+
+pytestmark = pytest.mark.nni
+
+NAMES = ["Zoologischer_Garten_0007.png", "Kindergeburtstag_1203.png", "Ausweisfoto_Mustermann.png"]
+WIDTH, HEIGHT = 271, 193
+BOXES = [[17.53125, 29.84375, 101.28125, 77.71875], [151.40625, 83.65625, 49.59375, 61.90625]]
+
+METRIC = {"parameter_id", "trial_job_id", "type", "sequence", "value"}
+EXTRACT = {"meta_feature", "num_images", "num_boxes", "baseline", "seconds"}
+LEARN = {"update", "meta_feature", "seconds"}
+HEADERS = {"host", "user-agent", "accept-encoding", "accept", "connection", "content-length", "content-type"}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images that nothing else looks like, with their boxes."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("Geheime_Sammlung")
+    for seed, name in enumerate(NAMES):
+        pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    (folder / "boxes.json").write_text(json.dumps({name: BOXES for name in NAMES}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recorded(experiments: Callable[..., Experiment], images: Path) -> Experiment:
+    """An experiment on those images, each of whose trials is recorded as <trial>.bytes in the experiment's folder."""
+    made = experiments({"budget": 2}, f"--images {images}")
+    proxy = f"{sys.executable} {HERE / 'recording_proxy.py'} {made.folder}/$NNI_TRIAL_JOB_ID.bytes --"
+    made.configure(trialCommand=f"{proxy} {made.config['trialCommand']}")
+    return made.create().wait_done()
+
+
+@pytest.fixture(scope="module")
+def sent(recorded: Experiment) -> dict[str, bytes]:
+    """Phase of the service trials -> the bytes that they sent."""
+    trials = {job["record"]["parameters"].get("phase"): job["trialJobId"] for job in recorded.trial_jobs()}
+    return {phase: (recorded.folder / f"{trials[phase]}.bytes").read_bytes() for phase in ("extract", "learn")}
+
+
+@pytest.fixture(params=["extract", "learn"])
+def phase(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_the_recording_is_of_the_trial(recorded: Experiment, sent: dict[str, bytes]) -> None:
+    """So that the tests below cannot pass on an empty recording."""
+    task = recorded.task()
+    assert task.closed is not None and (task.num_images, task.num_boxes) == (3, 6)
+    assert sent["extract"].count(b"PUT ") == 3  # a request for parameters, the description, the final result
+    assert sent["learn"].count(b"PUT ") == 2  # a request for parameters and the update
+    assert len(sent["learn"]) > 100_000
+
+
+def test_nothing_goes_past_the_recording(recorded: Experiment) -> None:
+    """Every connection that a trial's Python opened went to the proxy."""
+    recordings = list(recorded.folder.glob("*.bytes"))
+    assert len(recordings) == 4
+    for recording in recordings:
+        proxy = json.loads(Path(f"{recording}.proxy").read_text())
+        connects = {json.loads(line) for line in Path(f"{recording}.connects").read_text().splitlines()}
+        assert connects == {str(tuple(proxy))}
+
+
+def test_only_the_agreed_keys_are_sent(sent: dict[str, bytes], phase: str) -> None:
+    expected = {
+        "extract": [{"default", "hyperfd"}, {"default", "phase", "seconds"}],
+        "learn": [{"hyperfd"}],
+    }[phase]
+    commands = [json.loads(body) for request, _, body in requests_in(sent[phase]) if request.startswith("PUT ")]
+    assert commands[0] == {"type": "request_parameter"}
+    metrics = []
+    for command in commands[1:]:
+        assert set(command) == {"type", "metric"} and command["type"] == "metric"
+        metrics.append(json.loads(command["metric"]))
+        assert set(metrics[-1]) == METRIC
+    values = [json.loads(metric["value"]) for metric in metrics]
+    assert [set(value) for value in values] == expected
+    answer = values[0]["hyperfd"]
+    assert set(answer) == {"extract": EXTRACT, "learn": LEARN}[phase]
+    assert len(answer["meta_feature"]) == 64 and all(type(number) is float for number in answer["meta_feature"])
+    assert all(isinstance(v, (int, float, str)) for v in values[-1].values() if v is not answer)
+
+
+def test_the_update_holds_the_extractors_tensors_only(sent: dict[str, bytes]) -> None:
+    tensors = weights.loads(update_in(sent["learn"]))
+    like = MetaFeatureExtractor.initial(12, seed=0).state_dict()
+    expected = {f"{part}.{name}": t.shape for part in ("extractor", "importance") for name, t in like.items()}
+    assert {name: tensor.shape for name, tensor in tensors.items()} == expected
+
+
+def test_headers_and_addresses_say_nothing(recorded: Experiment, sent: dict[str, bytes], phase: str) -> None:
+    trial = next(j["trialJobId"] for j in recorded.trial_jobs() if j["record"]["parameters"].get("phase") == phase)
+    for request, headers, body in requests_in(sent[phase]):
+        assert re.fullmatch(rf"(PUT|GET) (/env/local-env/{trial}|/api/v1/nni/trial-jobs/{trial}) HTTP/1\.1", request), (
+            request
+        )
+        assert set(headers) <= HEADERS, headers
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", headers["host"])
+        assert re.fullmatch(r"python-requests/[\d.]+", headers["user-agent"])
+        assert headers.get("content-type", "application/json") == "application/json"
+        assert request.startswith("PUT ") or not body
+
+
+def test_no_image_leaves(sent: dict[str, bytes], phase: str, images: Path) -> None:
+    haystacks = everything_in(sent[phase])
+    for needle in needles(images):
+        for haystack in haystacks:
+            assert needle not in haystack, needle[:40]
+
+
+def test_no_number_of_an_image_leaves(sent: dict[str, bytes], phase: str) -> None:
+    """Sizes and boxes, also divided by the image's size, are not among the numbers that are sent."""
+    secret = {float(number) for box in BOXES for number in box} | {float(WIDTH), float(HEIGHT)}
+    secret |= {number / side for box in BOXES for number in box for side in (WIDTH, HEIGHT)}
+    numbers = np.array(sorted(numbers_in(sent[phase])))
+    assert len(numbers) >= 64
+    for number in secret:
+        assert np.abs(numbers - number).min() > 1e-6 * max(1, number), number
+
+
+def test_the_checks_would_find_what_they_look_for(images: Path) -> None:
+    pixels = pixel_runs(images)[0]
+    leaks = [
+        NAMES[0].encode(), json.dumps({"file": str(images)}).encode(), b"...." + pixels, pixels.hex().encode(),
+        b"x" + base64.b64encode(pixels), base64.b64encode(b"x" + pixels), base64.urlsafe_b64encode(b"xy" + pixels),
+        json.dumps(list(pixels)).encode(), struct.pack("<4f", *BOXES[1]),
+    ]  # fmt: skip
+    for leak in leaks:
+        assert any(needle in leak for needle in needles(images)), leak[:60]
+    body = json.dumps({"type": "metric", "metric": json.dumps({"value": json.dumps({"w": [WIDTH]})})})
+    message = f"PUT /env HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+    assert float(WIDTH) in numbers_in(message)
+
+
+# -- reading a recording -----------------------------------------------------------------------------------------------
+
+
+def requests_in(recording: bytes) -> Iterator[tuple[str, dict[str, str], bytes]]:
+    """(request line, headers by small name, body) of each HTTP request."""
+    while recording:
+        head, _, recording = recording.partition(b"\r\n\r\n")
+        request, *lines = head.decode("ascii").split("\r\n")
+        headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+        length = int(headers.get("content-length", 0))
+        yield request, headers, recording[:length]
+        recording = recording[length:]
+
+
+def contents(value: Any) -> Iterator[Any]:
+    """All keys, numbers and texts in a JSON value, also those in texts that are JSON themselves."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from contents(item)
+    elif isinstance(value, str):
+        try:
+            yield from contents(json.loads(value))
+        except ValueError:
+            yield value
+    else:
+        yield value
+
+
+def numbers_in(recording: bytes) -> set[float]:
+    found = set()
+    for _, _, body in requests_in(recording):
+        if body:
+            found |= {float(c) for c in contents(json.loads(body)) if isinstance(c, (int, float))}
+    return found
+
+
+def update_in(recording: bytes) -> bytes:
+    texts = [c for _, _, body in requests_in(recording) if body for c in contents(json.loads(body))]
+    return weights.from_text(max((text for text in texts if isinstance(text, str)), key=len))
+
+
+def everything_in(recording: bytes) -> list[bytes]:
+    """The bytes as they went over the wire, and the update that is packed inside of them."""
+    return [recording] + ([update_in(recording)] if b"update" in recording else [])
+
+
+# -- what must not be found --------------------------------------------------------------------------------------------
+
+
+def pixel_runs(images: Path) -> list[bytes]:
+    from PIL import Image
+
+    decoded = [Image.open(images / name).tobytes() for name in NAMES]
+    return [pixels[start : start + 24] for pixels in decoded for start in range(0, 90_000, 9_000)]
+
+
+def needles(images: Path) -> list[bytes]:
+    """Names, paths, and runs of pixels, of file contents and of boxes, raw and in the usual disguises."""
+    runs = pixel_runs(images) + [(images / name).read_bytes()[5_000:5_024] for name in NAMES]
+    runs += [struct.pack(f"<4{kind}", *box) for box in BOXES for kind in "fd"]
+    found = [text.encode() for name in NAMES for text in (name, Path(name).stem, name.split("_")[0])]
+    found += [images.name.encode(), b"boxes.json", str(images.parent).encode(), b".png"]
+    found += [repr(number).encode() for box in BOXES for number in box]
+    for run in runs:
+        found += [run, run.hex().encode(), json.dumps(list(run))[1:-1].encode()]
+        for shift in range(3):  # base64 takes three bytes at a time, from wherever the run happens to begin
+            aligned = run[shift : shift + (len(run) - shift) // 3 * 3]
+            found += [base64.b64encode(aligned), base64.urlsafe_b64encode(aligned)]
+    return found

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from nni_hyperfd.method import MetaFeatureExtractor, WeightsError, gwap
+from nni_hyperfd.method.meta_feature import PARTS
+
+NAN = float("nan")
+
+
+def images(count, dim=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(count, 3, 3, dim, generator=generator)
+    features[torch.rand(count, 3, 3, generator=generator) < 0.3] = NAN
+    return features
+
+
+COUNTS = torch.tensor([120.0, 431.0])
+
+
+def test_gwap_by_hand():
+    full = torch.tensor([[1.0, 2.0], [4.0, 2.0], [1.0, 5.0]])
+    assert gwap(full).tolist() == [2.0, 3.0]
+    assert gwap(torch.tensor([[1.0, 2.0], [NAN, NAN], [3.0, 6.0]])).tolist() == [2.0, 4.0]
+    assert gwap(torch.tensor([[NAN, NAN], [7.0, -1.0], [NAN, NAN]])).tolist() == [7.0, -1.0]
+    assert gwap(torch.full((3, 2), NAN)).tolist() == [0.0, 0.0]
+
+
+def test_gwap_against_loops():
+    features = images(6)
+    features[0] = NAN
+    pooled = gwap(features)
+    assert pooled.shape == (6, 3, 5)
+    for image in range(6):
+        for stage in range(3):
+            groups = [g for g in features[image, stage].tolist() if not math.isnan(g[0])]
+            expected = [sum(column) / len(groups) for column in zip(*groups, strict=True)] if groups else [0.0] * 5
+            assert pooled[image, stage].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_gwap_does_not_hide_a_group_that_is_broken():
+    assert gwap(torch.tensor([[1.0, NAN], [1.0, 1.0], [1.0, 1.0]])).isnan().tolist() == [False, True]
+
+
+def test_gwap_has_a_finite_gradient_beside_empty_groups():
+    features = torch.tensor([[1.0, 2.0], [NAN, NAN], [3.0, 4.0]], requires_grad=True)
+    gwap(features).sum().backward()
+    assert features.grad.tolist() == [[0.5, 0.5], [0.0, 0.0], [0.5, 0.5]]
+
+
+def test_extractor_is_the_architecture_of_the_paper_step_by_step():
+    extractor = MetaFeatureExtractor.initial(5, seed=3)
+    features = images(7)
+    vectors = []
+    for image in features:
+        visual = torch.cat([gwap(stage) for stage in image])
+        visual = (visual - visual.mean()) / (visual.var(unbiased=False) + 1e-5).sqrt()
+        counts = torch.tensor([math.log(1 + 120), math.log(1 + 431)])
+        vectors.append(extractor.image.weight @ torch.cat([visual, counts]) + extractor.image.bias)
+    x = torch.stack(vectors)
+
+    attention = extractor.dataset.self_attn
+    q, k, v = (x @ attention.in_proj_weight.T + attention.in_proj_bias).split(64, dim=-1)
+    heads = []
+    for head in range(4):
+        part = slice(16 * head, 16 * head + 16)
+        weights = torch.softmax(q[:, part] @ k[:, part].T / 4, dim=-1)
+        heads.append(weights @ v[:, part])
+    x = extractor.dataset.norm1(x + attention.out_proj(torch.cat(heads, dim=-1)))
+    x = extractor.dataset.norm2(x + extractor.dataset.linear2(torch.relu(extractor.dataset.linear1(x))))
+    assert extractor.dataset.linear1.out_features == 128
+    torch.testing.assert_close(extractor(features, COUNTS), x.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+def test_extractor_ignores_the_order_of_images_but_not_their_content():
+    extractor = MetaFeatureExtractor.initial(5, seed=0)
+    features = images(20)
+    meta_feature = extractor(features, COUNTS)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(extractor(features[order], COUNTS), meta_feature, rtol=1e-5, atol=1e-6)
+    assert (extractor(images(20, seed=1), COUNTS) - meta_feature).norm() > 1e-2
+    assert (extractor(features, 10 * COUNTS) - meta_feature).norm() > 1e-2
+
+
+def test_extractor_is_nearly_the_same_in_evaluation_mode():
+    # torch takes another code path there; dropout is 0, so only rounding may differ.
+    extractor = MetaFeatureExtractor.initial(5, seed=0)
+    with torch.no_grad():
+        trained = extractor(images(9), COUNTS)
+        torch.testing.assert_close(extractor.eval()(images(9), COUNTS), trained, rtol=1e-4, atol=1e-5)
+
+
+def test_extractor_with_leading_dimensions_equals_one_at_a_time():
+    extractor = MetaFeatureExtractor.initial(5, seed=0)
+    features = images(2 * 3 * 4).reshape(2, 3, 4, 3, 3, 5)
+    counts = torch.arange(1.0, 13.0).reshape(2, 3, 2)
+    together = extractor(features, counts)
+    assert together.shape == (2, 3, 64)
+    for i in range(2):
+        for j in range(3):
+            single = extractor(features[i, j], counts[i, j])
+            assert single.shape == (64,)
+            torch.testing.assert_close(together[i, j], single, rtol=1e-4, atol=1e-5)
+
+
+def test_extractor_of_one_image_and_of_an_image_without_any_anchor_is_finite():
+    extractor = MetaFeatureExtractor.initial(5, seed=0)
+    assert extractor(images(1), COUNTS).isfinite().all()
+    meta_feature = extractor(torch.full((1, 3, 3, 5), NAN), torch.zeros(2))
+    assert meta_feature.isfinite().all()
+    meta_feature.sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in extractor.parameters())
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 5), (0, 3, 3, 5), (4, 3, 2, 5), (4, 3, 3, 6)])
+def test_extractor_names_wrong_features(shape):
+    with pytest.raises(ValueError, match="expects image features of shape"):
+        MetaFeatureExtractor.initial(5, seed=0)(torch.zeros(shape), COUNTS)
+
+
+def test_extractor_names_wrong_counts():
+    with pytest.raises(ValueError, match="two counts"):
+        MetaFeatureExtractor.initial(5, seed=0)(images(4), torch.zeros(3))
+
+
+def test_initial_weights_follow_from_the_seed_alone():
+    torch.manual_seed(5)
+    state = torch.random.get_rng_state()
+    first = MetaFeatureExtractor.initial(5, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(6)
+    again, other = MetaFeatureExtractor.initial(5, seed=1), MetaFeatureExtractor.initial(5, seed=2)
+    assert first.feature_dim == 5
+    for name, weights in first.state_dict().items():
+        assert torch.equal(weights, again.state_dict()[name])
+    assert not torch.equal(first.image.weight, other.image.weight)
+
+
+@pytest.mark.parametrize("dim, hidden", [(5, 64), (12, 8), (1, 4)])
+def test_from_weights_reads_the_width_off_the_weights(dim, hidden):
+    original = MetaFeatureExtractor.initial(dim, seed=4, hidden=hidden)
+    extractor = MetaFeatureExtractor.from_weights(original.state_dict())
+    assert extractor.feature_dim == dim
+    assert torch.equal(extractor(images(3, dim), COUNTS), original(images(3, dim), COUNTS))
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in extractor.parameters())
+
+
+def test_from_weights_leaves_the_given_mapping_alone():
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict()
+    names = list(given)
+    MetaFeatureExtractor.from_weights(given)
+    assert list(given) == names
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image.bias": torch.zeros(0)},
+        {"image.bias": torch.zeros(())},
+        {"image.bias": torch.zeros(1, 64)},
+        {"image.bias": torch.zeros(63)},
+        {"image.bias": torch.zeros(128)},
+        {"visual_norm.weight": torch.zeros(0)},
+        {"visual_norm.weight": torch.zeros(16)},
+        {"visual_norm.weight": torch.zeros(18)},
+        {"image.weight": torch.zeros(64, 5)},
+        {"extra": torch.zeros(1)},
+        {"image.bias": None},
+        {"dataset.linear1.weight": None},
+    ],
+    ids=lambda change: " ".join(f"{name} {getattr(t, 'shape', None)}" for name, t in change.items()),
+)
+def test_from_weights_refuses_what_is_no_extractor(change):
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | change
+    with pytest.raises(WeightsError):
+        MetaFeatureExtractor.from_weights({name: t for name, t in given.items() if t is not None})
+    with pytest.raises(WeightsError, match="not the weights of a meta-feature extractor"):
+        MetaFeatureExtractor.from_weights({})
+
+
+def test_a_claimed_width_takes_no_memory():
+    # 4 MB of bias claim an attention matrix of 3 * 10^6 x 10^6 numbers: 12 TB if it were made before the check.
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | {"image.bias": torch.zeros(1_000_000)}
+    with pytest.raises(WeightsError, match="expected"):
+        MetaFeatureExtractor.from_weights(given)
+    given = MetaFeatureExtractor.initial(5, seed=4).state_dict() | {"visual_norm.weight": torch.zeros(3_000_000)}
+    with pytest.raises(WeightsError, match="expected"):
+        MetaFeatureExtractor.from_weights(given)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_left_out_is_neither_looked_at_nor_missed_by_the_rest(part):
+    features, counts = torch.randn(4, 3, 3, 9, generator=torch.Generator().manual_seed(1)), COUNTS
+    whole = MetaFeatureExtractor.initial(9, seed=0)
+    ablated = MetaFeatureExtractor.initial(9, seed=0, without=[part])
+    changed, other_counts = features.clone(), counts
+    if part == "labels":
+        changed[..., -4:] += 1
+    elif part == "gwap":
+        changed[..., [0, 2], :] += torch.arange(9.0)
+    elif part == "pyramid":
+        changed[:, :-1] += torch.arange(9.0)
+    elif part == "statistics":
+        other_counts = counts * 3
+    with torch.no_grad():
+        if part == "attention":
+            alone = torch.stack([ablated(image[None], counts) for image in features])
+            assert torch.allclose(ablated(features, counts), alone.mean(0), atol=1e-6)
+            assert not torch.allclose(whole(features, counts), ablated(features, counts), atol=1e-3)
+        else:
+            assert torch.equal(ablated(features, counts), ablated(changed, other_counts))
+            assert not torch.allclose(whole(features, counts), whole(changed, other_counts), atol=1e-4)
+        kept = features.clone()
+        kept[:, -1, 1, :2] += torch.tensor([3.0, -3.0])  # what every ablation still looks at
+        assert not torch.allclose(ablated(features, counts), ablated(kept, counts), atol=1e-4)
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(ValueError, match="no part 'heads'"):
+        MetaFeatureExtractor(9, without=["heads"])
