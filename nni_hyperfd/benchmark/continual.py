@@ -38,7 +38,7 @@ from nni_hyperfd.recommenders.continual import (
     NoTransformation,
     Oracle,
 )
-from nni_hyperfd.recommenders.paper import Measured, PaperHyperFD
+from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
 
 FULL = "full"
 PAPER: dict[str, type[PaperHyperFD]] = {
@@ -62,7 +62,7 @@ class AskedAgain:
     after_last: float
 
 
-def warmed_up(seed: int, settings: RankerSettings, own: Sequence[Measured]) -> WarmUp:
+def warmed_up(seed: int, settings: RankerSettings, own: Sequence[MeasuredDataset]) -> WarmUp:
     """What all of `PAPER` begin with."""
     recommender = PaperHyperFD(seed, settings, own)
     recommender.start_task(own[0].task, own[0].candidates)

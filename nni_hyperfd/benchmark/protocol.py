@@ -10,7 +10,8 @@ import numpy as np
 
 from nni_hyperfd.benchmark import metrics
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.recommenders.base import Candidates, Recommender
+from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Turn:
 
     task: int
     indices: np.ndarray
-    candidates: Candidates
+    candidates: EncodedConfigurations
     performance: np.ndarray
     others: np.ndarray
     """All of the turn's candidates in random order: the first ones that were not picked are revealed."""

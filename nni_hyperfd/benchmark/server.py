@@ -9,7 +9,7 @@ import numpy as np
 from nni_hyperfd.benchmark.protocol import Protocol, turns
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.recommenders.base import Recommender
-from nni_hyperfd.recommenders.paper import Measured
+from nni_hyperfd.recommenders.paper import MeasuredDataset
 
 PAIRS = 3000
 """(configuration, data set) pairs of the server's, as in the paper, with at most as many per data set as candidates."""
@@ -29,7 +29,7 @@ def own_tasks(table: Table, protocol: Protocol, seed: int) -> list[int]:
     return [task for task in own if np.isfinite(table.performance[task]).any()]
 
 
-def offline(table: Table, protocol: Protocol, seed: int) -> list[Measured]:
+def offline(table: Table, protocol: Protocol, seed: int) -> list[MeasuredDataset]:
     """The server's own tasks, with results drawn at random."""
     rng = np.random.default_rng([seed, 2])
     own, result = own_tasks(table, protocol, seed), []
@@ -37,11 +37,11 @@ def offline(table: Table, protocol: Protocol, seed: int) -> list[Measured]:
         measured = np.flatnonzero(np.isfinite(table.performance[task]))
         drawn = rng.permutation(measured)[: min(PAIRS // len(own), protocol.candidates)]
         described = table.task(task, protocol.budget, protocol.meta_features)
-        result.append(Measured(described, table.configurations[drawn], table.performance[task, drawn]))
+        result.append(MeasuredDataset(described, table.configurations[drawn], table.performance[task, drawn]))
     return result
 
 
-def taught(recommender: Recommender, own: Sequence[Measured]) -> Recommender:
+def taught(recommender: Recommender, own: Sequence[MeasuredDataset]) -> Recommender:
     """A recommender that had the server's own data sets as tasks."""
     for data_set in own:
         recommender.start_task(data_set.task, data_set.candidates)

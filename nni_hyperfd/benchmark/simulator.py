@@ -49,6 +49,7 @@ from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.recommenders import base
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.simple import MeanRank
+from nni_hyperfd.space.encoded import EncodedConfigurations
 from nni_hyperfd.space.search_space import Configuration, SearchSpace
 from nni_hyperfd.state import store
 from nni_hyperfd.state.store import now
@@ -205,7 +206,7 @@ def picks_of(
     """What the platform picks, having learned `model`: places among the candidates' vectors (k, d), whose performance
     is (k,)."""
     recommender = HyperFD(settings.seed, model)
-    recommender.start_task(base.Task(settings.budget, h), base.Candidates(candidates))
+    recommender.start_task(base.Task(settings.budget, h), EncodedConfigurations(candidates))
     picks = []
     while asked := recommender.ask(1):
         recommender.tell(asked[0], float(performance[asked[0]]))
@@ -261,7 +262,7 @@ def simulate(world: World, tasks: int, state_file: Path) -> Iterator[Wave]:
         mean_rank = _mean_rank(platform.model, settings.budget)
         ranks: dict[str, list[float]] = {name: [] for name in RANKED}
         for own, picks, (performance, _) in zip(rows, picked, drawn, strict=True):
-            mean_rank.start_task(base.Task(settings.budget), base.Candidates(platform.vectors[own]))
+            mean_rank.start_task(base.Task(settings.budget), EncodedConfigurations(platform.vectors[own]))
             chosen = {
                 "platform": [own.tolist().index(pick) for pick in picks],
                 "mean_rank": mean_rank.ask(settings.budget),
@@ -277,7 +278,7 @@ def _mean_rank(model: Model, budget: int) -> MeanRank:
     """The mean rank over the past tasks that the platform has learned from."""
     recommender = MeanRank()
     for past in model.tasks:
-        recommender.start_task(base.Task(budget), base.Candidates(past.inputs))
+        recommender.start_task(base.Task(budget), EncodedConfigurations(past.inputs))
         recommender.end_task(dict(enumerate(past.performance.tolist())))
     return recommender
 

@@ -36,8 +36,9 @@ from nni_hyperfd.method import (
     score,
     update_encoder,
 )
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 VALUES = (2, 3, 2, 3, 3, 2)
 """Of the paper's six hyper-parameters."""
@@ -77,7 +78,7 @@ def recommending() -> Iterator[Line]:
     encoder, rng = MLPEncoder.initial(SPACE.shape[1], seed=0), np.random.default_rng(0)
     for past in (10, 100, 1_000, 10_000):
         task = Task(BUDGET, _meta_feature(rng))
-        ours = partial(_tried, _experienced(past), task, Candidates(SPACE), rng.random(len(SPACE)))
+        ours = partial(_tried, _experienced(past), task, EncodedConfigurations(SPACE), rng.random(len(SPACE)))
         paper = partial(_tried_by_paper, encoder, torch.from_numpy(task.meta_feature), torch.from_numpy(SPACE))
         seconds, baseline = _medians(ours, paper, repeats=200)
         what = f"recommend {BUDGET} of {len(SPACE)}, {past:,} past tasks"
@@ -90,7 +91,7 @@ def learning() -> Iterator[Line]:
     rng = np.random.default_rng(0)
     for past in (30, 3_000):
         recommender = _experienced(past)
-        recommender.start_task(Task(BUDGET, _meta_feature(rng)), Candidates(SPACE))
+        recommender.start_task(Task(BUDGET, _meta_feature(rng)), EncodedConfigurations(SPACE))
         ours = partial(recommender.end_task, dict(enumerate(rng.random(len(SPACE)).tolist())))
         known = [
             TaskExperience(inputs, torch.rand(len(SPACE)), torch.from_numpy(_meta_feature(rng))) for _ in range(past)
@@ -119,7 +120,7 @@ def searching() -> Iterator[Line]:
     yield Line(what, 1e3 * seconds, "ms", "60 ms", seconds / baseline, "reading them once")
 
 
-def _tried(recommender: HyperFD, task: Task, candidates: Candidates, performance: np.ndarray) -> None:
+def _tried(recommender: HyperFD, task: Task, candidates: EncodedConfigurations, performance: np.ndarray) -> None:
     recommender.start_task(task, candidates)
     for _ in range(task.budget):
         (pick,) = recommender.ask()
@@ -154,7 +155,7 @@ def _experienced(past: int) -> HyperFD:
     recommender._past[SPACE.shape[1]] = [
         PastTask(SPACE, rng.random(len(SPACE)), _meta_feature(rng)) for _ in range(past - 1)
     ]
-    recommender.start_task(Task(BUDGET, _meta_feature(rng)), Candidates(SPACE))
+    recommender.start_task(Task(BUDGET, _meta_feature(rng)), EncodedConfigurations(SPACE))
     recommender.end_task(dict(enumerate(rng.random(len(SPACE)).tolist())))
     return recommender
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 from nni_hyperfd.space.graphs import Graphs
 
 FORMAT = 1
@@ -52,7 +53,7 @@ class Table:
     name: str
     tasks: list[str]
     performance: np.ndarray
-    configurations: Candidates
+    configurations: EncodedConfigurations
     meta_features: np.ndarray
     server: tuple[int, ...] = ()
     images: tuple[np.ndarray, ...] = ()
@@ -130,7 +131,7 @@ def load(folder: str | Path) -> Table:
         name=str(meta.get("name", folder.name)),
         tasks=tasks,
         performance=performance if maximize else -performance,
-        configurations=Candidates(vectors, graphs),
+        configurations=EncodedConfigurations(vectors, graphs),
         meta_features=meta_features,
         server=tuple(tasks.index(name) for name in server),
         images=images,

@@ -29,7 +29,7 @@ def benchmark(
         str, typer.Option(help="Picks per task; several, separated by commas, are run one by one and drawn.")
     ] = "4",
     concurrency: Annotated[int, typer.Option(min=1, help="Trials that run side by side, as NNI's.")] = 1,
-    candidates: Annotated[int, typer.Option(min=2, help="Candidates per task, drawn afresh.")] = 200,
+    candidates: Annotated[int, typer.Option(min=2, help="EncodedConfigurations per task, drawn afresh.")] = 200,
     reveal: Annotated[str, typer.Option(help="What is known after a task: all, or how many beside the picks.")] = "all",
     tasks: Annotated[int, typer.Option(min=2, help="Tasks per run, at most.")] = 16,
     meta_features: Annotated[bool, typer.Option(help="Whether recommenders see the tasks' meta-features.")] = True,

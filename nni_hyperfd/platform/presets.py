@@ -200,13 +200,14 @@ class DefaultPreset(Preset):
         """A recommender that stands where the task stands; its candidates are the given ones, then the tried ones."""
         from nni_hyperfd.recommenders import base
         from nni_hyperfd.recommenders.hyperfd import HyperFD
+        from nni_hyperfd.space.encoded import EncodedConfigurations
 
         learned, meta_feature = self._known(task, space)
         tried = [t for t in task.trials if t.phase in (FINE_TUNE, IMPORT) and t.status != "failed"]
         recommender = HyperFD(task.settings["seed"], learned.model)
         configurations = [*candidates, *(t.configuration for t in tried)]
         recommender.start_task(
-            base.Task(len(tried) + left, meta_feature), base.Candidates(space.encode(configurations))
+            base.Task(len(tried) + left, meta_feature), EncodedConfigurations(space.encode(configurations))
         )
         sign = 1.0 if task.settings["maximize"] else -1.0
         for index, trial in enumerate(tried, start=len(candidates)):

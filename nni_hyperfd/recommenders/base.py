@@ -8,38 +8,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from nni_hyperfd.space.graphs import Graphs
-
-
-@dataclass(frozen=True, eq=False)
-class Candidates:
-    """Configurations to choose from. Raises ValueError for a table that is empty or not finite.
-
-    vectors: float32 (n >= 1, d), finite, each column about as wide as [0, 1]; the meaning of a column never changes.
-    graphs: the same configurations as networks, for recommenders that look at these.
-    """
-
-    vectors: np.ndarray
-    graphs: Graphs | None = None
-
-    def __post_init__(self) -> None:
-        if self.vectors.ndim != 2 or len(self.vectors) == 0:
-            raise ValueError(f"Candidates need one row of numbers each and at least one row, got {self.vectors.shape}.")
-        if not np.isfinite(self.vectors).all():
-            raise ValueError("Candidates must be finite: encode what is missing before.")
-        if self.graphs is not None and len(self.graphs) != len(self.vectors):
-            raise ValueError(f"There are {len(self.vectors)} candidates but {len(self.graphs)} graphs.")
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitem__(self, indices: Sequence[int]) -> Candidates:
-        return Candidates(self.vectors[indices], None if self.graphs is None else self.graphs[indices])
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +53,7 @@ class Recommender(ABC):
     """The whole interface. Every random number follows the `seed` it was made with."""
 
     @abstractmethod
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set."""
 
     @abstractmethod
@@ -126,7 +100,7 @@ class ScoringRecommender(Recommender):
     def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
         """Take in what the task has revealed: indices into its candidates and their finite performances, both (k,)."""
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         self.task, self.candidates = task, candidates
         self.asked: list[int] = []
         self._told: set[int] = set()

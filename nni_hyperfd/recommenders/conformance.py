@@ -14,7 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nni_hyperfd.recommenders.base import Candidates, Recommender, Task
+from nni_hyperfd.recommenders.base import Recommender, Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 from nni_hyperfd.space.graphs import Graphs
 
 _WIDTH, _DESCRIBED = 3, 2
@@ -164,8 +165,8 @@ class RecommenderConformance:
 
     def test_equal_candidates(self) -> None:
         """All of them the same, and each of a few four times over with another result each time."""
-        equal = Candidates(np.ones((20, _WIDTH), dtype=np.float32))
-        repeated = Candidates(np.repeat(_candidates(5, 5).vectors, 4, axis=0))
+        equal = EncodedConfigurations(np.ones((20, _WIDTH), dtype=np.float32))
+        repeated = EncodedConfigurations(np.repeat(_candidates(5, 5).vectors, 4, axis=0))
         for candidates in (equal, repeated):
             recommender = self._experienced()
             for seed in range(2):
@@ -179,17 +180,17 @@ class RecommenderConformance:
             graphs = Graphs(
                 rng.integers(-1, 3, (20, 4)), edges, num_ops=3 + seed // 3
             )  # the last ones of another space
-            _lead(recommender, _task(seed), Candidates(_candidates(20, seed).vectors, graphs), float)
+            _lead(recommender, _task(seed), EncodedConfigurations(_candidates(20, seed).vectors, graphs), float)
         _lead(recommender, _task(5), _candidates(20, 5), float)
 
     def test_candidates_far_from_all_seen(self) -> None:
         recommender = self._experienced()
-        far = Candidates(_candidates(20, 5).vectors + np.float32(50.0))
+        far = EncodedConfigurations(_candidates(20, 5).vectors + np.float32(50.0))
         _lead(recommender, _task(5), far, float)
 
     def test_another_search_space(self) -> None:
         recommender = self._experienced()
-        wide = Candidates(np.random.default_rng(0).random((20, _WIDTH + 2), dtype=np.float32))
+        wide = EncodedConfigurations(np.random.default_rng(0).random((20, _WIDTH + 2), dtype=np.float32))
         for candidates in (wide, _candidates(20, 6), wide):
             _lead(recommender, _task(5), candidates, float)
 
@@ -253,12 +254,12 @@ def _task(seed: int, budget: int = 4) -> Task:
     return Task(budget, np.random.default_rng([seed, 1]).random(_DESCRIBED, dtype=np.float32))
 
 
-def _candidates(n: int, seed: int) -> Candidates:
-    return Candidates(np.random.default_rng([seed, 2]).random((n, _WIDTH), dtype=np.float32))
+def _candidates(n: int, seed: int) -> EncodedConfigurations:
+    return EncodedConfigurations(np.random.default_rng([seed, 2]).random((n, _WIDTH), dtype=np.float32))
 
 
 def _lead(
-    recommender: Recommender, task: Task, candidates: Candidates, performance: Callable[[int], float]
+    recommender: Recommender, task: Task, candidates: EncodedConfigurations, performance: Callable[[int], float]
 ) -> list[int]:
     """Through one task, pick by pick, and all revealed at its end."""
     recommender.start_task(task, candidates)

@@ -14,7 +14,8 @@ import numpy as np
 
 from nni_hyperfd.belief.model import Model, PastTask
 from nni_hyperfd.method.settings import MOST_TASKS
-from nni_hyperfd.recommenders.base import Candidates, Recommender, Task, finite_results
+from nni_hyperfd.recommenders.base import Recommender, Task, finite_results
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 class HyperFD(Recommender):
@@ -32,7 +33,7 @@ class HyperFD(Recommender):
         self._past: dict[int, list[PastTask]] = {}
         self._models: dict[int, Model] = {} if model is None else {model.width: model}
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         self.task, self.candidates = task, candidates
         width = candidates.vectors.shape[1]
         if width not in self._models:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity
 
 from nni_hyperfd.method.seeding import seeded
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import PastTask
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 _HIDDEN, _LEARNING_RATE, _BATCHES = 64, 1e-3, 50
 _CONFIGURATIONS, _IMAGES = 32, 64
@@ -25,7 +26,7 @@ class _Known:
     inputs: Tensor
     targets: Tensor
     ranks: PastTask
-    candidates: Candidates
+    candidates: EncodedConfigurations
     order: list[int]
     """The configurations, best first, as places in `candidates`."""
 
@@ -52,7 +53,7 @@ class HyperSTAR(ScoringRecommender):
         self._network: _Network | None = None
         self._generator = torch.Generator().manual_seed(seed)
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         super().start_task(task, candidates)
         self._images = _image_rows(task)
         self._inputs = torch.from_numpy(np.ascontiguousarray(candidates.vectors, dtype=np.float32))

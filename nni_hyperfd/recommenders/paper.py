@@ -31,15 +31,16 @@ from nni_hyperfd.method.scoring import score
 from nni_hyperfd.method.selection import explore_exploit
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.method.transform import fit_transform
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
+class MeasuredDataset:
     """A data set of the server's own, and what configurations brought on it: performance (n,), finite."""
 
     task: Task
-    candidates: Candidates
+    candidates: EncodedConfigurations
     performance: np.ndarray
 
 
@@ -52,7 +53,7 @@ class PaperHyperFD(ScoringRecommender):
         self,
         seed: int = 0,
         settings: RankerSettings = RankerSettings(),  # noqa: B008, frozen
-        offline: Sequence[Measured] = (),
+        offline: Sequence[MeasuredDataset] = (),
         warmed: WarmUp | None = None,
         without: Collection[str] = (),
     ) -> None:
@@ -66,7 +67,7 @@ class PaperHyperFD(ScoringRecommender):
         ]
         self._begin(warmed)
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         super().start_task(task, candidates)
         self._inputs = _inputs(candidates)
         self._images, self._counts = self.described(task)
@@ -196,5 +197,5 @@ class MSEHyperFD(PaperHyperFD):
         super().__init__(seed, RankerSettings(loss="mse"))
 
 
-def _inputs(candidates: Candidates) -> Tensor:
+def _inputs(candidates: EncodedConfigurations) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(candidates.vectors, dtype=np.float32))

@@ -9,7 +9,8 @@ from scipy.special import ndtr
 
 from nni_hyperfd.belief.distances import distances
 from nni_hyperfd.belief.targets import relative_rank
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 _PAIRS = 30
 """Pairs per task that the ranker learns from: all of them would be quadratic."""
@@ -33,7 +34,7 @@ class SCoT(ScoringRecommender):
         super().__init__(seed)
         self.past: list[tuple[np.ndarray, np.ndarray, np.ndarray | None]] = []
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         super().start_task(task, candidates)
         width = candidates.vectors.shape[1]
         self._past = [past for past in self.past if past[0].shape[1] == width][-_TASKS:]

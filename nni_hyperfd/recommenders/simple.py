@@ -7,7 +7,8 @@ from scipy.spatial import cKDTree
 
 from nni_hyperfd.belief.distances import distances
 from nni_hyperfd.belief.targets import relative_rank
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 _NEIGHBOURS = 5
 _NEAREST = 3
@@ -27,13 +28,15 @@ class PastTask:
     very result where the configuration itself was measured, all but exactly.
     """
 
-    def __init__(self, task: Task, candidates: Candidates, indices: np.ndarray, performance: np.ndarray) -> None:
+    def __init__(
+        self, task: Task, candidates: EncodedConfigurations, indices: np.ndarray, performance: np.ndarray
+    ) -> None:
         self.meta_feature = task.meta_feature
         self.width = candidates.vectors.shape[1]
         self._ranks = relative_rank(performance)
         self._tree = cKDTree(candidates.vectors[indices])
 
-    def interpolate(self, candidates: Candidates) -> np.ndarray:
+    def interpolate(self, candidates: EncodedConfigurations) -> np.ndarray:
         """(n,) in (0, 1), higher is better."""
         k = min(_NEIGHBOURS, len(self._ranks))
         distance, index = self._tree.query(candidates.vectors, k=np.arange(1, k + 1))
@@ -48,7 +51,7 @@ class MeanRank(ScoringRecommender):
         super().__init__(seed)
         self.past: list[PastTask] = []
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         super().start_task(task, candidates)
         usable = [past for past in self.past if past.width == candidates.vectors.shape[1]]
         weights = self.weights(task, usable)

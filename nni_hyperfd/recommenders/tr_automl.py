@@ -6,8 +6,9 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from nni_hyperfd.belief.targets import relative_rank
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import PastTask
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 _PROBES = 2
 _SIGNIFICANCE = 0.05
@@ -29,7 +30,7 @@ class TrAutoML(ScoringRecommender):
         super().__init__(seed)
         self._forget()
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         super().start_task(task, candidates)
         if self.probes is not None and self.probes.shape[1] != candidates.vectors.shape[1]:
             self._forget()  # another space: nothing carries over
@@ -62,14 +63,14 @@ class TrAutoML(ScoringRecommender):
             self.probes = _spread(vectors, _PROBES)
         past = PastTask(self.task, self.candidates, indices, performance)
         own = relative_rank(performance)
-        here = Candidates(vectors)
+        here = EncodedConfigurations(vectors)
         agreement = [_correlation(earlier.interpolate(here), own) for earlier in self.past]
         significant = [a for a, (r, p) in enumerate(agreement) if r > 0 and p < _SIGNIFICANCE]
         nearest = max(significant, key=lambda a: agreement[a][0], default=None)
         self.clusters.append(len(set(self.clusters)) if nearest is None else self.clusters[nearest])
         self.past.append(past)
         self.best.append(vectors[performance.argmax()])
-        self.profiles.append(past.interpolate(Candidates(self.probes)))
+        self.profiles.append(past.interpolate(EncodedConfigurations(self.probes)))
 
     def _forget(self) -> None:
         self.past: list[PastTask] = []

@@ -11,7 +11,7 @@ WIDTH = 3
 
 
 def past_task(place, seed, meta_feature=None, n=40):
-    """Candidates are the better the nearer their first number is to `place`."""
+    """EncodedConfigurations are the better the nearer their first number is to `place`."""
     inputs = np.random.default_rng(seed).random((n, WIDTH), dtype=np.float32)
     return PastTask(inputs, -np.abs(inputs[:, 0] - place), meta_feature)
 

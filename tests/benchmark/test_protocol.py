@@ -12,8 +12,9 @@ from nni_hyperfd.benchmark.protocol import Outcome, Protocol, pick_all, run, tur
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.cli import app
 from nni_hyperfd.recommenders import make
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import MeanRank
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 def table(tasks=16, configurations=300, missing=0.0):
@@ -22,7 +23,7 @@ def table(tasks=16, configurations=300, missing=0.0):
     performance[rng.random(performance.shape) < missing] = np.nan
     vectors = rng.random((configurations, 2), dtype=np.float32)
     meta_features = rng.random((tasks, 2)).astype(np.float32)
-    return Table("toy", [f"t{i}" for i in range(tasks)], performance, Candidates(vectors), meta_features)
+    return Table("toy", [f"t{i}" for i in range(tasks)], performance, EncodedConfigurations(vectors), meta_features)
 
 
 def test_random_search_comes_out_at_20_1():
@@ -135,7 +136,7 @@ class Queue(Spy):
 def test_trials_side_by_side(concurrency, expected):
     performance = np.arange(6.0)
     queue = Queue()
-    queue.start_task(Task(4), Candidates(np.zeros((6, 1), dtype=np.float32)))
+    queue.start_task(Task(4), EncodedConfigurations(np.zeros((6, 1), dtype=np.float32)))
     assert pick_all(queue, performance, 4, concurrency) == [0, 1, 2, 3]
     assert queue.seen == expected
     assert queue.told == [(index, performance[index]) for index in range(4)]

@@ -7,7 +7,8 @@ import numpy as np
 from nni_hyperfd.benchmark import server
 from nni_hyperfd.benchmark.protocol import Protocol, turns
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender
+from nni_hyperfd.recommenders.base import ScoringRecommender
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 NAN = np.nan
 
@@ -19,7 +20,7 @@ def table(named: tuple[int, ...] = ()) -> Table:
     performance[2, ::2] = NAN
     vectors = np.arange(10, dtype=np.float32)[:, None] / 10
     described = np.arange(6, dtype=np.float32)[:, None]
-    return Table("toy", list("abcdef"), performance, Candidates(vectors), described, named)
+    return Table("toy", list("abcdef"), performance, EncodedConfigurations(vectors), described, named)
 
 
 PROTOCOL = Protocol(max_tasks=3, candidates=6, given=0)

@@ -7,8 +7,9 @@ import pytest
 
 from nni_hyperfd.belief.model import Model, PastTask
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
+from nni_hyperfd.space.encoded import EncodedConfigurations
 from nni_hyperfd.space.search_space import SearchSpace
 from nni_hyperfd.task import TaskSettings
 
@@ -55,7 +56,7 @@ def test_picks_are_those_of_the_recommender_that_learned_from_the_past_tasks(lab
         past.append(PastTask(inputs, np.array([bump(t.configuration) for t in results])))
     recommender = HyperFD(0, Model.learned(past, SPACE.dim, _after_drawing(2)))
     candidates = candidates_of(3, n=30)
-    recommender.start_task(Task(4), Candidates(SPACE.encode(candidates)))
+    recommender.start_task(Task(4), EncodedConfigurations(SPACE.encode(candidates)))
     expected = []
     for _ in range(4):
         (index,) = recommender.ask(1)

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 from nni_hyperfd.space.graphs import Graphs
 
 
@@ -43,12 +44,12 @@ def test_what_may_be_unknown_of_a_task():
 )
 def test_what_makes_no_candidates_is_refused(vectors, message):
     with pytest.raises(ValueError, match=message):
-        Candidates(vectors)
+        EncodedConfigurations(vectors)
 
 
 def test_candidates_and_their_graphs():
     graphs = Graphs(np.array([[0, 1], [1, -1]]), np.zeros((2, 2, 2)), num_ops=2)
-    candidates = Candidates(np.eye(2), graphs)
+    candidates = EncodedConfigurations(np.eye(2), graphs)
     assert len(candidates) == 2 and candidates[[1]].graphs.ops.tolist() == [[1, -1]]
-    with pytest.raises(ValueError, match="3 candidates but 2 graphs"):
-        Candidates(np.zeros((3, 1)), graphs)
+    with pytest.raises(ValueError, match="3 configurations but 2 graphs"):
+        EncodedConfigurations(np.zeros((3, 1)), graphs)

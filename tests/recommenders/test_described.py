@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.described import LinearExtractor, ResNetHyperFD, StatisticsHyperFD
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
-CANDIDATES = Candidates(np.random.default_rng(0).random((60, 2), dtype=np.float32))
+CANDIDATES = EncodedConfigurations(np.random.default_rng(0).random((60, 2), dtype=np.float32))
 
 
 def described(recommender, **task):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nni_hyperfd.method import RankerSettings, weights
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.continual import (
     FrozenExtractor,
     FrozenRanker,
@@ -17,14 +17,15 @@ from nni_hyperfd.recommenders.continual import (
     NoTransformation,
     Oracle,
 )
-from nni_hyperfd.recommenders.paper import Measured, PaperHyperFD
+from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 # Fast, and far enough for the extractor's space to have moved.
 SETTINGS = RankerSettings(learning_rate=3e-3, batches=10, si_weight=0.0)
 
 
 def candidates(seed, width=3):
-    return Candidates(np.random.default_rng(seed).random((40, width), dtype=np.float32))
+    return EncodedConfigurations(np.random.default_rng(seed).random((40, width), dtype=np.float32))
 
 
 def described(seed, length=5):
@@ -33,7 +34,7 @@ def described(seed, length=5):
 
 def measured(seed):
     offered = candidates(seed)
-    return Measured(described(seed), offered, offered.vectors[:, 0] + described(seed).meta_feature[0] * 0.1)
+    return MeasuredDataset(described(seed), offered, offered.vectors[:, 0] + described(seed).meta_feature[0] * 0.1)
 
 
 OWN = [measured(seed) for seed in (100, 101, 102)]

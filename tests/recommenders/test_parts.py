@@ -6,15 +6,16 @@ from sklearn.metrics.pairwise import rbf_kernel
 
 from nni_hyperfd.belief.distances import distances
 from nni_hyperfd.belief.targets import normal_scores, relative_rank
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.hyperstar import HyperSTAR, average_precision
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 from nni_hyperfd.recommenders.scot import _embedded, _RankingSVM
 from nni_hyperfd.recommenders.simple import BestOnSource, MeanRank, NearestTasks
 from nni_hyperfd.recommenders.tr_automl import TrAutoML
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
-SAME = Candidates(np.arange(12, dtype=np.float32).reshape(6, 2))
+SAME = EncodedConfigurations(np.arange(12, dtype=np.float32).reshape(6, 2))
 FIRST = [0.0, 1, 2, 3, 4, 5]
 SECOND = [5.0, 3, 4, 0, 2, 1]
 
@@ -99,7 +100,7 @@ def test_classical_scaling_keeps_euclidean_distances():
 
 def test_tr_automl_charges_its_probe_and_takes_over_the_nearest_tasks_best():
     rng = np.random.default_rng(0)
-    candidates = Candidates(rng.random((60, 2), dtype=np.float32))
+    candidates = EncodedConfigurations(rng.random((60, 2), dtype=np.float32))
     rising, falling = candidates.vectors[:, 0], -candidates.vectors[:, 0]
     recommender = TrAutoML()
     for performance in (rising, falling, rising, falling):
@@ -116,7 +117,7 @@ def test_tr_automl_charges_its_probe_and_takes_over_the_nearest_tasks_best():
 
 def test_hyperstar_learns_and_its_adversary_runs_on_images():
     rng = np.random.default_rng(0)
-    candidates = Candidates(rng.random((60, 2), dtype=np.float32))
+    candidates = EncodedConfigurations(rng.random((60, 2), dtype=np.float32))
     recommender = HyperSTAR(0)
     for seed in range(6):
         images = np.random.default_rng(seed).random((8, 3, 3, 2), dtype=np.float32)
@@ -129,7 +130,7 @@ def test_hyperstar_learns_and_its_adversary_runs_on_images():
 def test_the_papers_picks_are_half_greedy_and_half_drawn():
     recommender = PaperHyperFD(0)
     rng = np.random.default_rng(0)
-    candidates = Candidates(rng.random((60, 2), dtype=np.float32))
+    candidates = EncodedConfigurations(rng.random((60, 2), dtype=np.float32))
     lead(recommender, candidates.vectors[:, 0].tolist(), np.ones(3), candidates)
     recommender.start_task(Task(4, np.ones(3)), candidates)
     scores = recommender.scores()
@@ -141,9 +142,9 @@ def test_the_default_learns_what_tasks_share_and_says_how_sure_it_is():
     rng = np.random.default_rng(0)
     recommender = HyperFD(0)
     for seed in range(4):
-        candidates = Candidates(np.random.default_rng(seed).random((60, 3), dtype=np.float32))
+        candidates = EncodedConfigurations(np.random.default_rng(seed).random((60, 3), dtype=np.float32))
         lead(recommender, (-((candidates.vectors[:, 0] - 0.7) ** 2)).tolist(), rng.random(2), candidates)
-    candidates = Candidates(rng.random((50, 3), dtype=np.float32))
+    candidates = EncodedConfigurations(rng.random((50, 3), dtype=np.float32))
     recommender.start_task(Task(4, rng.random(2)), candidates)
     truth = -((candidates.vectors[:, 0] - 0.7) ** 2)
     expected, deviation = recommender.search.expected()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nni_hyperfd.recommenders.base import Candidates, ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import ScoringRecommender, Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 Point = dict[str, "float | str"]
 
@@ -96,7 +97,7 @@ class Alternative(ScoringRecommender):
     def observe(self, index: int, performance: float) -> None:
         """What a candidate brought, NaN if it failed."""
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         super().start_task(task, candidates)
         self._drop()
         self.vectors = np.unique(candidates.vectors, axis=0)
@@ -147,7 +148,7 @@ class TransferAlternative(Alternative):
         self.past: list[PastResults] = []
         super().__init__(seed, columns)
 
-    def start_task(self, task: Task, candidates: Candidates) -> None:
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         width = candidates.vectors.shape[1]
         self.usable = [past for past in self.past if past.vectors.shape[1] == width]
         super().start_task(task, candidates)

@@ -17,8 +17,9 @@ with warnings.catch_warnings():
     from flaml.version import __version__
 
 from nni_hyperfd.benchmark.alternatives.base import Point, TransferAlternative
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.simple import PastTask
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 logging.getLogger("flaml").setLevel(logging.WARNING)
 
@@ -60,7 +61,7 @@ class FLAMLPortfolio(TransferAlternative):
 
     def _ranks(self, place: int) -> np.ndarray:
         past = self.usable[place]
-        task, candidates = Task(meta_feature=past.meta_feature), Candidates(past.vectors)
+        task, candidates = Task(meta_feature=past.meta_feature), EncodedConfigurations(past.vectors)
         return PastTask(task, candidates, np.arange(len(past.vectors)), past.performance).interpolate(self.candidates)
 
     def _suggested(self, group: list[int], regret: pd.DataFrame, described: pd.DataFrame) -> list[int]:

@@ -19,7 +19,7 @@ from nni_hyperfd.recommenders.continual import (
     Oracle,
 )
 from nni_hyperfd.recommenders.described import ResNetHyperFD, StatisticsHyperFD
-from nni_hyperfd.recommenders.paper import Measured, PaperHyperFD
+from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
 
 FULL = "HyperFD"
 """The paper's recipe with all its parts."""
@@ -35,7 +35,7 @@ class Simple:
 
     name: str
 
-    def recommender(self, seed: int, own: Sequence[Measured], warmed: WarmUp | None) -> Recommender:
+    def recommender(self, seed: int, own: Sequence[MeasuredDataset], warmed: WarmUp | None) -> Recommender:
         return taught(make(self.name, seed), own)
 
 
@@ -49,10 +49,10 @@ class Variant:
     warm: bool = True
     augmented: bool = True
 
-    def recommender(self, seed: int, own: Sequence[Measured], warmed: WarmUp | None) -> PaperHyperFD:
+    def recommender(self, seed: int, own: Sequence[MeasuredDataset], warmed: WarmUp | None) -> PaperHyperFD:
         return self.kind(seed, self.settings, self.offline(own), warmed, self.without)
 
-    def offline(self, own: Sequence[Measured]) -> Sequence[Measured]:
+    def offline(self, own: Sequence[MeasuredDataset]) -> Sequence[MeasuredDataset]:
         return own if self.augmented else own[:WHOLE]
 
     def warms_up_like(self, other: Variant) -> bool:

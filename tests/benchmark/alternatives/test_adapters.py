@@ -10,8 +10,9 @@ from nni_hyperfd.benchmark.alternatives import NAMES, Unavailable
 from nni_hyperfd.benchmark.alternatives.base import Alternative, Space
 from nni_hyperfd.benchmark.protocol import Protocol, pick_all, run
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.recommenders.base import Candidates, Task
+from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.conformance import RecommenderConformance
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 # What a few seconds allow: those that learn rebuild what they know of all past tasks for each new one.
 MANY = {"nni_random": 200, "nni_tpe": 200, "nni_evolution": 200, "optuna_tpe": 40}
@@ -54,7 +55,9 @@ def mixed(tasks=4, configurations=30):
     performance = rng.random((tasks, configurations))
     performance[0, :5] = np.nan
     meta = rng.random((tasks, 2)).astype(np.float32)
-    return Table("mixed", [f"t{i}" for i in range(tasks)], performance, Candidates(vectors), meta, columns=(3, 1, 1))
+    return Table(
+        "mixed", [f"t{i}" for i in range(tasks)], performance, EncodedConfigurations(vectors), meta, columns=(3, 1, 1)
+    )
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -74,7 +77,7 @@ def test_categories_inactive_numbers_and_gaps_and_the_same_seed_gives_the_same_p
 @pytest.mark.parametrize("name", EACH)
 def test_failures_and_a_budget_beyond_the_candidates(name):
     recommender = make(name, 0, (1, 1))
-    candidates = Candidates(np.random.default_rng(0).random((6, 2), dtype=np.float32))
+    candidates = EncodedConfigurations(np.random.default_rng(0).random((6, 2), dtype=np.float32))
     for _ in range(2):
         recommender.start_task(Task(20), candidates)
         picks = pick_all(recommender, np.array([0.1, np.nan, 0.3, 0.2, np.nan, 0.5]), 20, 2)
@@ -106,7 +109,7 @@ class Fixed(Alternative):
 
 def test_the_nearest_candidate_that_was_not_asked_and_results_in_the_order_of_asking():
     fixed = Fixed(0)
-    fixed.start_task(Task(9), Candidates(np.array([[0.0], [0.25], [0.5], [1.0]], dtype=np.float32)))
+    fixed.start_task(Task(9), EncodedConfigurations(np.array([[0.0], [0.25], [0.5], [1.0]], dtype=np.float32)))
     assert fixed.ask(3) == [1, 2, 0]
     for index in (0, 2, 1):
         fixed.tell(index, np.nan if index == 2 else float(index))
@@ -115,7 +118,7 @@ def test_the_nearest_candidate_that_was_not_asked_and_results_in_the_order_of_as
 
 
 def test_equally_near_candidates_are_drawn_by_the_seed():
-    candidates = Candidates(np.array([[0.2], [0.4]] * 4, dtype=np.float32))
+    candidates = EncodedConfigurations(np.array([[0.2], [0.4]] * 4, dtype=np.float32))
 
     def first(seed):
         fixed = Fixed(seed)
@@ -128,7 +131,7 @@ def test_equally_near_candidates_are_drawn_by_the_seed():
 
 def test_tpe_is_told_of_the_candidate_that_ran():
     recommender = make("nni_tpe", 0, (1,))
-    recommender.start_task(Task(3), Candidates(np.array([[0.25], [0.75]], dtype=np.float32)))
+    recommender.start_task(Task(3), EncodedConfigurations(np.array([[0.25], [0.75]], dtype=np.float32)))
     (pick,) = recommender.ask(1)
     recommender.tell(pick, 2.0)
     recommender.ask(1)
