@@ -14,9 +14,10 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni.utils import MetricType
 
 from nni_hyperfd.experiment.manager import Manager
+from nni_hyperfd.wire import load_json, trial_record
 
 if TYPE_CHECKING:
-    from nni_hyperfd.experiment.tuner import Job, ServiceTuner
+    from nni_hyperfd.experiment.tuner import ServiceTuner
 
 _logger = logging.getLogger(__name__)
 
@@ -49,11 +50,13 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._finished = False
 
     def enqueue_command(self, command: CommandType, data: Any) -> None:
+        """Queue a command of the manager."""
         # The base class has two queues, each with its thread, so that a trial's end may overtake its result. One queue
         # keeps the manager's order and needs no locks.
         self.default_command_queue.put((command, data))
 
     def process_command(self, command: CommandType, data: Any) -> None:
+        """Carry out a command; an exception ends the experiment with its cause."""
         try:
             super().process_command(command, data)
         except Exception as error:
@@ -65,20 +68,24 @@ class HyperFDAdvisor(MsgDispatcherBase):
             raise
 
     def handle_initialize(self, data: dict[str, Any]) -> None:
+        """Load the state and open the task."""
         self._tuner = self._load_tuner()
         self._tuner.update_search_space(data)
         self._next_parameter_id = self._tuner.next_parameter_id()
         self.send(CommandType.Initialized, "")
 
     def handle_request_trial_jobs(self, data: int) -> None:
+        """NNI has room for so many more trials."""
         self._credit += data
         self._flush()
         self._tuner.prepare()  # the first trial is on its way; the ranking that follows it need not wait
 
     def handle_update_search_space(self, data: dict[str, Any]) -> None:
+        """Refuse another search space."""
         _logger.warning("HyperFD ranks one search space per experiment; the update of the search space is ignored.")
 
     def handle_import_data(self, data: list[dict[str, Any]]) -> None:
+        """Take in results of a resumed experiment, or ones that the user imports."""
         # A value may come as JSON in a string: that is what 'nnictl experiment export' writes.
         entries = [e | {"value": load_json(e["value"])} if isinstance(e, dict) and "value" in e else e for e in data]
         self._tuner.import_data(entries)
@@ -89,6 +96,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._tuner.release({trial["parameter_id"] for trial in data})
 
     def handle_report_metric_data(self, data: dict[str, Any]) -> None:
+        """A trial has reported an intermediate or final result."""
         value = load_json(data["value"])
         if data["type"] == MetricType.PERIODICAL:
             self._tuner.receive_intermediate(data["parameter_id"], value)
@@ -97,6 +105,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._flush()
 
     def handle_trial_end(self, data: dict[str, Any]) -> None:
+        """A trial has ended."""
         parameter_id = json.loads(data["hyper_params"])["parameter_id"]
         self._tuner.trial_end(parameter_id, data["event"] == "SUCCEEDED")
         self._flush()
@@ -110,8 +119,9 @@ class HyperFDAdvisor(MsgDispatcherBase):
 
     def _flush(self) -> None:
         """Send every trial that is due, as far as NNI has asked for trials; end the experiment after the last."""
-        while self._credit and (job := self._tuner.ask(self._next_parameter_id)) is not None:
-            self.send(CommandType.NewTrialJob, _pack(self._next_parameter_id, job))
+        while self._credit and (request := self._tuner.ask(self._next_parameter_id)) is not None:
+            record = trial_record(self._next_parameter_id, request.configuration, request.job)
+            self.send(CommandType.NewTrialJob, nni.dump(record))
             self._next_parameter_id += 1
             self._credit -= 1
         if not self._finished and self._tuner.done:
@@ -120,7 +130,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
             self._manager.set_max_trial_number(self._manager.submitted_trials())
 
     def _check_max_trial_number(self, budget: int) -> None:
-        from nni_hyperfd.experiment.tuner import ClassArgsError
+        from nni_hyperfd.experiment.class_args import ClassArgsError
 
         limit = self._manager.experiment()["params"].get("maxTrialNumber")
         needed = budget + _SERVICE_TRIALS
@@ -129,26 +139,3 @@ class HyperFDAdvisor(MsgDispatcherBase):
                 f"maxTrialNumber is {limit}, but a budget of {budget} needs {needed} trials: one "
                 "describes the data set first and one learns from the results; raise maxTrialNumber or leave it out"
             )
-
-
-def load_json(text: Any) -> Any:
-    """What a trial or a user has sent as JSON; anything else comes back as it is, for the tuner to refuse.
-
-    Not `nni.load`: that runs the pickles it finds, and what a trial sends is not trusted.
-    """
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return text
-
-
-def _pack(parameter_id: int, job: Job) -> str:
-    record = {
-        "parameter_id": parameter_id,
-        "parameter_source": "algorithm",
-        "parameters": job.parameters,
-        "parameter_index": 0,
-    }
-    if job.service is not None:
-        record["hyperfd"] = job.service
-    return nni.dump(record)

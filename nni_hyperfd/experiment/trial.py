@@ -12,9 +12,14 @@ import nni
 import platformdirs
 import requests
 
+from nni_hyperfd import wire
 from nni_hyperfd.experiment.manager import Manager
+from nni_hyperfd.files import write_bytes
+from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, LearnJob
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
@@ -22,7 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _IMAGES = 256  # of the training split, drawn once; the meta-feature is a mean, so more change little
-_SEED = 0
+_IMAGES_SEED = 0  # the same images for extract and learn, which share the cached features
 _RECORD_SECONDS = 30  # the manager writes a trial's record a moment after it has started the trial
 
 
@@ -30,7 +35,8 @@ class Dataset(Protocol):
     """What the service jobs ask of a data set. Heavy work belongs into the methods, not where the object is made.
 
     Attributes:
-        num_images, num_boxes: of the training split.
+        num_images: of the training split.
+        num_boxes: of the training split.
     """
 
     num_images: int
@@ -43,8 +49,16 @@ class Dataset(Protocol):
         """AP@50 of the pretrained detector on the validation split, before fine-tuning, in [0, 1]."""
 
     def image_features(self, limit: int, seed: int) -> Tensor:
-        """Features of at most `limit` training images drawn by `seed`: float32 (n, 3, 3, D), image, pyramid stage,
-        anchor group (positive, negative, ignored), feature; NaN throughout for a group without anchors."""
+        """Features of training images.
+
+        Args:
+            limit: maximum number of images.
+            seed: of their draw.
+
+        Returns:
+            float32 (n, 3, 3, D): image, pyramid stage, anchor group (positive, negative, ignored), feature; NaN
+            throughout for a group without anchors.
+        """
 
 
 def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
@@ -60,20 +74,22 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
 
     Returns:
         Parameter name -> value; empty when the script does not run inside NNI.
+
+    Raises:
+        WireError: the job was sent by another version of nni_hyperfd, or is damaged.
+        RuntimeError: the NNI manager does not name this trial's parameters.
     """
     record = _own_record()
-    parameters = dict(record.get("parameters") or {})
-    job = record.get("hyperfd")
+    job = wire.job_in(record)
     if job is None:
-        return parameters
-    parameters.pop("phase", None)
+        return dict(record.get("parameters") or {})
     if dataset is None:
         _logger.warning(
             "This trial was asked to describe the data set but was given none, so it runs an ordinary configuration "
             "and the platform ranks without a meta-feature: call nni_hyperfd.get_next_parameter(dataset)."
         )
-        return parameters
-    if job["phase"] == "extract":
+        return wire.parameters_in(record)
+    if isinstance(job, ExtractJob):
         _extract(dataset, job)
     else:
         _learn(dataset, job)
@@ -102,66 +118,47 @@ def _own_record() -> dict[str, Any]:
     return record
 
 
-def _extract(dataset: Dataset, job: dict[str, Any]) -> None:
+def _extract(dataset: Dataset, job: ExtractJob) -> None:
     """Describe the data set: its meta-feature, two counts, and the AP@50 that fine-tuning has to beat."""
     import torch
 
     begin = time.monotonic()
     features = _features(dataset)
-    extractor, initial = _extractor(_tensors(job), features.shape[-1], job.get("may_start_anew", False))
+    extractor, initial = _extractor(job.extractor, features.shape[-1], job.may_start_anew)
     with torch.no_grad():
         meta_feature = extractor(features, _counts(dataset)).tolist()
-    baseline = float(dataset.evaluate())
-    answer = {
-        "meta_feature": meta_feature,
-        "num_images": int(dataset.num_images),
-        "num_boxes": int(dataset.num_boxes),
-        "baseline": baseline,
-        "seconds": round(time.monotonic() - begin, 3),
-    }
-    if initial:
-        answer["initial"] = True
-    nni.report_intermediate_result({"default": baseline, "hyperfd": answer})
-    # NNI's hyper-parameter plot breaks a trial's line off before an axis that it has no value on, and every entry here
-    # becomes an axis: only what fine-tuning trials report as well.
-    nni.report_final_result({"default": baseline, "seconds": answer["seconds"], "phase": "extract"})
+    description = Description(
+        meta_feature=meta_feature,
+        num_images=int(dataset.num_images),
+        num_boxes=int(dataset.num_boxes),
+        baseline=float(dataset.evaluate()),
+        initial=initial,
+        seconds=round(time.monotonic() - begin, 3),
+    )
+    nni.report_intermediate_result(wire.intermediate_result(description))
+    nni.report_final_result(wire.final_result(description))
 
 
-def _learn(dataset: Dataset, job: dict[str, Any]) -> None:
-    """Update the extractor with this task's results (equation 11) and return its weights.
+def _learn(dataset: Dataset, job: LearnJob) -> None:
+    """Update the extractor with this task's results (eq. 11) and return its weights.
 
     It reports no final result: NNI would take any number as an AP, and this job has none of its own.
     """
-    from nni_hyperfd.method import features as image_features
-    from nni_hyperfd.method import learning, settings, weights
+    from nni_hyperfd.method.learning import ClientTask, update_extractor
+    from nni_hyperfd.method.settings import RankerSettings
 
     begin = time.monotonic()
-    given = _tensors(job)
     features = _features(dataset)
-    offline = [
-        image_features.unpack(weights.under(given, f"offline.{index}"))
-        for index in range(sum(name.endswith(".present") for name in given))
-    ]
-    task = learning.ClientTask(
-        features,
-        _counts(dataset),
-        given["embeddings"],
-        given["performance"],
-        [images for images, _ in offline],
-        [counts for _, counts in offline],
-        given.get("replay"),
+    task = ClientTask(features, _counts(dataset), job.embeddings, job.performance, job.offline, job.replay)
+    extractor, _ = _extractor(job.extractor, features.shape[-1])
+    learned = update_extractor(extractor, job.importance or None, task, RankerSettings(), job.seed)
+    update = ExtractorUpdate(
+        learned.extractor.state_dict(),
+        learned.importance,
+        learned.meta_feature.tolist(),
+        round(time.monotonic() - begin, 3),
     )
-    extractor, _ = _extractor(weights.under(given, "extractor"), features.shape[-1])
-    importance = weights.under(given, "importance") or None
-    update = learning.update_extractor(extractor, importance, task, settings.RankerSettings(), _SEED)
-    tensors = {f"extractor.{name}": tensor for name, tensor in update.extractor.state_dict().items()}
-    tensors |= {f"importance.{name}": tensor for name, tensor in update.importance.items()}
-    answer = {
-        "update": weights.to_text(weights.dumps(tensors)),
-        "meta_feature": update.meta_feature.tolist(),
-        "seconds": round(time.monotonic() - begin, 3),
-    }
-    nni.report_intermediate_result({"hyperfd": answer})
+    nni.report_intermediate_result(wire.intermediate_result(update))
 
 
 def _features(dataset: Dataset) -> Tensor:
@@ -176,45 +173,33 @@ def _features(dataset: Dataset) -> Tensor:
         pass
     except weights.WeightsError as error:
         _logger.warning("The cached image features in %s are not usable (%s); they are computed anew.", path, error)
-    features = dataset.image_features(_IMAGES, _SEED)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(weights.dumps(image_features.pack(features, _counts(dataset))))
-    partial.replace(path)
+    features = dataset.image_features(_IMAGES, _IMAGES_SEED)
+    write_bytes(path, weights.dumps(image_features.pack(features, _counts(dataset))))
     return features
 
 
 def _extractor(
-    given: dict[str, Tensor], feature_dim: int, may_start_anew: bool = False
+    given: Mapping[str, Tensor], feature_dim: int, may_start_anew: bool = False
 ) -> tuple[MetaFeatureExtractor, bool]:
-    """The extractor with the given weights; the initial one where the platform has none yet, or has one for another
-    detector that it can do without. And whether that is the case."""
+    """The extractor for a detector's features, and whether it is an initial one in place of one that does not fit.
+
+    It has the given weights; without any it is the initial one, which all clients make alike.
+    """
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.method.recipe import INITIAL_SEED
 
     if not given:
-        return MetaFeatureExtractor.initial(feature_dim, seed=0), False
+        return MetaFeatureExtractor.initial(feature_dim, INITIAL_SEED), False
     extractor = MetaFeatureExtractor.from_weights(given)
     if extractor.feature_dim == feature_dim:
         return extractor, False
     if may_start_anew:
-        return MetaFeatureExtractor.initial(feature_dim, seed=0), True
+        return MetaFeatureExtractor.initial(feature_dim, INITIAL_SEED), True
     raise ValueError(
         f"The platform's extractor was made for a detector with {extractor.feature_dim - 4} channels, this trial's "
         f"has {feature_dim - 4}: start from a detector of the same architecture, or name another state file in "
         "classArgs."
     )
-
-
-def _tensors(job: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors that came with the job, checked against the sha256 beside them."""
-    from nni_hyperfd.method import weights
-
-    if job["weights"] is None:
-        return {}
-    data = weights.from_text(job["weights"])
-    if weights.sha256(data) != job["sha256"]:
-        raise RuntimeError("The weights that came with this job are damaged (sha256 differs); run the trial again.")
-    return weights.loads(data)
 
 
 def _counts(dataset: Dataset) -> Tensor:

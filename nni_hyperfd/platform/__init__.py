@@ -1,1 +1,7 @@
 """The way of a task, from opening to closing: what all experiments share."""
+
+from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.presets import Neighbour, Ranking, Recommendation
+from nni_hyperfd.state.views import Results, TaskView, TrialView
+
+__all__ = ["Neighbour", "Platform", "Ranking", "Recommendation", "Results", "TaskView", "TrialView"]

@@ -1,6 +1,7 @@
 """Which configurations a task tries next: one class per preset.
 
-torch is imported by the methods that rank, not by this module.
+Everything is read before anything is computed, so nobody waits for a ranking. torch is imported by the methods that
+rank, not by this module.
 """
 
 from __future__ import annotations
@@ -11,26 +12,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy.orm import Session
+from numpy.typing import NDArray
 
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
+from nni_hyperfd.platform.past import past_tasks
+from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state import experience
-from nni_hyperfd.state.store import Task
-from nni_hyperfd.state.versions import Versions, unknown_meta_feature
-from nni_hyperfd.task import FINE_TUNE, IMPORT
+from nni_hyperfd.state.store import Store
+from nni_hyperfd.state.versions import Versions
+from nni_hyperfd.state.views import TaskView
+from nni_hyperfd.task import Status
 
 if TYPE_CHECKING:
     from nni_hyperfd.belief.model import Model
+    from nni_hyperfd.platform.learning import Learning
     from nni_hyperfd.recommenders.hyperfd import HyperFD
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A configuration with its place among the candidates (1 = best) and its score.
+    """A configuration among a task's candidates.
 
-    With the default preset the score is what is expected of the configuration, in normal scores (0: the middle of the
-    configurations, 1: better than 84 % of them), and `deviation` how sure that is; with the paper's preset it is the
-    inner product of equation 1, and there is no deviation.
+    Attributes:
+        configuration: the configuration.
+        rank: its place among the candidates, from 1 for the best.
+        score: with the default preset what is expected of it, in normal scores (0: the middle of the configurations,
+            1: better than 84 % of them); with the paper's preset the inner product of eq. 1.
+        deviation: the standard deviation of that expectation (default preset only).
     """
 
     configuration: Configuration
@@ -41,8 +48,13 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A past task: how far its meta-feature lies from the ranked task's, and by how much the ranking leans on it for
-    that (default preset only)."""
+    """A past task beside the ranked one.
+
+    Attributes:
+        task_id: of the past task.
+        distance: of their meta-features.
+        weight: by how much the ranking leans on it for that (default preset only).
+    """
 
     task_id: int
     distance: float
@@ -51,76 +63,96 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The candidates of a task from best to worst, and the past tasks from near to far; none without a
-    meta-feature."""
+    """All candidates of a task.
+
+    Attributes:
+        recommendations: from best to worst.
+        neighbours: past tasks from near to far; none without a meta-feature.
+    """
 
     recommendations: list[Recommendation]
     neighbours: list[Neighbour]
 
 
 class Preset(ABC):
-    """How candidates are ranked by what the state holds, as one transaction sees it."""
-
-    def __init__(self, versions: Versions, session: Session) -> None:
-        self._versions, self._session = versions, session
+    """How candidates are ranked by what the state holds."""
 
     @abstractmethod
-    def prepare(self, task: Task, space: SearchSpace) -> None:
+    def prepare(self, task: TaskView) -> None:
         """Do now, while no trial waits for it, what ranking needs."""
 
     @abstractmethod
-    def rank(self, task: Task, space: SearchSpace, candidates: Sequence[Configuration]) -> Ranking:
+    def rank(self, task: TaskView, candidates: Sequence[Configuration]) -> Ranking:
         """All candidates and all that they are ranked by."""
 
     @abstractmethod
-    def pick(
-        self, task: Task, space: SearchSpace, candidates: Sequence[Configuration], left: int
-    ) -> list[Recommendation]:
+    def pick(self, task: TaskView, candidates: Sequence[Configuration], left: int) -> list[Recommendation]:
         """One or more of the candidates to try next, at most as many as are `left` in the budget."""
 
 
 class PaperPreset(Preset):
-    """Equation 1 ranks once; the budget's better part is the top of the ranking, the rest is drawn (Appendix A)."""
+    """The paper's recipe, step by step as `recommenders.paper` does it.
 
-    def prepare(self, task: Task, space: SearchSpace) -> None:
-        self._versions.encoder(space)
+    Eq. 1 ranks once; the better part of the budget is the top of the ranking, the rest is drawn (Appendix A).
+    """
 
-    def rank(self, task: Task, space: SearchSpace, candidates: Sequence[Configuration]) -> Ranking:
-        import torch
+    def __init__(self, store: Store, versions: Versions, learning: Learning) -> None:
+        self._store, self._versions, self._learning = store, versions, learning
 
-        from nni_hyperfd.method import scoring
+    def prepare(self, task: TaskView) -> None:
+        """Load the encoder, or learn it where an earlier format had another one."""
+        self._learning.encoder(task.space)
 
-        encoder, extractor_id = self._versions.encoder(space)
-        rng = np.random.default_rng([task.settings["seed"], task.id])
-        past = experience.drawn_tasks(self._session, experience.closed_tasks(self._session, space), rng)
-        others = self._versions.meta_features((other for other in past if other.id != task.id), extractor_id)
-        if task.meta_feature is not None:
-            h = self._versions.transform(task.meta_feature, task.extractor_id, extractor_id)
-            distances = {other: float(torch.linalg.vector_norm(known - h)) for other, known in others.items()}
-        else:
-            h, distances = unknown_meta_feature(others), {}
-        with torch.no_grad():
-            scores = scoring.score(encoder(torch.from_numpy(space.encode(candidates))), h).numpy()
-        neighbours = sorted((Neighbour(*item) for item in distances.items()), key=lambda other: other.distance)
+    def rank(self, task: TaskView, candidates: Sequence[Configuration]) -> Ranking:
+        """All candidates by eq. 1."""
+        scores, neighbours = self._scores(task, candidates)
         return Ranking(_from_best_to_worst(candidates, scores), neighbours)
 
-    def pick(
-        self, task: Task, space: SearchSpace, candidates: Sequence[Configuration], left: int
-    ) -> list[Recommendation]:
+    def pick(self, task: TaskView, candidates: Sequence[Configuration], left: int) -> list[Recommendation]:
+        """All picks at once."""
         import torch
 
-        from nni_hyperfd.method import selection
+        from nni_hyperfd.method import recipe
 
-        ranked = self.rank(task, space, candidates).recommendations
-        scores = torch.tensor([r.score for r in ranked])
-        seed = task.settings["seed"] + task.id
-        return [ranked[i] for i in selection.explore_exploit(scores, left, task.settings["exploration"], seed)]
+        scores, _ = self._scores(task, candidates)
+        settings = task.settings
+        chosen = recipe.picks(torch.from_numpy(scores), left, settings.exploration, settings.seed, task.id)
+        ranked = {id(r.configuration): r for r in _from_best_to_worst(candidates, scores)}
+        return [ranked[id(candidates[index])] for index in chosen]
+
+    def _scores(
+        self, task: TaskView, candidates: Sequence[Configuration]
+    ) -> tuple[NDArray[np.float64], list[Neighbour]]:
+        import torch
+
+        from nni_hyperfd.method import recipe
+        from nni_hyperfd.method.scoring import score
+
+        version = self._learning.encoder(task.space)
+        past = past_tasks(self._store, task.space, recipe.task_rng(task.settings.seed, task.id), without=task.id)
+        known = self._versions.carried([*past, task], version.extractor_id)
+        h = known.pop(task.id, None)
+        neighbours = []
+        if h is None:
+            h = recipe.unknown_meta_feature(known.values())
+        else:
+            distances = {other: float(torch.linalg.vector_norm(theirs - h)) for other, theirs in known.items()}
+            neighbours = sorted((Neighbour(*item) for item in distances.items()), key=lambda other: other.distance)
+        with torch.no_grad():
+            scores = score(version.encoder(task.space.encode(candidates)), h)
+        return scores.double().numpy(), neighbours
 
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """What the closed tasks of a space taught: `model`, learned from the tasks `task_ids`, whose meta-features were
-    carried over to version `extractor_id`. `source` changes when there is more to learn from."""
+    """What the closed tasks of a space taught.
+
+    Attributes:
+        source: changes when there is more to learn from.
+        task_ids: the tasks that `model` was learned from.
+        extractor_id: the version that their meta-features were carried over to.
+        model: what was learned.
+    """
 
     source: tuple[Any, ...]
     task_ids: list[int]
@@ -129,22 +161,24 @@ class Learned:
 
 
 class DefaultPreset(Preset):
-    """A belief over the data set's vector (`nni_hyperfd.recommenders.hyperfd`): every pick is the best one given all
-    results so far, with those that still run at their expected value.
+    """A belief over the data set's vector (`nni_hyperfd.recommenders.hyperfd`).
 
-    learned: by a space's signature; shared by the transactions of a platform.
+    Every pick is the best one given all results so far, with those that still run at their expected value.
     """
 
-    def __init__(self, versions: Versions, session: Session, learned: dict[str, Learned]) -> None:
-        super().__init__(versions, session)
-        self._learned = learned
+    def __init__(self, store: Store, versions: Versions) -> None:
+        self._store, self._versions = store, versions
+        self._learned: dict[str, Learned] = {}
+        """By a space's signature."""
 
-    def prepare(self, task: Task, space: SearchSpace) -> None:
-        self._learn(task, space)
+    def prepare(self, task: TaskView) -> None:
+        """Learn from the closed tasks."""
+        self._learn(task)
 
-    def rank(self, task: Task, space: SearchSpace, candidates: Sequence[Configuration]) -> Ranking:
-        learned, meta_feature = self._known(task, space)
-        expected, deviation = self._recommender(task, space, candidates, 0).search.expected()
+    def rank(self, task: TaskView, candidates: Sequence[Configuration]) -> Ranking:
+        """All candidates by what is expected of them."""
+        learned, meta_feature = self._known(task)
+        expected, deviation = self._recommender(task, candidates, 0).search.expected()
         recommendations = _from_best_to_worst(candidates, expected[: len(candidates)], deviation)
         if meta_feature is None:
             return Ranking(recommendations, [])
@@ -158,70 +192,73 @@ class DefaultPreset(Preset):
         ]
         return Ranking(recommendations, sorted(neighbours, key=lambda other: other.distance))
 
-    def pick(
-        self, task: Task, space: SearchSpace, candidates: Sequence[Configuration], left: int
-    ) -> list[Recommendation]:
-        recommender = self._recommender(task, space, candidates, left)
+    def pick(self, task: TaskView, candidates: Sequence[Configuration], left: int) -> list[Recommendation]:
+        """The one pick that all results so far speak for."""
+        recommender = self._recommender(task, candidates, left)
         expected, deviation = recommender.search.expected()
         (index,) = recommender.ask(1)
         rank = 1 + int((expected[: len(candidates)] > expected[index]).sum())
         return [Recommendation(candidates[index], rank, float(expected[index]), float(deviation[index]))]
 
-    def _learn(self, task: Task, space: SearchSpace) -> Learned:
+    def _learn(self, task: TaskView) -> Learned:
         """Learn from the closed tasks of a space, unless that is done already."""
         from nni_hyperfd.belief.model import Model, PastTask
 
-        seed, extractor_id = task.settings["seed"], self._versions.head().id
-        source = (seed, extractor_id, experience.count_closed_tasks(self._session, space))
+        seed, space, extractor_id = task.settings.seed, task.space, self._versions.head_id()
+        with self._store.read() as session:
+            source = (seed, extractor_id, experience.count_closed(session, space))
         known = self._learned.get(space.signature)
         if known is not None and known.source == source:
             return known
-        ids = experience.closed_tasks(self._session, space)
-        rng = np.random.default_rng([seed, len(ids)])
-        tasks = experience.drawn_tasks(self._session, ids, rng)
-        meta_features = self._versions.meta_features(tasks, extractor_id)
+        tasks, rng = _rankable_and_rng(self._store, space, seed)
+        meta_features = self._versions.carried(tasks, extractor_id)
         past = []
         for other in tasks:
-            configurations, performance = experience.results(other)
+            results = other.results
             h = meta_features[other.id].numpy() if other.id in meta_features else None
-            past.append(PastTask(space.encode(configurations), np.array(performance), h))
+            past.append(PastTask(space.encode(results.configurations).vectors, np.array(results.performance), h))
         model = Model.learned(past, space.dim, rng)
         learned = self._learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
         return learned
 
-    def _known(self, task: Task, space: SearchSpace) -> tuple[Learned, np.ndarray | None]:
+    def _known(self, task: TaskView) -> tuple[Learned, NDArray[np.float32] | None]:
         """What was learned, and the task's meta-feature (64,) in the same version of the extractor."""
-        learned = self._learn(task, space)
-        if task.meta_feature is None:
-            return learned, None
-        return learned, self._versions.transform(task.meta_feature, task.extractor_id, learned.extractor_id).numpy()
+        learned = self._learn(task)
+        carried = self._versions.carried([task], learned.extractor_id).get(task.id)
+        return learned, None if carried is None else carried.numpy()
 
-    def _recommender(self, task: Task, space: SearchSpace, candidates: Sequence[Configuration], left: int) -> HyperFD:
+    def _recommender(self, task: TaskView, candidates: Sequence[Configuration], left: int) -> HyperFD:
         """A recommender that stands where the task stands; its candidates are the given ones, then the tried ones."""
-        from nni_hyperfd.recommenders import base
+        from nni_hyperfd.recommenders.base import Task
         from nni_hyperfd.recommenders.hyperfd import HyperFD
-        from nni_hyperfd.space.encoded import EncodedConfigurations
 
-        learned, meta_feature = self._known(task, space)
-        tried = [t for t in task.trials if t.phase in (FINE_TUNE, IMPORT) and t.status != "failed"]
-        recommender = HyperFD(task.settings["seed"], learned.model)
-        configurations = [*candidates, *(t.configuration for t in tried)]
-        recommender.start_task(
-            base.Task(len(tried) + left, meta_feature), EncodedConfigurations(space.encode(configurations))
-        )
-        sign = 1.0 if task.settings["maximize"] else -1.0
+        learned, meta_feature = self._known(task)
+        tried = [trial for trial in task.trials if trial.tries and trial.status is not Status.FAILED]
+        recommender = HyperFD(task.settings.seed, learned.model)
+        configurations = [*candidates, *(trial.configuration for trial in tried)]
+        recommender.start_task(Task(len(tried) + left, meta_feature), task.space.encode(configurations))
         for index, trial in enumerate(tried, start=len(candidates)):
             recommender.take(index)
-            if trial.status == "succeeded":
-                recommender.tell(index, sign * trial.performance)
+            if trial.performance is not None:
+                recommender.tell(index, task.settings.sign * trial.performance)
         return recommender
 
 
+def _rankable_and_rng(store: Store, space: SearchSpace, seed: int) -> tuple[Sequence[TaskView], np.random.Generator]:
+    """The tasks that the default preset learns from, and the generator of what else it draws."""
+    with store.read() as session:
+        own, offline = experience.closed_ids(session, space)
+    rng = np.random.default_rng([seed, len(own) + len(offline)])
+    return past_tasks(store, space, rng), rng
+
+
 def _from_best_to_worst(
-    candidates: Sequence[Configuration], scores: np.ndarray, deviations: np.ndarray | None = None
+    candidates: Sequence[Configuration], scores: NDArray[np.float64], deviations: NDArray[np.float64] | None = None
 ) -> list[Recommendation]:
-    """Recommendations by score. Candidates come in seeded random order and the sort is stable, so ties are broken at
-    random."""
+    """Recommendations by score.
+
+    Candidates come in seeded random order and the sort is stable, so ties are broken at random.
+    """
     order = np.argsort(-scores, kind="stable")
     return [
         Recommendation(candidates[i], rank, float(scores[i]), None if deviations is None else float(deviations[i]))

@@ -12,24 +12,30 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is known of a data set before the first result. Raises ValueError for what does not describe one.
+    """What is known of a data set before the first result.
 
-    budget: picks that may be asked for, all in all.
-    meta_feature: float32 (m,), or None; an entry that is not finite is unknown.
-    images, counts: float32 (N >= 1, 3, 3, D) and (2,), image features and numbers of images and boxes as
-    `ranker.meta_feature` takes them, for recommenders that learn from images; None without.
+    Attributes:
+        budget: picks that may be asked for, all in all, at least 0.
+        meta_feature: float32 (m,), or None; an entry that is not finite is unknown.
+        images: float32 (N >= 1, 3, 3, D), image features as `method.meta_feature` takes them, for recommenders that
+            learn from images; None without.
+        counts: float32 (2,), numbers of images and boxes; None without.
+
+    Raises:
+        ValueError: a part does not describe a data set.
     """
 
     budget: int = 4
-    meta_feature: np.ndarray | None = None
-    images: np.ndarray | None = None
-    counts: np.ndarray | None = None
+    meta_feature: NDArray[np.float32] | None = None
+    images: NDArray[np.float32] | None = None
+    counts: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.budget < 0:
@@ -49,6 +55,21 @@ class Task:
             raise ValueError(f"A task's counts must be numbers of images and boxes, 0 or greater, got {counts}.")
 
 
+@dataclass(frozen=True, eq=False)
+class MeasuredDataset:
+    """One of the platform's own data sets (D_off) with measured results.
+
+    Attributes:
+        task: what is known of it.
+        candidates: the n measured configurations.
+        performance: float64 (n,), their results, finite, higher is better.
+    """
+
+    task: Task
+    candidates: EncodedConfigurations
+    performance: NDArray[np.float64]
+
+
 class Recommender(ABC):
     """The whole interface. Every random number follows the `seed` it was made with."""
 
@@ -58,23 +79,53 @@ class Recommender(ABC):
 
     @abstractmethod
     def ask(self, n: int = 1) -> list[int]:
-        """`n` different candidates to try next, never one that was asked before in this task; fewer, possibly none,
-        when the candidates or the task's budget run out."""
+        """Propose what to try next.
+
+        Args:
+            n: how many candidates, at least 0.
+
+        Returns:
+            Indices of `n` different candidates, none of which was asked for before in this task; fewer, possibly none,
+            when the candidates or the task's budget run out.
+        """
 
     @abstractmethod
     def tell(self, index: int, performance: float) -> None:
-        """What a candidate brought: higher is better, NaN for a trial that failed. Raises ValueError for a candidate
-        that is not waiting for its result: one that was not asked for in this task, or told already."""
+        """Take in what a candidate brought.
+
+        Args:
+            index: of the candidate.
+            performance: higher is better, NaN for a trial that failed.
+
+        Raises:
+            ValueError: the candidate is not waiting for its result: it was not asked for in this task, or told already.
+        """
 
     @abstractmethod
     def end_task(self, revealed: Mapping[int, float]) -> None:
-        """End the task and learn. revealed: the performances that are known now, the own picks among them. Raises
-        ValueError for an index that is none of the task's candidates."""
+        """End the task and learn.
+
+        Args:
+            revealed: the performances that are known now by the candidates' indices, the own picks among them.
+
+        Raises:
+            ValueError: an index is none of the task's candidates.
+        """
 
 
-def finite_results(revealed: Mapping[int, float], candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices in ascending order and their performances, (k,) each, of what a task has revealed; without those that are
-    not finite. Raises ValueError for an index that is none of the `candidates`."""
+def finite_results(revealed: Mapping[int, float], candidates: int) -> tuple[NDArray[np.int_], NDArray[np.float64]]:
+    """What a task has revealed, without performances that are not finite.
+
+    Args:
+        revealed: performances by the candidates' indices.
+        candidates: how many candidates the task has.
+
+    Returns:
+        Indices in ascending order and their performances, (k,) each.
+
+    Raises:
+        ValueError: an index is none of the candidates.
+    """
     if strange := [index for index in revealed if not 0 <= index < candidates]:
         raise ValueError(f"A result was revealed for candidate {strange[0]}; the task has 0 to {candidates - 1}.")
     known = {int(index): float(value) for index, value in revealed.items() if math.isfinite(value)}
@@ -85,28 +136,42 @@ def finite_results(revealed: Mapping[int, float], candidates: int) -> tuple[np.n
 class ScoringRecommender(Recommender):
     """A recommender that tries the candidates in the order of their scores, ties at random.
 
-    Subclasses write `scores` and, where they learn, `learn`. They find the task at hand in `task`, `candidates` and
-    `results` (finite ones, by index), and `rng` for their random numbers.
+    Subclasses write `scores` and, where they learn, `learn`.
+
+    Args:
+        seed: of everything random.
+
+    Attributes:
+        rng: for their random numbers.
+        task: the task at hand.
+        candidates: those of the task.
+        asked: indices of the candidates that were asked for, in order.
+        results: finite performances so far, by the candidates' indices.
     """
+
+    task: Task
+    candidates: EncodedConfigurations
 
     def __init__(self, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
-        self.task: Task | None = None
-
-    @abstractmethod
-    def scores(self) -> np.ndarray:
-        """(n,) for the candidates of this task, given the results so far; higher is better, NaN counts as worst."""
-
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
-        """Take in what the task has revealed: indices into its candidates and their finite performances, both (k,)."""
-
-    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
-        self.task, self.candidates = task, candidates
         self.asked: list[int] = []
         self._told: set[int] = set()
         self.results: dict[int, float] = {}
 
+    @abstractmethod
+    def scores(self) -> NDArray[np.float64]:
+        """Scores (n,) of this task's candidates, given the results so far; higher is better, NaN counts as worst."""
+
+    def learn(self, indices: NDArray[np.int_], performance: NDArray[np.float64]) -> None:
+        """Take in what the task has revealed: indices into its candidates and their finite performances, both (k,)."""
+
+    def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
+        """Begin with the next data set."""
+        self.task, self.candidates = task, candidates
+        self.asked, self._told, self.results = [], set(), {}
+
     def ask(self, n: int = 1) -> list[int]:
+        """The candidates with the highest scores that were not asked for before."""
         n = max(0, min(n, self.task.budget - len(self.asked)))
         scores = np.nan_to_num(self.scores(), nan=-np.inf)
         order = np.lexsort((self.rng.permutation(len(scores)), -scores))
@@ -116,6 +181,7 @@ class ScoringRecommender(Recommender):
         return picks
 
     def tell(self, index: int, performance: float) -> None:
+        """Keep what a candidate brought in `results`."""
         if index in self._told or index not in self.asked:
             waiting = [asked for asked in self.asked if asked not in self._told]
             raise ValueError(f"Candidate {index} is not waiting for a result; those that are: {waiting}.")
@@ -124,6 +190,7 @@ class ScoringRecommender(Recommender):
             self.results[index] = float(performance)
 
     def end_task(self, revealed: Mapping[int, float]) -> None:
+        """Hand the finite results to `learn`."""
         indices, performance = finite_results(revealed, len(self.candidates))
         if len(indices):
             self.learn(indices, performance)

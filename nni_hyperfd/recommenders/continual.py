@@ -2,57 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 from torch import Tensor
 
-from nni_hyperfd.method.learning import TaskExperience, WarmUp
-from nni_hyperfd.recommenders.paper import PaperHyperFD
+from nni_hyperfd.method.learning import View, WarmUp
+from nni_hyperfd.method.recipe import PastTask
+from nni_hyperfd.recommenders.paper import PaperHyperFD, StoredTask
+from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 class LatestDataOnly(PaperHyperFD):
     """The encoder learns from the current task alone. Triplets need no results, so they stay."""
 
-    def rehearsed(self) -> tuple[list[TaskExperience], list[TaskExperience]]:
-        return [], []
+    def rehearsed(self, drawn: Sequence[StoredTask]) -> list[PastTask]:
+        """Nothing."""
+        return []
 
 
 class FrozenExtractor(PaperHyperFD):
     """After the warm-up only the encoder learns."""
 
-    def learn_extractor(self, inputs: Tensor, performance: Tensor) -> None:
-        pass
+    def learn_extractor(self, view: View, configurations: EncodedConfigurations | None, performance: Tensor) -> None:
+        """The extractor stays as it is."""
 
 
 class FrozenRanker(FrozenExtractor):
     """After the warm-up nothing learns."""
 
-    def learn_encoder(self, current: TaskExperience) -> None:
-        pass
+    def learn_encoder(self, configurations: EncodedConfigurations, performance: Tensor) -> None:
+        """The encoder stays as it is."""
 
 
 class NoTransformation(PaperHyperFD):
     """Past meta-features are used as they were made, whatever has become of the extractor."""
 
-    def carried(self) -> list[TaskExperience]:
-        return self.past
+    def carried(self, meta_feature: Tensor, source: int, target: int, number: int | None = None) -> Tensor:
+        """The meta-feature as it was made."""
+        return meta_feature
 
 
 class Oracle(PaperHyperFD):
-    """All past tasks are described again by the newest extractor, for which their images are kept: what the
-    transformation stands in for where data sets stay with their owners."""
+    """All past tasks are described again by the newest extractor, for which their images are kept.
 
-    def _begin(self, warmed: WarmUp | None) -> None:
-        super()._begin(warmed)
-        self._kept: list[tuple[Tensor, Tensor]] = []
+    It is what the transformation stands in for where data sets stay with their owners.
+    """
 
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
-        super().learn(indices, performance)
-        self._kept.append((self._images, self._counts))
+    def _begin(self, warmed: WarmUp | None, space: tuple[int, ...] = ()) -> None:
+        super()._begin(warmed, space)
+        self._kept = {number: own.view for number, own in enumerate(self.offline, start=1)}
 
-    def carried(self) -> list[TaskExperience]:
-        return [
-            replace(past, meta_feature=self._meta_feature(images, counts))
-            for past, (images, counts) in zip(self.past, self._kept, strict=True)
-        ]
+    def end_task(self, revealed: Mapping[int, float]) -> None:
+        """Update both networks, and keep the images."""
+        if self.view is not None:
+            self._kept[self._number] = self.view
+        super().end_task(revealed)
+
+    def carried(self, meta_feature: Tensor, source: int, target: int, number: int | None = None) -> Tensor:
+        """The meta-feature (64,) of the images by the newest extractor."""
+        return meta_feature if number is None else self._meta_feature(self._kept[number])

@@ -7,11 +7,13 @@ one linear layer that takes the description to the length of a configuration's e
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nni_hyperfd.method.learning import View
 from nni_hyperfd.method.seeding import seeded
 from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.paper import PaperHyperFD
@@ -27,7 +29,7 @@ class LinearExtractor(nn.Module):
 
     def forward(self, features: Tensor, counts: Tensor) -> Tensor:
         """features: (..., N >= 1, feature_dim). counts: (..., 2), not looked at. Returns (..., hidden)."""
-        return self.layer(features.mean(dim=-2))
+        return cast(Tensor, self.layer(features.mean(dim=-2)))
 
 
 class _DescribedHyperFD(PaperHyperFD):
@@ -43,7 +45,7 @@ class ResNetHyperFD(_DescribedHyperFD):
     without images is described by its meta-feature, the place for features that were averaged before.
     """
 
-    def described(self, task: Task) -> tuple[Tensor, Tensor]:
+    def described(self, task: Task) -> View:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a group that no image has: its mean is NaN
             features = task.meta_feature if task.images is None else np.nanmean(task.images, axis=0)
@@ -58,7 +60,7 @@ class StatisticsHyperFD(_DescribedHyperFD):
     of classes or of pixels there.
     """
 
-    def described(self, task: Task) -> tuple[Tensor, Tensor]:
+    def described(self, task: Task) -> View:
         vector = _finite(task.meta_feature if task.counts is None else task.counts)
         return (vector.sign() * vector.abs().log1p())[None].float(), torch.zeros(2)
 

@@ -1,53 +1,74 @@
-"""HyperFD as the paper has it, from the parts in `nni_hyperfd.method`, as far as a task's description allows.
+"""HyperFD as the paper has it, as `preset: paper` runs it: the same steps on what one process holds in memory.
 
 Without image features a task's precomputed meta-feature vector stands in for them: one image whose anchors all have
-this vector as their feature. Both networks are warmed up on the server's own data sets, then learn after each task by
-equation 11; past meta-features stay as they were made and are carried into the newest extractor's space by equation 4;
-half the budget is explored. Without data sets of the server's own the first task with something to rank is the warm-up,
-and there are no triplets and no transformation (it is the identity then). Equation 9 counts the warm-up as a task.
+this vector as their feature. A task without either is ranked without a meta-feature and teaches the encoder alone. Both
+networks are warmed up on the platform's own data sets, where there are any; then they learn after each task by eq. 11.
+Past meta-features stay as they were made and are carried into the newest extractor's space by eq. 4. Half of the budget
+is explored. Where the platform does less than the paper, because it never has a client's images, so does this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from nni_hyperfd.method.config_encoder import MLPEncoder
-from nni_hyperfd.method.learning import (
-    ClientTask,
-    OfflineTask,
-    TaskExperience,
-    WarmUp,
-    update_encoder,
-    update_extractor,
-    warm_up,
-)
+from nni_hyperfd.method import recipe
+from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+from nni_hyperfd.method.learning import ClientTask, OfflineTask, View, WarmUp, update_extractor, warm_up
+from nni_hyperfd.method.learning.objective import rankable
 from nni_hyperfd.method.meta_feature import GROUPS, STAGES, MetaFeatureExtractor
+from nni_hyperfd.method.recipe import PastTask
 from nni_hyperfd.method.scoring import score
-from nni_hyperfd.method.selection import explore_exploit
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.method.transform import fit_transform
-from nni_hyperfd.recommenders.base import ScoringRecommender, Task
+from nni_hyperfd.recommenders.base import MeasuredDataset, ScoringRecommender, Task, finite_results
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)
-class MeasuredDataset:
-    """A data set of the server's own, and what configurations brought on it: performance (n,), finite."""
+class StoredTask:
+    """A past task as it is kept.
 
-    task: Task
-    candidates: EncodedConfigurations
-    performance: np.ndarray
+    Attributes:
+        number: of its arrival, from 1, the platform's own data sets included.
+        configurations: the tried ones.
+        performance: float32 (n,), their results, two different ones at least.
+        meta_feature: float32 (64,), as the extractor of its time made it, or None.
+        version: which extractor that was; an index into `PaperHyperFD.landmarks`.
+        offline: whether it is one of the platform's own data sets.
+    """
+
+    number: int
+    configurations: EncodedConfigurations
+    performance: Tensor
+    meta_feature: Tensor | None
+    version: int
+    offline: bool = False
 
 
 class PaperHyperFD(ScoringRecommender):
-    """settings: the paper's constants by default. offline: the server's own data sets (D_off), described and encoded
-    like the tasks. warmed: what an earlier warm-up on these data sets has brought. without: parts that the extractor
-    goes without. Search spaces and descriptions of another size start anew, without data sets and warm-up."""
+    """The paper's recipe.
+
+    Search spaces and descriptions of another size start anew, without data sets and warm-up.
+
+    Args:
+        seed: of everything random.
+        settings: the paper's constants by default.
+        offline: the platform's own data sets (D_off), described and encoded like the tasks.
+        warmed: what an earlier warm-up on these data sets has brought; by default they are warmed up on.
+        without: parts that the extractor goes without (`method.meta_feature.PARTS`).
+    """
+
+    extractor: nn.Module
+    encoder: ConfigurationEncoder
+    importance: dict[str, Tensor] | None
+    _feature_dim: int | None
 
     def __init__(
         self,
@@ -58,136 +79,187 @@ class PaperHyperFD(ScoringRecommender):
         without: Collection[str] = (),
     ) -> None:
         super().__init__(seed)
-        self.settings, self.without = settings, without
-        self.extractor: MetaFeatureExtractor | None = None
-        self.encoder: MLPEncoder | None = None
-        self.offline = [
-            OfflineTask(*self.described(own.task), _inputs(own.candidates), torch.from_numpy(own.performance).float())
-            for own in offline
-        ]
+        self.seed, self.settings, self.without = seed, settings, without
+        self.offline = [self._offline_task(own) for own in offline]
+        self._number = len(self.offline)
         self._begin(warmed)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
+        """Begin with the next data set, and describe it."""
         super().start_task(task, candidates)
-        self._inputs = _inputs(candidates)
-        self._images, self._counts = self.described(task)
-        if self.encoder is None or self._sizes() != (self.encoder.in_dim, self.extractor.feature_dim):
-            self._start_anew()
+        self._number += 1
+        self.view = self.described(task)
+        if not self._fits(candidates):
+            self._start_anew(candidates)
+        if self.view is not None and self._feature_dim is None:
+            self._feature_dim = _dim(self.view)
+            self.extractor = self.new_extractor(self._feature_dim, recipe.INITIAL_SEED)
+        self.version = len(self.landmarks) - 1
+        self.meta_feature = None if self.view is None else self._meta_feature(self.view)
         self._planned: list[int] | None = None
 
-    def _start_anew(self) -> None:
-        in_dim, feature_dim = self._sizes()
-        self.encoder = MLPEncoder.initial(in_dim, self._seed(), self.settings.hidden)
-        self.extractor = self.new_extractor(feature_dim, self._seed())
-        self.offline = [
-            own for own in self.offline if (own.inputs.shape[-1], own.features.shape[-1]) == (in_dim, feature_dim)
-        ]
-        self._begin(self._warm_up(self.offline) if self.offline else None)
+    def described(self, task: Task) -> View | None:
+        """What the extractor is given of a task.
 
-    def _begin(self, warmed: WarmUp | None) -> None:
-        """As before the first task, with warm networks or, with None, those that are there."""
-        self.warmed = warmed
-        self.importance: dict[str, Tensor] | None = None
-        if warmed is not None:
-            self.extractor, self.encoder, self.importance = warmed.extractor, warmed.encoder, warmed.importance
-        self.past: list[TaskExperience] = []
-        self.landmarks: list[Tensor] = []
-        """Of each past task: the meta-features of the offline data sets by the extractor that made the task's own."""
-
-    def _warm_up(self, tasks: list[OfflineTask]) -> WarmUp:
-        return warm_up(self.extractor, self.encoder, tasks, self.settings, self._seed())
-
-    def _sizes(self) -> tuple[int, int]:
-        return self._inputs.shape[-1], self._images.shape[-1]
-
-    def described(self, task: Task) -> tuple[Tensor, Tensor]:
-        """What the extractor is given of a task: image features (N, ..., D), here (N, 3, 3, D), and counts (2,).
-
-        Unknown entries of a meta-feature vector are 0.
+        Returns:
+            Image features (N, ..., D), here (N, 3, 3, D), and counts (2,); None where nothing is known of the data set.
+            Unknown entries of a meta-feature vector are 0.
         """
         if task.images is not None:
             counts = np.zeros(2) if task.counts is None else task.counts
             return torch.from_numpy(task.images).float(), torch.from_numpy(counts).float()
-        vector = np.zeros(1) if task.meta_feature is None or not len(task.meta_feature) else task.meta_feature
-        finite = torch.from_numpy(np.nan_to_num(vector, nan=0.0, posinf=0.0, neginf=0.0)).float()
+        if task.meta_feature is None or not len(task.meta_feature):
+            return None
+        vector = np.nan_to_num(task.meta_feature, nan=0.0, posinf=0.0, neginf=0.0)
+        finite = torch.from_numpy(vector).float()
         return finite.expand(1, STAGES, GROUPS, len(finite)), torch.zeros(2)
 
-    def new_extractor(self, feature_dim: int, seed: int) -> MetaFeatureExtractor:
+    def new_extractor(self, feature_dim: int, seed: int) -> nn.Module:
         """f_d for features of D = feature_dim numbers; its weights follow from `seed` alone."""
         return MetaFeatureExtractor.initial(feature_dim, seed, self.settings.hidden, self.without)
 
-    def scores(self) -> np.ndarray:
+    def scores(self) -> NDArray[np.float64]:
+        """Eq. 1 for every candidate, (n,)."""
+        if self.meta_feature is None:
+            past = self._carried(self._drawn(recipe.task_rng(self.seed, self._number)), self._towards)
+            meta_feature = recipe.unknown_meta_feature(h for h in past if h is not None)
+        else:
+            meta_feature = self.carried(self.meta_feature, self.version, self._towards)
         with torch.no_grad():
-            meta_feature = self._meta_feature(self._images, self._counts)
-            return score(self.encoder(self._inputs), meta_feature).double().numpy()
+            scores = score(self.encoder(self.candidates), meta_feature)
+        return cast(NDArray[np.float64], scores.double().numpy())
 
     def ask(self, n: int = 1) -> list[int]:
-        # The paper picks the whole budget before the first result.
+        """The next `n` of the picks, which are all chosen before the first result."""
         if self._planned is None:
-            scores = torch.from_numpy(self.scores())
-            self._planned = explore_exploit(scores, self.task.budget, self.settings.exploration, self._seed())
+            scores, exploration = torch.from_numpy(self.scores()), self.settings.exploration
+            self._planned = recipe.picks(scores, self.task.budget, exploration, self.seed, self._number)
         picks = self._planned[len(self.asked) : len(self.asked) + max(n, 0)]
         self.asked += picks
         return picks
 
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
-        inputs, results = self._inputs[indices], torch.from_numpy(performance).float()
-        if len(np.unique(performance)) < 2:
-            return  # nothing to rank
-        first = self.warmed is None
-        if first:
-            self._begin(self._warm_up([OfflineTask(self._images, self._counts, inputs, results)]))
-        else:
-            self.learn_extractor(inputs, results)
-        current = TaskExperience(inputs, results, self._meta_feature(self._images, self._counts))
-        if not first:
-            self.learn_encoder(current)
-        self.past.append(current)
-        self.landmarks.append(self._landmarks())
+    def end_task(self, revealed: Mapping[int, float]) -> None:
+        """Update both networks, first the extractor with the client's images, then the encoder."""
+        known, _ = finite_results(revealed, len(self.candidates))
+        # In the order in which the platform gets them: a sum's rounding depends on it.
+        asked = [index for index in self.asked if index in known]
+        indices = [*asked, *(index for index in known.tolist() if index not in asked)]
+        configurations = self.candidates[indices] if indices else None
+        performance = torch.tensor([float(revealed[index]) for index in indices])
+        if self.view is not None:
+            self.learn_extractor(self.view, configurations, performance)
+        if configurations is not None:
+            self.learn_encoder(configurations, performance)
+            if rankable(performance):
+                stored = (configurations, performance, self.meta_feature, self.version)
+                self.past.append(StoredTask(self._number, *stored))
 
-    def learn_extractor(self, inputs: Tensor, performance: Tensor) -> None:
-        """The client's side of equation 11."""
-        with torch.no_grad():
-            embeddings = self.encoder(inputs)
-        images, counts = [own.features for own in self.offline], [own.counts for own in self.offline]
-        task = ClientTask(self._images, self._counts, embeddings, performance, images, counts)
-        update = update_extractor(self.extractor, self.importance, task, self.settings, self._seed())
+    def learn_extractor(self, view: View, configurations: EncodedConfigurations | None, performance: Tensor) -> None:
+        """The client's side of eq. 11."""
+        embeddings = recipe.embedded(self.encoder, configurations)
+        offline = recipe.images_for_client(self.views, recipe.task_rng(self.seed, self._number))
+        task = ClientTask(*view, embeddings, performance, offline)
+        seed = recipe.task_seed(self.seed, self._number)
+        update = update_extractor(self.extractor, self.importance, task, self.settings, seed)
         self.extractor, self.importance = update.extractor, update.importance
+        self.meta_feature = update.meta_feature
+        self.landmarks.append(self._landmarks())
+        self.version = len(self.landmarks) - 1
 
-    def learn_encoder(self, current: TaskExperience) -> None:
-        """The platform's side of equation 11."""
-        past, offline = self.rehearsed()
-        self.encoder = update_encoder(self.encoder, current, past, offline, self.settings, self._seed())
+    def learn_encoder(self, configurations: EncodedConfigurations, performance: Tensor) -> None:
+        """The platform's side of eq. 11."""
+        seed = recipe.task_seed(self.seed, self._number)
+        self._towards = len(self.landmarks) - 1
+        past = self.rehearsed(self._drawn(np.random.default_rng(seed)))
+        own = StoredTask(self._number, configurations, performance, self.meta_feature, self.version)
+        (meta_feature,) = self._carried([own], self._towards)
+        current = PastTask(configurations, performance, meta_feature)
+        self.encoder = recipe.learned_encoder(self.encoder, current, past, self.settings, seed)
 
-    def rehearsed(self) -> tuple[list[TaskExperience], list[TaskExperience]]:
-        """What the encoder learns from beside the current task: past tasks and the server's own data sets."""
-        offline = [
-            TaskExperience(own.inputs, own.performance, meta_feature)
-            for own, meta_feature in zip(self.offline, self._landmarks(), strict=True)
-        ]
-        return self.carried(), offline
-
-    def carried(self) -> list[TaskExperience]:
-        """The past tasks with their meta-features in the newest extractor's space, by equation 4."""
-        if not self.offline:
-            return self.past
-        newest = self._landmarks()
+    def rehearsed(self, drawn: Sequence[StoredTask]) -> list[PastTask]:
+        """What the encoder learns from beside the current task."""
         return [
-            replace(past, meta_feature=past.meta_feature @ fit_transform(landmarks, newest).T)
-            for past, landmarks in zip(self.past, self.landmarks, strict=True)
+            PastTask(past.configurations, past.performance, meta_feature, past.offline)
+            for past, meta_feature in zip(drawn, self._carried(drawn, self._towards), strict=True)
         ]
+
+    def carried(self, meta_feature: Tensor, source: int, target: int, number: int | None = None) -> Tensor:
+        """A meta-feature (64,) of one version of the extractor in the space of another, by eq. 4.
+
+        Args:
+            meta_feature: as it was made.
+            source: the version that made it.
+            target: the version whose space is asked for.
+            number: of the past task that it belongs to, by default the current one.
+        """
+        if source == target or not self.views:
+            return meta_feature
+        return fit_transform(self.landmarks[source], self.landmarks[target]) @ meta_feature
+
+    def _carried(self, tasks: Sequence[StoredTask], target: int) -> list[Tensor | None]:
+        return [
+            None if past.meta_feature is None else self.carried(past.meta_feature, past.version, target, past.number)
+            for past in tasks
+        ]
+
+    def _drawn(self, rng: np.random.Generator) -> list[StoredTask]:
+        """The past tasks to learn from."""
+        by_number = {past.number: past for past in self.past}
+        own = [past.number for past in self.past if not past.offline]
+        offline = [past.number for past in self.past if past.offline]
+        return [by_number[number] for number in recipe.tasks_to_learn_from(own, offline, rng)]
+
+    def _offline_task(self, own: MeasuredDataset) -> OfflineTask:
+        view = self.described(own.task)
+        if view is None:
+            raise ValueError("A data set of the platform's own needs images or a meta-feature.")
+        return OfflineTask(*view, own.candidates, torch.from_numpy(own.performance).float())
+
+    def _fits(self, candidates: EncodedConfigurations) -> bool:
+        """Whether the networks take these candidates and the data set's description."""
+        described = self.view is None or self._feature_dim in (None, _dim(self.view))
+        return described and _kind(candidates) == self._space
+
+    def _start_anew(self, candidates: EncodedConfigurations) -> None:
+        sizes = _kind(candidates), None if self.view is None else _dim(self.view)
+        self.encoder = ConfigurationEncoder.initial(candidates, recipe.INITIAL_SEED, self.settings.hidden)
+        self.offline = [own for own in self.offline if (_kind(own.configurations), _dim(own.view)) == sizes]
+        self._begin(self._warm_up() if self.offline else None, sizes[0])
+
+    def _begin(self, warmed: WarmUp | None, space: tuple[int, ...] = ()) -> None:
+        """As before the first task, with warm networks or, with None, without any."""
+        self.warmed, self._space, self._feature_dim = warmed, space, None
+        self.importance = None
+        self.past: list[StoredTask] = []
+        self.views: list[View] = []
+        """What is kept of the platform's own data sets."""
+        self.landmarks: list[Tensor] = [torch.zeros(0, self.settings.hidden)]
+        """Of each version of the extractor: the meta-features (m, 64) of `views`."""
+        self._towards = 0
+        """The version that the encoder was trained towards."""
+        if warmed is None:
+            return
+        self.extractor, self.encoder, self.importance = warmed.extractor, warmed.encoder, warmed.importance
+        self._space, self._feature_dim = _kind(self.offline[0].configurations), _dim(self.offline[0].view)
+        rng, count = np.random.default_rng(self.seed), len(self.offline)
+        self.views = [(recipe.kept_images(own.features, count, rng), own.counts) for own in self.offline]
+        self.landmarks = [self._landmarks()]
+        for number, own in enumerate(self.offline, start=1):
+            if rankable(own.performance):
+                described = (self._meta_feature(own.view), 0)
+                self.past.append(StoredTask(number, own.configurations, own.performance, *described, offline=True))
+
+    def _warm_up(self) -> WarmUp:
+        extractor = self.new_extractor(_dim(self.offline[0].view), recipe.INITIAL_SEED)
+        return warm_up(extractor, self.encoder, self.offline, self.settings, self.seed)
 
     def _landmarks(self) -> Tensor:
-        """(m, hidden), the meta-features of the offline data sets by the newest extractor."""
-        rows = [self._meta_feature(own.features, own.counts) for own in self.offline]
+        rows = [self._meta_feature(view) for view in self.views]
         return torch.stack(rows) if rows else torch.zeros(0, self.settings.hidden)
 
-    def _meta_feature(self, features: Tensor, counts: Tensor) -> Tensor:
+    def _meta_feature(self, view: View) -> Tensor:
         with torch.no_grad():
-            return self.extractor(features, counts)
-
-    def _seed(self) -> int:
-        return int(self.rng.integers(2**31))
+            return cast(Tensor, self.extractor(*view))
 
 
 class MSEHyperFD(PaperHyperFD):
@@ -197,5 +269,12 @@ class MSEHyperFD(PaperHyperFD):
         super().__init__(seed, RankerSettings(loss="mse"))
 
 
-def _inputs(candidates: EncodedConfigurations) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(candidates.vectors, dtype=np.float32))
+def _kind(configurations: EncodedConfigurations) -> tuple[int, ...]:
+    """What an encoder depends on."""
+    graphs = configurations.graphs
+    sizes = (0, 0) if graphs is None else (graphs.num_ops, graphs.num_stages)
+    return configurations.width, *sizes, len(configurations.beside)
+
+
+def _dim(view: View) -> int:
+    return int(view[0].shape[-1])

@@ -52,4 +52,4 @@ class EncodedConfigurations:
     @property
     def width(self) -> int:
         """Numbers in a configuration's vector."""
-        return self.vectors.shape[1]
+        return int(self.vectors.shape[1])

@@ -15,97 +15,14 @@ import numpy as np
 from nni_hyperfd.space import architecture
 from nni_hyperfd.space.architecture import Architecture, ArchitectureError
 from nni_hyperfd.space.architecture_space import ArchitectureSpace
-from nni_hyperfd.space.graphs import Graphs
+from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space.parameters import Choice, Interval, SpaceError, from_nni
 
 Configuration = dict[str, Any]
 """One point of a search space: parameter name -> value, JSON types only."""
 
 KINDS = ("hpo", "nas", "joint")
 _MAX_ENUMERATED = 10_000
-_RESERVED = {"phase"}  # tells the web UI and the hook what a service trial does
-
-
-class SpaceError(ValueError):
-    """The search space, or a configuration of it, cannot be ranked."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A categorical parameter; encoded one-hot, in the order of the search space file."""
-
-    values: tuple[Any, ...]
-
-    @property
-    def width(self) -> int:
-        return len(self.values)
-
-    @property
-    def count(self) -> float:
-        return len(self.values)
-
-    def at(self, place: int) -> Any:
-        return self.values[place]
-
-    def sample(self, rng: np.random.Generator) -> Any:
-        return self.values[rng.integers(len(self.values))]
-
-    def canonical(self, value: Any) -> Any:
-        for own in self.values:
-            # NNI's JSON turns 1.0 into 1 on its way through node, so numbers are compared as numbers.
-            if own == value and isinstance(own, str) == isinstance(value, str):
-                return own
-        raise SpaceError(f"{value!r} is none of {list(self.values)}")
-
-    def encode(self, value: Any) -> list[float]:
-        return [float(own == value) for own in self.values]
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A numeric parameter between two bounds; encoded as its place in [0, 1], on a log scale where NNI draws it so."""
-
-    low: float
-    high: float
-    log: bool = False
-    step: float = 0.0
-    integer: bool = False
-
-    width = 1
-
-    @property
-    def count(self) -> float:
-        """How many values can be drawn; infinite without a step."""
-        if self.integer:
-            return int(self.high) - int(self.low) + 1
-        return round(self.high / self.step) - round(self.low / self.step) + 1 if self.step else math.inf
-
-    def at(self, place: int) -> float | int:
-        """One of the `count` values."""
-        return int(self.low) + place if self.integer else self._clip((round(self.low / self.step) + place) * self.step)
-
-    def sample(self, rng: np.random.Generator) -> float | int:
-        if self.integer:
-            return int(rng.integers(int(self.low), int(self.high), endpoint=True))
-        value = rng.uniform(*self._scaled(self.low, self.high))
-        value = math.exp(value) if self.log else value
-        return self._clip(round(value / self.step) * self.step if self.step else value)
-
-    def canonical(self, value: Any) -> float | int:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not self.low <= value <= self.high:
-            raise SpaceError(f"{value!r} is no number between {self.low} and {self.high}")
-        if self.integer and value != int(value):
-            raise SpaceError(f"{value!r} is no whole number")
-        return int(value) if self.integer else float(value)
-
-    def encode(self, value: float) -> list[float]:
-        low, high, value = self._scaled(self.low, self.high, value)
-        return [(value - low) / (high - low)]
-
-    def _clip(self, value: float) -> float:
-        return float(min(max(value, self.low), self.high))
-
-    def _scaled(self, *values: float) -> list[float]:
-        return [math.log(v) for v in values] if self.log else list(values)
 
 
 @dataclass(frozen=True)
@@ -143,9 +60,7 @@ class SearchSpace:
             raise SpaceError(f"search space: {error}") from None
         if not definition:
             raise SpaceError("search space: it has no parameters; add at least one to the searchSpaceFile")
-        parameters = {name: _parameter(name, spec["_type"], spec["_value"]) for name, spec in definition.items()}
-        if reserved := _RESERVED & set(parameters):
-            raise SpaceError(f"search space: the name {reserved.pop()!r} is taken by HyperFD's own trials; rename it")
+        parameters = {name: from_nni(name, spec["_type"], spec["_value"]) for name, spec in definition.items()}
         names = parameters.keys() & architecture.PARAMETERS.keys()
         found = "hpo" if not names or kind == "hpo" else "nas" if names == parameters.keys() else "joint"
         if kind not in (None, found):
@@ -231,10 +146,22 @@ class SearchSpace:
         canonical = self.canonical(configuration)
         return json.dumps([canonical[name] for name in self.parameters])
 
-    def encode(self, configurations: Sequence[Configuration]) -> np.ndarray:
-        """Encoder input, float32 (n, dim); zeros for what belongs to inactive blocks."""
+    def encode(self, configurations: Sequence[Configuration]) -> EncodedConfigurations:
+        """The configurations in numbers.
+
+        The vectors are float32 (n, dim), with zeros for what belongs to inactive blocks. In a space with architectures
+        there are graphs as well, and `beside` names the columns of the other parameters.
+
+        Args:
+            configurations: one or more.
+
+        Raises:
+            SpaceError: as `canonical`.
+            ValueError: there is no configuration.
+        """
+        canonical = [self.canonical(configuration) for configuration in configurations]
         rows = []
-        for configuration in map(self.canonical, configurations):
+        for configuration in canonical:
             unused = architecture.inactive(configuration) if self.architectures else ()
             rows.append(
                 [
@@ -243,17 +170,22 @@ class SearchSpace:
                     for x in parameter.encode(configuration[name])
                 ]
             )
-        return np.asarray(rows, dtype=np.float32).reshape(len(rows), self.dim)
-
-    def graphs(self, configurations: Sequence[Configuration]) -> Graphs:
-        """The configurations' architectures for a graph encoder (`nni_hyperfd.space.architecture.graphs`).
-
-        Raises:
-            SpaceError: as `canonical`, or the space has no architectures.
-        """
+        vectors = np.asarray(rows, dtype=np.float32).reshape(len(rows), self.dim)
         if not self.architectures:
-            raise SpaceError("the search space has no architectures, so its configurations are no graphs")
-        return architecture.graphs([Architecture.of(self.canonical(c)) for c in configurations])
+            return EncodedConfigurations(vectors)
+        graphs = architecture.graphs([Architecture.of(configuration) for configuration in canonical])
+        return EncodedConfigurations(vectors, graphs, self._beside)
+
+    @cached_property
+    def example(self) -> EncodedConfigurations:
+        """One configuration of the space in numbers, for whoever needs to know their sizes."""
+        return self.encode(self.sample(1, np.random.default_rng(0)))
+
+    @cached_property
+    def _beside(self) -> tuple[int, ...]:
+        """Columns of the parameters that choose no architecture."""
+        owners = [name for name, parameter in self.parameters.items() for _ in range(parameter.width)]
+        return tuple(column for column, name in enumerate(owners) if name in self._others)
 
     @cached_property
     def _others(self) -> dict[str, Choice | Interval]:
@@ -264,7 +196,7 @@ class SearchSpace:
     def _at(self, index: int) -> Configuration:
         configuration = {}
         for name, parameter in self._others.items():
-            index, place = divmod(index, parameter.count)
+            index, place = divmod(index, int(parameter.count))
             configuration[name] = parameter.at(place)
         if self.architectures:
             configuration |= self.architectures.at(index)
@@ -277,9 +209,10 @@ class SearchSpace:
 def _architectures(parameters: Mapping[str, Choice | Interval]) -> ArchitectureSpace:
     choices = {}
     for name in [name for name in architecture.PARAMETERS if name in parameters]:
-        if not isinstance(parameters[name], Choice):
+        parameter = parameters[name]
+        if not isinstance(parameter, Choice):
             raise SpaceError(f"search space: {name!r} has to be a choice, as in search_spaces/proxylessnas.json")
-        choices[name] = parameters[name].values
+        choices[name] = parameter.values
     try:
         return ArchitectureSpace.of(choices)
     except ArchitectureError as error:
@@ -287,28 +220,3 @@ def _architectures(parameters: Mapping[str, Choice | Interval]) -> ArchitectureS
             f"search space: {error}; start from search_spaces/proxylessnas.json, or say space: hpo in classArgs for a "
             "trial of your own"
         ) from None
-
-
-def _parameter(name: str, type_: str, value: list[Any]) -> Choice | Interval:
-    if any(isinstance(v, float) and not math.isfinite(v) for v in value):
-        raise SpaceError(f"search space: {name!r} holds a number that is not finite: {value}")
-    if type_ == "choice":
-        if not value or not all(isinstance(v, (int, float, str)) and not isinstance(v, bool) for v in value):
-            raise SpaceError(
-                f"search space: the ranker cannot encode {name!r}, a choice among {value}; "
-                "write a flat, non-empty list of numbers or strings"
-            )
-        if len(set(value)) < len(value):
-            raise SpaceError(f"search space: {name!r} names a value twice: {value}")
-        return Choice(tuple(value))
-    if type_ == "randint":
-        low, high = value[0], value[1] - 1  # NNI's upper bound is exclusive
-        return Choice((low,)) if low == high else Interval(low, high, integer=True)
-    if type_ in ("uniform", "quniform", "loguniform", "qloguniform"):
-        if type_.startswith("q") and value[2] <= 0:
-            raise SpaceError(f"search space: {name!r} has a step of {value[2]}; write one greater than 0")
-        return Interval(value[0], value[1], log="log" in type_, step=value[2] if type_.startswith("q") else 0.0)
-    raise SpaceError(
-        f"search space: the ranker cannot encode {name!r} of type {type_!r}; "
-        "use choice, randint or a (q)(log)uniform range"
-    )

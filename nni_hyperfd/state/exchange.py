@@ -1,18 +1,33 @@
-"""Experience as a JSON document: what `hyperfd export` writes and `hyperfd import` reads. No weights, no images."""
+"""Experience as a JSON document: what `hyperfd export` writes and `hyperfd import` reads.
+
+It holds tasks, results and weights, and the image features of the platform's own data sets; no images, and of clients
+nothing but what the state holds. Documents of version 1 had no weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import base64
+import binascii
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from nni_hyperfd.space.search_space import Configuration, SearchSpace, SpaceError
-from nni_hyperfd.state.store import Task
-from nni_hyperfd.task import FINE_TUNE, IMPORT, PRESETS, REPLAYS, SEEDS, TaskSettings
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.state import experience
+from nni_hyperfd.state.tables import BlobRow, EncoderRow, ExtractorRow, OfflineDatasetRow, SpaceRow
+from nni_hyperfd.state.views import TaskView
+from nni_hyperfd.task import RESULT_PHASES, Phase, Status, TaskSettings
 from nni_hyperfd.wire import META_FEATURE_LENGTH, Description, is_finite_number
 
 FORMAT = "nni_hyperfd experience"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_VERSIONS = (1, FORMAT_VERSION)
+_DESCRIPTION = ("meta_feature", "num_images", "num_boxes", "baseline")
 
 
 class DocumentError(ValueError):
@@ -20,50 +35,169 @@ class DocumentError(ValueError):
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished trial: its phase, configuration and performance (None for a failed one)."""
+class ExportedResult:
+    """A finished trial.
 
-    phase: str
+    Attributes:
+        phase: one of `RESULT_PHASES`.
+        configuration: what it tried.
+        performance: what it brought; None for a failed one.
+    """
+
+    phase: Phase
     configuration: Configuration
     performance: float | None
 
 
 @dataclass(frozen=True)
 class ExportedTask:
-    """A closed task. `extractor` is the sha256 of the weights that made `meta_feature`; None for the initial ones."""
+    """A closed task.
+
+    Attributes:
+        experiment: the NNI experiment.
+        space: its search space.
+        settings: how it was searched.
+        dataset: the platform's own data set that it stands for, or None.
+        extractor: the version that made its meta-feature: a key of `Document.extractors`.
+        description: what is known of its data set.
+        results: its finished trials.
+    """
 
     experiment: str
     space: SearchSpace
-    settings: dict[str, Any]
-    extractor: str | None
+    settings: TaskSettings
+    dataset: str | None
+    extractor: str
     description: dict[str, Any]
-    results: list[Result]
+    results: list[ExportedResult]
 
 
-def write(tasks: Iterable[tuple[Task, str | None]]) -> dict[str, Any]:
-    """The document of tasks, each with the sha256 of its extractor."""
+@dataclass(frozen=True)
+class ExportedExtractor:
+    """A version of the extractor.
+
+    Attributes:
+        parent: the version that it was made from, or None.
+        head: whether it was the newest one.
+        weights: sha256 of its weights, whether or not they are in `Document.blobs`; None for an initial one.
+        importance: sha256 of its importances, or None.
+        described: the meta-features of the platform's own data sets under it (safetensors), or None.
+    """
+
+    parent: str | None
+    head: bool
+    weights: str | None
+    importance: str | None = None
+    described: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ExportedEncoder:
+    """A space's newest encoder.
+
+    Attributes:
+        space: the search space.
+        extractor: the version that it was trained towards.
+        weights: sha256, in `Document.blobs`.
+        experiment: the task that it learned from last.
+    """
+
+    space: SearchSpace
+    extractor: str
+    weights: str
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything that a document holds, checked.
+
+    Attributes:
+        tasks: in order of arrival.
+        extractors: by a name that holds within the document, parents before their children.
+        encoders: one for each space that has one.
+        offline: name of a data set -> sha256 of its features, in `blobs`.
+        blobs: sha256 -> content.
+    """
+
+    tasks: list[ExportedTask]
+    extractors: dict[str, ExportedExtractor]
+    encoders: list[ExportedEncoder]
+    offline: dict[str, str]
+    blobs: dict[str, bytes]
+
+
+# -- writing -----------------------------------------------------------------------------------------------------------
+
+
+def write(session: Session) -> dict[str, Any]:
+    """The document of a state: all closed tasks, and what was learned."""
+    closed = [task for task in experience.tasks(session) if task.closed is not None]
+    newest: dict[str, EncoderRow] = {}
+    for row in session.scalars(select(EncoderRow).order_by(EncoderRow.id)):
+        newest[row.space_signature] = row
+    by_id = {task.id: task for task in closed}
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "tasks": [
+        "tasks": [_task_json(task) for task in closed],
+        "extractors": {str(row.id): _extractor_json(row) for row in session.scalars(select(ExtractorRow))},
+        "encoders": [
             {
-                "experiment": task.experiment,
-                "space": {"kind": task.space.kind, "definition": task.space.definition},
-                "settings": task.settings,
-                "extractor": extractor,
-                "description": {name: getattr(task, name) for name in _DESCRIPTION},
-                "results": [
-                    {"phase": t.phase, "configuration": t.configuration, "performance": t.performance}
-                    for t in task.trials
-                    if t.phase in _RESULT_PHASES and t.status in ("succeeded", "failed")
-                ],
+                "space": _space_json(session.get_one(SpaceRow, row.space_signature)),
+                "extractor": str(row.extractor_id),
+                "weights": row.weights,
+                "experiment": by_id[row.task_id].experiment,
             }
-            for task, extractor in tasks
+            for row in newest.values()
+        ],
+        "offline": {row.name: row.features for row in session.scalars(select(OfflineDatasetRow))},
+        "blobs": {row.sha256: _to_text(row.data) for row in session.scalars(select(BlobRow))},
+    }
+
+
+def _task_json(task: TaskView) -> dict[str, Any]:
+    finished = [t for t in task.trials if t.tries and t.status in (Status.SUCCEEDED, Status.FAILED)]
+    return {
+        "experiment": task.experiment,
+        "space": _space_json(task.space),
+        "settings": task.settings.to_json(),
+        "dataset": task.dataset,
+        "extractor": str(task.extractor_id),
+        "description": {
+            "meta_feature": None if task.meta_feature is None else list(task.meta_feature),
+            "num_images": task.num_images,
+            "num_boxes": task.num_boxes,
+            "baseline": task.baseline,
+        },
+        "results": [
+            {"phase": str(t.phase), "configuration": t.configuration, "performance": t.performance} for t in finished
         ],
     }
 
 
-def read(document: Any) -> list[ExportedTask]:
+def _extractor_json(row: ExtractorRow) -> dict[str, Any]:
+    return {
+        "parent": None if row.parent_id is None else str(row.parent_id),
+        "head": row.head,
+        "weights": row.weights,
+        "importance": row.importance,
+        "described": None if row.described is None else _to_text(row.described),
+    }
+
+
+def _space_json(space: SearchSpace | SpaceRow) -> dict[str, Any]:
+    return {"kind": space.kind, "definition": dict(space.definition)}
+
+
+def _to_text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+def read(document: Any) -> Document:
     """Check a document, which comes from outside.
 
     Raises:
@@ -71,57 +205,161 @@ def read(document: Any) -> list[ExportedTask]:
     """
     if not isinstance(document, Mapping) or document.get("format") != FORMAT:
         raise DocumentError("this is no experience that 'hyperfd export' wrote")
-    if document.get("version") != FORMAT_VERSION:
+    version = document.get("version")
+    if version not in _VERSIONS:
         raise DocumentError(
-            f"the experience has format {document.get('version')!r}, this nni_hyperfd reads {FORMAT_VERSION}; "
+            f"the experience has format {version!r}, this nni_hyperfd reads {' and '.join(map(str, _VERSIONS))}; "
             "upgrade nni_hyperfd"
         )
-    tasks = []
     if not isinstance(document.get("tasks"), list):
         raise DocumentError("tasks: a list was expected")
+    read_task = _first_task if version == 1 else _task
+    tasks = []
     for index, task in enumerate(document["tasks"]):
-        try:
-            tasks.append(_task(task))
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise DocumentError(f"tasks[{index}]: {reason}") from error
-    return tasks
+        with _place(f"tasks[{index}]"):
+            tasks.append(read_task(task))
+    if version == 1:
+        return Document(tasks, _first_extractors(tasks), [], {}, {})
+    return _with_weights(document, tasks)
 
 
-_DESCRIPTION = ("meta_feature", "num_images", "num_boxes", "baseline")
-_RESULT_PHASES = (FINE_TUNE, IMPORT)
+def _with_weights(document: Mapping[str, Any], tasks: list[ExportedTask]) -> Document:
+    blobs: dict[str, bytes] = {}
+    extractors: dict[str, ExportedExtractor] = {}
+    encoders: list[ExportedEncoder] = []
+    with _place("blobs"):
+        for digest, text in document["blobs"].items():
+            blobs[digest] = _from_text(text)
+            if hashlib.sha256(blobs[digest]).hexdigest() != digest:
+                raise ValueError(f"{digest[:12]} is damaged (its content has another sha256)")
+    for name, extractor in _items(document, "extractors"):
+        with _place(f"extractors[{name}]"):
+            extractors[name] = _extractor(extractor, extractors)
+    with _place("offline"):
+        offline = {str(name): digest for name, digest in document["offline"].items()}
+        if missing := [name for name, digest in offline.items() if digest not in blobs]:
+            raise ValueError(f"the features of {missing[0]} are not among the blobs")
+    experiments = {task.experiment for task in tasks}
+    for index, encoder in enumerate(document.get("encoders") or []):
+        with _place(f"encoders[{index}]"):
+            encoders.append(_encoder(encoder, blobs, experiments))
+    for index, used in enumerate([task.extractor for task in tasks] + [encoder.extractor for encoder in encoders]):
+        if used not in extractors:
+            raise DocumentError(f"tasks or encoders [{index}]: extractor {used!r} is none of the document's")
+    return Document(tasks, extractors, encoders, offline, blobs)
+
+
+def _extractor(extractor: Mapping[str, Any], earlier: Mapping[str, ExportedExtractor]) -> ExportedExtractor:
+    parent, described = extractor["parent"], extractor["described"]
+    if parent is not None and parent not in earlier:
+        raise ValueError(f"its parent {parent!r} does not come before it")
+    if not isinstance(extractor["head"], bool):
+        raise ValueError(f"head cannot be {extractor['head']!r}")
+    return ExportedExtractor(
+        parent,
+        extractor["head"],
+        _digest(extractor["weights"]),
+        _digest(extractor["importance"]),
+        None if described is None else _from_text(described),
+    )
+
+
+def _encoder(encoder: Mapping[str, Any], blobs: Mapping[str, bytes], experiments: set[str]) -> ExportedEncoder:
+    if encoder["weights"] not in blobs:
+        raise ValueError("its weights are not among the blobs")
+    if encoder["experiment"] not in experiments:
+        raise ValueError(f"its task {encoder['experiment']!r} is none of the document's")
+    return ExportedEncoder(_space(encoder["space"]), encoder["extractor"], encoder["weights"], encoder["experiment"])
 
 
 def _task(task: Mapping[str, Any]) -> ExportedTask:
-    space = SearchSpace.from_nni(task["space"]["definition"], task["space"]["kind"])
-    description = {name: task["description"][name] for name in _DESCRIPTION}
-    if any(value is not None for value in description.values()):
-        # The meta-feature alone may be missing: `Platform.import_` leaves out what it cannot use.
-        placeholder = {"meta_feature": [0.0] * META_FEATURE_LENGTH} if description["meta_feature"] is None else {}
-        if description["baseline"] is None and task["settings"].get("offline"):
-            placeholder["baseline"] = 0.0  # nobody has measured it on the platform's own data sets
-        Description.from_report(description | placeholder)
-    settings = asdict(TaskSettings(**task["settings"]))
-    for name, default in asdict(TaskSettings()).items():
-        # A whole share may come as 1: not every JSON writer knows 1.0.
-        if type(settings[name]) is not type(default) and not (name == "exploration" and settings[name] in (0, 1)):
-            raise ValueError(f"settings: {name} cannot be {settings[name]!r}")
-    if settings["seed"] not in SEEDS:
-        raise ValueError(f"settings: seed {settings['seed']} is not within 0 and {SEEDS.stop - 1}")
-    for name, known in (("preset", PRESETS), ("replay", REPLAYS)):
-        if settings[name] not in known:
-            raise ValueError(f"settings: {name} {settings[name]!r} is none of {', '.join(known)}")
+    space, dataset = _space(task["space"]), task["dataset"]
+    if not isinstance(dataset, str | None):
+        raise ValueError(f"dataset: {dataset!r} is no name")
+    return ExportedTask(
+        str(task["experiment"]),
+        space,
+        TaskSettings.from_json(task["settings"]),
+        dataset,
+        str(task["extractor"]),
+        _description(task["description"], measured=dataset is None),
+        _results(task["results"], space),
+    )
+
+
+def _first_task(task: Mapping[str, Any]) -> ExportedTask:
+    """A task of a document of version 1, whose settings said whether it is one of the platform's own data sets."""
+    settings = dict(task["settings"])
+    own = settings.pop("offline", False)
+    if isinstance(settings.get("budget"), int) and own:
+        settings["candidates"] = max(settings.get("candidates", 0), settings["budget"])
     if not isinstance(task["extractor"], str | None):
         raise ValueError(f"extractor: {task['extractor']!r} is no sha256")
+    current = {"settings": settings, "dataset": str(task["experiment"]) if own else None}
+    return _task({**task, **current, "extractor": task["extractor"] or ""})
+
+
+def _first_extractors(tasks: list[ExportedTask]) -> dict[str, ExportedExtractor]:
+    """The versions that tasks of version 1 name by the sha256 of their weights."""
+    return {task.extractor: ExportedExtractor(None, False, task.extractor or None) for task in tasks}
+
+
+def _space(space: Mapping[str, Any]) -> SearchSpace:
+    return SearchSpace.from_nni(space["definition"], space["kind"])
+
+
+def _description(given: Mapping[str, Any], measured: bool) -> dict[str, Any]:
+    description = {name: given[name] for name in _DESCRIPTION}
+    if any(value is not None for value in description.values()):
+        # The meta-feature alone may be missing, where another state could not use it; and nobody measures the AP
+        # before fine-tuning on the platform's own data sets.
+        placeholders: dict[str, Any] = {}
+        if description["meta_feature"] is None:
+            placeholders["meta_feature"] = [0.0] * META_FEATURE_LENGTH
+        if description["baseline"] is None and not measured:
+            placeholders["baseline"] = 0.0
+        Description(**description | placeholders)
+    return description
+
+
+def _results(given: Any, space: SearchSpace) -> list[ExportedResult]:
     results = []
-    for index, result in enumerate(task["results"]):
-        performance = result["performance"]
-        if performance is not None and not is_finite_number(performance):
-            raise ValueError(f"results[{index}]: {performance!r} is no finite number")
-        if result["phase"] not in _RESULT_PHASES:
-            raise ValueError(f"results[{index}]: {result['phase']!r} is no phase of a result")
-        try:
-            results.append(Result(result["phase"], space.canonical(result["configuration"]), performance))
-        except SpaceError as error:
-            raise ValueError(f"results[{index}]: {error}") from None
-    return ExportedTask(str(task["experiment"]), space, settings, task["extractor"], description, results)
+    for index, result in enumerate(given):
+        with _place(f"results[{index}]", ValueError):
+            performance = result["performance"]
+            if performance is not None and not is_finite_number(performance):
+                raise ValueError(f"{performance!r} is no finite number")
+            if result["phase"] not in RESULT_PHASES:
+                raise ValueError(f"{result['phase']!r} is no phase of a result")
+            canonical = space.canonical(result["configuration"])
+            results.append(ExportedResult(Phase(result["phase"]), canonical, performance))
+    return results
+
+
+def _items(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(document.get(name), Mapping):
+        raise DocumentError(f"{name}: a JSON object was expected")
+    yield from document[name].items()
+
+
+def _digest(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise ValueError(f"{value!r} is no sha256")
+    return value
+
+
+def _from_text(text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError) as error:
+        raise ValueError(f"it is no base64 text: {error}") from None
+
+
+@contextmanager
+def _place(place: str, kind: type[ValueError] = DocumentError) -> Iterator[None]:
+    """Let errors name the place in the document."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise kind(f"{place}: {reason}") from error

@@ -1,29 +1,37 @@
-"""The state on disk: tables, blobs and transactions. One SQLite file, shared by all experiments of a user."""
+"""The state on disk: transactions, blobs, and upgrades. One SQLite file, shared by all experiments of a user."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import platformdirs
-from sqlalchemy import JSON, Engine, Float, ForeignKey, Index, LargeBinary, UniqueConstraint, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import Session
 
-SCHEMA_VERSION = 2
+from nni_hyperfd.state import migrations
+from nni_hyperfd.state.tables import Base, BlobRow
+
+_logger = logging.getLogger(__name__)
+
 _APPLICATION_ID = 0x48464431  # "HFD1": tells our files from other people's SQLite files
 _SQLITE_HEADER = b"SQLite format 3\0"
-_BUSY_SECONDS = 120  # closing a task trains the ranker inside its transaction; a second experiment waits for it
+_BUSY_SECONDS = 120  # transactions take milliseconds; but an upgrade of a large state holds the others up
 
 
 class StateError(RuntimeError):
     """The state cannot be used or written; what it held before is untouched."""
+
+
+class RefusedError(ValueError):
+    """What was asked for does not fit what the state holds; nothing was changed."""
 
 
 def default_state() -> Path:
@@ -31,161 +39,67 @@ def default_state() -> Path:
     return Path(platformdirs.user_data_path("nni_hyperfd")) / "state.sqlite"
 
 
-def now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-class Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON, list[float]: JSON, bytes: LargeBinary}
-
-
-class Blob(Base):
-    """Weights as safetensors, named by their content."""
-
-    __tablename__ = "blobs"
-    sha256: Mapped[str] = mapped_column(primary_key=True)
-    data: Mapped[bytes]
-
-
-class Space(Base):
-    __tablename__ = "spaces"
-    signature: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    definition: Mapped[dict[str, Any]]
-
-
-class Extractor(Base):
-    """One version of the meta-feature extractor. Version without weights: the seeded initial one.
-
-    `weights` and `importance` name blobs, which are dropped when no task can need them any more. `described` stays: the
-    meta-features of the server's own data sets under this version, by the sha256 of their features (safetensors).
-    """
-
-    __tablename__ = "extractors"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    parent_id: Mapped[int | None] = mapped_column(ForeignKey("extractors.id"))
-    head: Mapped[bool]
-    weights: Mapped[str | None]
-    importance: Mapped[str | None]
-    described: Mapped[bytes | None]
-    created: Mapped[datetime] = mapped_column(default=now)
-
-
-class Task(Base):
-    """One data set's turn: one NNI experiment on one data set."""
-
-    __tablename__ = "tasks"
-    # How many tasks of a space are closed is asked before every pick.
-    __table_args__ = (Index("ix_tasks_closed", "space_signature", "closed"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    experiment: Mapped[str] = mapped_column(unique=True)
-    space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"))
-    settings: Mapped[dict[str, Any]]
-    extractor_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"))
-    meta_feature: Mapped[list[float] | None]
-    num_images: Mapped[int | None]
-    num_boxes: Mapped[int | None]
-    baseline: Mapped[float | None]
-    created: Mapped[datetime] = mapped_column(default=now)
-    closed: Mapped[datetime | None]
-    trials: Mapped[list[Trial]] = relationship(back_populates="task", order_by="Trial.id", lazy="selectin")
-    space: Mapped[Space] = relationship(lazy="joined")
-
-
-class Trial(Base):
-    """One trial of a task: planned, then running, then succeeded or failed. The finished ones are the experience."""
-
-    __tablename__ = "trials"
-    __table_args__ = (UniqueConstraint("task_id", "parameter_id"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
-    parameter_id: Mapped[int | None]
-    phase: Mapped[str]
-    status: Mapped[str] = mapped_column(default="planned")
-    configuration: Mapped[dict[str, Any]]
-    rank: Mapped[int | None]
-    score: Mapped[float | None]
-    performance: Mapped[float | None] = mapped_column(Float)
-    reason: Mapped[str | None]
-    started: Mapped[datetime | None]
-    ended: Mapped[datetime | None]
-    task: Mapped[Task] = relationship(back_populates="trials")
-
-
-class Ranker(Base):
-    """One version of a space's configuration encoder, trained towards one version of the extractor. `weights` names a
-    blob, which only the newest version keeps."""
-
-    __tablename__ = "rankers"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"), index=True)
-    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
-    extractor_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"))
-    weights: Mapped[str]
-    created: Mapped[datetime] = mapped_column(default=now)
-
-
-class OfflineDataset(Base):
-    """Image features of one of the server's own data sets (D_off)."""
-
-    __tablename__ = "offline_datasets"
-    name: Mapped[str] = mapped_column(primary_key=True)
-    features: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
-
-
 class Store:
     """Opens or creates a state file.
 
+    A state of an earlier format is copied beside itself (``NAME.formatN``) and upgraded, in one transaction.
+
     Args:
         path: the file.
-        warm_start: another state, whose content a new file begins with; one that exists is left as it is.
+        warm_start: another state, whose content a new file begins with; a file that exists is left as it is.
+        backup: whether an upgrade leaves a copy of the earlier format.
 
     Raises:
-        StateError: the file is damaged, is no state of ours, was written by a newer version, or cannot be written.
-            It is refused as it is, never overwritten.
+        StateError: the file is damaged, is no state of ours, was written by a newer version, or cannot be written. It
+            is refused as it is, never overwritten.
     """
 
-    def __init__(self, path: str | Path, warm_start: Path | None = None) -> None:
+    def __init__(self, path: str | Path, warm_start: Path | None = None, backup: bool = True) -> None:
         self.path = Path(path)
         with self._readable_errors("open"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if warm_start is not None and not self.path.exists():
                 self._begin_with(warm_start)
             self._check_header()
-            self._engine = sqlite_engine(self.path)
-            with self._engine.begin() as connection:
-                self._check_or_create(connection)
+            self.engine = sqlite_engine(self.path)
+            if self._format() < migrations.FORMAT:
+                self._create_or_upgrade(backup)
             # Only now: this is written into the file, and other people's files stay as they are.
-            with closing(self._engine.raw_connection()) as connection:
+            with closing(self.engine.raw_connection()) as connection:
                 connection.cursor().execute("PRAGMA journal_mode = WAL")
 
     def close(self) -> None:
-        self._engine.dispose()
+        """Let go of the file."""
+        self.engine.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """One transaction, durable at its end. Writers of other processes wait; a failure leaves no trace."""
-        with self._readable_errors("write"), Session(self._engine, expire_on_commit=False) as session, session.begin():
+        """One transaction, durable at its end. Writers of other processes wait; a failure leaves no trace.
+
+        Nothing is learned within: whoever needs long to find out what to write does so before, and checks here whether
+        what he has read is still so.
+        """
+        with self._readable_errors("write"), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """One consistent view, which does not hold up writers."""
-        engine = self._engine.execution_options(begin="DEFERRED")
+        engine = self.engine.execution_options(begin="DEFERRED")
         with self._readable_errors("read"), Session(engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     def put(self, session: Session, data: bytes) -> str:
         """Keep `data` and return its sha256."""
         digest = hashlib.sha256(data).hexdigest()
-        if session.get(Blob, digest) is None:
-            session.add(Blob(sha256=digest, data=data))
+        if session.get(BlobRow, digest) is None:
+            session.add(BlobRow(sha256=digest, data=data))
             session.flush()
         return digest
 
     def get(self, session: Session, sha256: str) -> bytes:
         """The blob of that name, checked against it."""
-        blob = session.get(Blob, sha256)
+        blob = session.get(BlobRow, sha256)
         if blob is None or hashlib.sha256(blob.data).hexdigest() != sha256:
             raise StateError(
                 f"state {self.path}: the weights {sha256[:12]} are missing or damaged; restore the file from a backup, "
@@ -193,22 +107,23 @@ class Store:
             )
         return blob.data
 
+    # -- a new file --------------------------------------------------------------------------------------------------
+
     def _begin_with(self, source: Path) -> None:
-        """Copy another state, complete or not at all, unless a second experiment has done so meanwhile."""
+        """Copy another state, completely or not at all, unless a second experiment has done so meanwhile."""
         partial = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
         try:
-            # Without its journal the file is complete; then it may lie where nothing can be written, as packages do.
-            mode = "mode=ro" if source.with_name(f"{source.name}-wal").exists() else "mode=ro&immutable=1"
-            url = f"{source.absolute().as_uri()}?{mode}"
             try:
-                with closing(sqlite3.connect(url, uri=True)) as given, closing(sqlite3.connect(partial)) as copy:
-                    given.backup(copy)
+                _copy(source, partial)
             except sqlite3.Error as error:
                 raise StateError(
                     f"warm start {source}: cannot read it ({error}); name another state or 'warm_start: none'"
                 ) from None
             try:
-                Store(partial).close()
+                copied = Store(partial, backup=False)
+                with closing(copied.engine.raw_connection()) as connection:  # a file of its own, without a journal
+                    connection.cursor().execute("PRAGMA journal_mode = DELETE")
+                copied.close()
             except StateError as error:
                 message = str(error).replace(f"state {partial}", f"warm start {source}")
                 raise StateError(f"{message}; or begin with 'warm_start: none'") from None
@@ -221,6 +136,8 @@ class Store:
         finally:
             partial.unlink(missing_ok=True)
 
+    # -- what a file is ----------------------------------------------------------------------------------------------
+
     def _check_header(self) -> None:
         """SQLite takes a file of a few bytes for an empty database, and would overwrite it."""
         if self.path.exists():
@@ -231,40 +148,78 @@ class Store:
                     f"state {self.path}: the file is damaged or no state; restore it from a backup or name another file"
                 )
 
-    def _check_or_create(self, connection: Any) -> None:
+    def _format(self) -> int:
+        """The format of an intact state; 0 for an empty file."""
+        with self.engine.execution_options(begin="DEFERRED").begin() as connection:
+            return self._checked_format(connection)
+
+    def _checked_format(self, connection: Connection) -> int:
         application, version = (
-            connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("application_id", "user_version")
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("application_id", "user_version")
         )
-        empty = not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar()
-        if empty and not application:
-            connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            Base.metadata.create_all(connection)
-            return
+        if not application and not connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+            return 0
         if application != _APPLICATION_ID:
             raise StateError(f"state {self.path}: this is an SQLite file of another program; name another file")
-        if version > SCHEMA_VERSION:
+        if version > migrations.FORMAT:
             raise StateError(
                 f"state {self.path}: it was written by a newer nni_hyperfd (format {version}, this one reads up to "
-                f"{SCHEMA_VERSION}); upgrade nni_hyperfd or name another file"
+                f"{migrations.FORMAT}); upgrade nni_hyperfd or name another file"
             )
-        if version < SCHEMA_VERSION:
-            raise StateError(
-                f"state {self.path}: it was written by an older nni_hyperfd (format {version}, this one reads "
-                f"{SCHEMA_VERSION}); save its experience with that one's 'hyperfd export', import it into a new state"
-            )
-        if (verdict := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()) != "ok":
+        if (verdict := connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()) != "ok":
             verdict = " ".join(verdict.split())
             raise StateError(f"state {self.path}: the file is damaged ({verdict}); restore it from a backup")
-        for index in Task.__table__.indexes:  # states from before it was thought of are of the same format
-            index.create(connection, checkfirst=True)
+        return int(version)
+
+    def _create_or_upgrade(self, backup: bool) -> None:
+        """Bring the file to the present format, in one transaction: killed at any point, it is as it was before."""
+        engine = sqlite_engine(self.path, foreign_keys=False)  # while tables are made anew, references hang in the air
+        try:
+            with engine.begin() as connection:
+                version = self._checked_format(connection)  # another process may have been faster
+                if version == migrations.FORMAT:
+                    return
+                if version == 0:
+                    Base.metadata.create_all(connection)
+                    migrations.stamp(connection, migrations.FORMAT)
+                    connection.exec_driver_sql(f"PRAGMA application_id = {_APPLICATION_ID}")
+                else:
+                    if backup:
+                        self._back_up(version)
+                    migrations.upgrade(connection, version)
+                    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
+                        raise StateError(
+                            f"state {self.path}: it cannot be upgraded, {len(broken)} of its rows refer to missing "
+                            "ones; restore it from a backup"
+                        )
+                connection.exec_driver_sql(f"PRAGMA user_version = {migrations.FORMAT}")
+        finally:
+            engine.dispose()
+
+    def _back_up(self, version: int) -> None:
+        """Copy the file beside itself before an upgrade."""
+        name, number = f"{self.path.name}.format{version}", 1
+        while (backup := self.path.with_name(name if number == 1 else f"{name}-{number}")).exists():
+            number += 1
+        partial = backup.with_name(f".{backup.name}.{uuid4().hex}")
+        try:
+            _copy(self.path, partial)
+            partial.replace(backup)
+        finally:
+            partial.unlink(missing_ok=True)
+        _logger.warning(
+            "State %s was written by an earlier nni_hyperfd (format %d); it is upgraded, and a copy is kept in %s.",
+            self.path,
+            version,
+            backup,
+        )
 
     @contextmanager
     def _readable_errors(self, action: str) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, OSError) as error:
-            cause = str(error.orig if isinstance(error, DBAPIError) else error.strerror or error)
+        except (DBAPIError, sqlite3.Error, OSError) as error:
+            cause = str(error.orig if isinstance(error, DBAPIError) else getattr(error, "strerror", None) or error)
             if "malformed" in cause or "not a database" in cause:
                 advice = "the file is damaged or no state; restore it from a backup or name another file"
             elif "full" in cause or "I/O" in cause or "No space" in cause:
@@ -277,14 +232,15 @@ class Store:
             raise StateError(message) from error
 
 
-def sqlite_engine(path: Path) -> Engine:
+def sqlite_engine(path: Path, foreign_keys: bool = True) -> Engine:
     """An SQLite file that several processes write: durable transactions, which wait for each other."""
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS})
+    pool = {} if foreign_keys else {"poolclass": NullPool}
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS}, **pool)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # we say BEGIN ourselves, see below
-        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
+        for pragma in ("synchronous = FULL", f"foreign_keys = {'ON' if foreign_keys else 'OFF'}"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -293,3 +249,12 @@ def sqlite_engine(path: Path) -> Engine:
         connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'IMMEDIATE')}")
 
     return engine
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A complete copy of an SQLite file, whoever else has it open."""
+    # Without its journal the file is complete; then it may lie where nothing can be written, as packages do.
+    mode = "mode=ro" if source.with_name(f"{source.name}-wal").exists() else "mode=ro&immutable=1"
+    url = f"{source.absolute().as_uri()}?{mode}"
+    with closing(sqlite3.connect(url, uri=True)) as given, closing(sqlite3.connect(target)) as copy:
+        given.backup(copy)

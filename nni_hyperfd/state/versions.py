@@ -1,72 +1,119 @@
-"""What has been learned, version by version: extractors, the maps between them, configuration encoders."""
+"""What has been learned, version by version: extractors, the maps between them, configuration encoders.
+
+Methods that take a session belong to the caller's transaction and are quick. The others read in a transaction of their
+own and compute after it.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Select, delete, func, or_, select, union
+from sqlalchemy import ColumnElement, CompoundSelect, Select, delete, func, or_, select, union
 from sqlalchemy.orm import Session
 
-from nni_hyperfd.space.search_space import SearchSpace
-from nni_hyperfd.state import store as tables
-from nni_hyperfd.state.store import Store
-from nni_hyperfd.wire import META_FEATURE_LENGTH, ExtractorUpdate, ReportError
+from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.state.store import RefusedError, Store
+from nni_hyperfd.state.tables import BlobRow, EncoderRow, ExtractorRow, OfflineDatasetRow, TaskRow
+from nni_hyperfd.state.views import TaskView
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nni_hyperfd.method.config_encoder import MLPEncoder
+    from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+    from nni_hyperfd.method.learning import View
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.wire import ExtractorUpdate
 
 _logger = logging.getLogger(__name__)
 
-_INITIAL_SEED = 0  # of every network's first weights, here and in the trial
+
+@dataclass(frozen=True, eq=False)
+class EncoderVersion:
+    """A space's newest configuration encoder.
+
+    Attributes:
+        id: of the version; None for the initial one, which is not stored.
+        extractor_id: the extractor version that it was trained towards.
+        encoder: the network.
+    """
+
+    id: int | None
+    extractor_id: int
+    encoder: ConfigurationEncoder
 
 
 class Versions:
-    """The versions as one transaction sees them; what is added becomes durable with it."""
+    """The versions in a state."""
 
-    def __init__(self, store: Store, session: Session) -> None:
-        self._store, self._session = store, session
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     # -- extractors ----------------------------------------------------------------------------------------------------
 
-    def head(self) -> tables.Extractor:
+    def head(self, session: Session) -> ExtractorRow:
         """The newest extractor version; the initial one is made on first use."""
-        head = self._session.scalar(select(tables.Extractor).where(tables.Extractor.head))
+        head = session.scalar(select(ExtractorRow).where(ExtractorRow.head))
         if head is None:
-            head = tables.Extractor(head=True)
-            self._session.add(head)
-            self._session.flush()
+            head = ExtractorRow(head=True)
+            session.add(head)
+            session.flush()
         return head
 
-    def add_extractor(self, parent_id: int, update: ExtractorUpdate) -> tables.Extractor:
-        """Keep a client's update of version `parent_id` as a version.
+    def head_id(self) -> int:
+        """The id of the newest extractor version."""
+        with self._store.read() as session:
+            known = session.scalar(select(ExtractorRow.id).where(ExtractorRow.head))
+        if known is None:
+            with self._store.write() as session:
+                known = self.head(session).id
+        return known
+
+    def check_update(self, update: ExtractorUpdate) -> None:
+        """Check that a client's update has the names and shapes of the newest version.
+
+        Raises:
+            RefusedError: it has not.
+        """
+        from nni_hyperfd.method import weights
+        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+        from nni_hyperfd.wire import META_FEATURE_LENGTH
+
+        try:
+            newest = self.extractor(self.head_id()) or MetaFeatureExtractor.from_weights(update.extractor)
+            template = newest.state_dict()
+            weights.check_like(update.extractor, template, "extractor update")
+            weights.check_like(update.importance, template, "extractor importance")
+        except weights.WeightsError as error:
+            raise RefusedError(str(error)) from None
+        if len(template["image.bias"]) != META_FEATURE_LENGTH:
+            raise RefusedError(f"extractor update: its meta-features do not have {META_FEATURE_LENGTH} numbers")
+
+    def add_extractor(
+        self, session: Session, parent_id: int, update: ExtractorUpdate, described: Mapping[str, Tensor]
+    ) -> ExtractorRow:
+        """Keep a checked update of version `parent_id` as a version.
 
         It becomes the newest one if it was made from that; where another task was faster, it serves the meta-feature
         of its own task only.
 
-        Raises:
-            ReportError: the update has other names or shapes than the newest version.
+        Args:
+            session: the caller's transaction.
+            parent_id: the version that the client was given.
+            update: what it has made of it.
+            described: the meta-features of the platform's own data sets under it, by the sha256 of their features.
         """
         from nni_hyperfd.method import weights
 
-        head = self.head()
-        try:
-            template = self._extractor(head, update.extractor).state_dict()
-            weights.check_like(update.extractor, template, "extractor update")
-            weights.check_like(update.importance, template, "extractor importance")
-        except weights.WeightsError as error:
-            raise ReportError(str(error)) from None
-        if len(template["image.bias"]) != META_FEATURE_LENGTH:
-            raise ReportError(f"extractor update: its meta-features do not have {META_FEATURE_LENGTH} numbers")
-        extractor = tables.Extractor(
+        head = self.head(session)
+        extractor = ExtractorRow(
             parent_id=parent_id,
             head=parent_id == head.id,
-            weights=self._put(update.extractor),
-            importance=self._put(update.importance),
+            weights=self._put(session, update.extractor),
+            importance=self._put(session, update.importance),
+            described=weights.dumps(described),
         )
         if extractor.head:
             head.head = False
@@ -76,178 +123,238 @@ class Versions:
                 "task's meta-feature and does not become the newest version.",
                 parent_id,
             )
-        self._session.add(extractor)
-        self._session.flush()
+        session.add(extractor)
+        session.flush()
         return extractor
 
-    def start_anew(self) -> tables.Extractor:
-        """An initial extractor as the newest version, for a detector of another width. What was described by earlier
-        ones means nothing to it: the server's own data sets are dropped, and the meta-features of their tasks."""
-        self.head().head = False
-        extractor = tables.Extractor(head=True)
-        self._session.add(extractor)
-        self._session.execute(delete(tables.OfflineDataset))
-        for task in self._session.scalars(select(tables.Task)):
+    def start_anew(self, session: Session) -> ExtractorRow:
+        """An initial extractor as the newest version, for a detector of another width.
+
+        What was described by earlier ones means nothing to it: the platform's own data sets are dropped, and the
+        meta-features of their tasks.
+        """
+        self.head(session).head = False
+        extractor = ExtractorRow(head=True)
+        session.add(extractor)
+        session.execute(delete(OfflineDatasetRow))
+        for task in session.scalars(select(TaskRow)):
             task.meta_feature = None
-        self._session.flush()
+        session.flush()
         return extractor
 
-    def extractor(self) -> MetaFeatureExtractor:
-        """The newest version as a module."""
-        return self._extractor(self.head())
+    def extractor(self, version_id: int) -> MetaFeatureExtractor | None:
+        """A version as a module; None for an initial one as long as no data set of the platform's gives its width.
 
-    def extractor_tensors(self, version_id: int) -> dict[str, Tensor]:
-        """``extractor.*`` and ``importance.*`` of a version; empty for the initial one."""
+        Raises:
+            StateError: its weights were dropped or are damaged.
+        """
+        from nni_hyperfd.method import weights
+        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+        from nni_hyperfd.method.recipe import INITIAL_SEED
+
+        with self._store.read() as session:
+            digest = session.get_one(ExtractorRow, version_id).weights
+            if digest is not None:
+                return MetaFeatureExtractor.from_weights(weights.loads(self._store.get(session, digest)))
+        offline = self.offline()
+        if not offline:
+            return None
+        images, _ = next(iter(offline.values()))
+        return MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
+
+    def tensors(self, version_id: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Weights and importances of an extractor version; empty for an initial one."""
         from nni_hyperfd.method import weights
 
-        version = self._session.get_one(tables.Extractor, version_id)
-        tensors = {}
-        for prefix, digest in (("extractor", version.weights), ("importance", version.importance)):
-            if digest is not None:
-                loaded = weights.loads(self._store.get(self._session, digest))
-                tensors |= {f"{prefix}.{name}": tensor for name, tensor in loaded.items()}
-        return tensors
+        with self._store.read() as session:
+            version = session.get_one(ExtractorRow, version_id)
+            found = [
+                {} if digest is None else weights.loads(self._store.get(session, digest))
+                for digest in (version.weights, version.importance)
+            ]
+        return found[0], found[1]
 
     # -- meta-features and the maps between versions -------------------------------------------------------------------
 
-    def meta_features(self, tasks: Iterable[tables.Task], target_id: int) -> dict[int, Tensor]:
-        """Task's id -> its stored meta-feature (64,), carried over to version `target_id` (equation 5); tasks without
-        one are left out."""
-        return {
-            task.id: self.transform(task.meta_feature, task.extractor_id, target_id)
-            for task in tasks
-            if task.meta_feature is not None
-        }
+    def carried(self, tasks: Iterable[TaskView], target_id: int) -> dict[int, Tensor]:
+        """Stored meta-features in the space of version `target_id` (eq. 4 and 5).
 
-    def transform(self, meta_feature: list[float], source_id: int, target_id: int) -> Tensor:
-        """A meta-feature (64,) of version `source_id` as version `target_id` would have made it: carried over by the
-        map that fits both versions' meta-features of the server's own data sets (equation 4)."""
+        The map from another version is the one that fits both versions' meta-features of the platform's own data sets.
+
+        Returns:
+            Task's id -> meta-feature (64,); tasks without one are left out.
+        """
         import torch
 
         from nni_hyperfd.method.transform import fit_transform
 
-        h = torch.tensor(meta_feature)
-        if source_id == target_id:
-            return h
-        source, target = self.describe_offline(source_id), self.describe_offline(target_id)
-        both = sorted(source.keys() & target.keys())
-        if not both:
-            return h
-        return fit_transform(torch.stack([source[k] for k in both]), torch.stack([target[k] for k in both])) @ h
+        known = [task for task in tasks if task.meta_feature is not None]
+        described = self.described({target_id, *(task.extractor_id for task in known)})
+        maps: dict[int, Tensor | None] = {target_id: None}
+        for source_id in {task.extractor_id for task in known} - {target_id}:
+            source, target = described[source_id], described[target_id]
+            both = [digest for digest in target if digest in source]
+            if both:
+                rows, wanted = (torch.stack([own[digest] for digest in both]) for own in (source, target))
+                maps[source_id] = fit_transform(rows, wanted)
+        result = {}
+        for task in known:
+            h, change = torch.tensor(task.meta_feature), maps.get(task.extractor_id)
+            result[task.id] = h if change is None else change @ h
+        return result
 
-    def offline(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The server's own data sets (D_off), in the order of their names: sha256 of the features -> image features
-        (n, 3, 3, D) and counts (2,)."""
+    def offline(self) -> dict[str, View]:
+        """The platform's own data sets (D_off), in the order of their names.
+
+        Returns:
+            sha256 of the features -> image features (n, 3, 3, D) and counts (2,).
+        """
+        return {digest: view for digest, view in self.offline_by_name().values()}
+
+    def offline_by_name(self) -> dict[str, tuple[str, View]]:
+        """As `offline`, with their names: name -> sha256, and image features and counts."""
         from nni_hyperfd.method import features, weights
 
-        digests = self._session.scalars(select(tables.OfflineDataset.features).order_by(tables.OfflineDataset.name))
-        return {digest: features.unpack(weights.loads(self._store.get(self._session, digest))) for digest in digests}
+        with self._store.read() as session:
+            rows = session.execute(_offline_features().add_columns(OfflineDatasetRow.name)).all()
+            return {
+                name: (digest, features.unpack(weights.loads(self._store.get(session, digest))))
+                for digest, name in rows
+            }
 
-    def describe_offline(self, version_id: int) -> dict[str, Tensor]:
-        """Meta-features (64,) of the offline data sets under a version, by the sha256 of their features; of a version
-        whose weights have been dropped those that it had described by then.
+    def described(self, version_ids: Iterable[int]) -> dict[int, dict[str, Tensor]]:
+        """Meta-features of the platform's own data sets under some versions.
+
+        What is missing is computed and kept, except under a version whose weights have been dropped.
+
+        Returns:
+            Version's id -> sha256 of the features -> meta-feature (64,), in the order of the data sets' names.
 
         Raises:
-            ReportError: a data set's numbers are so large that its meta-feature is not finite.
+            RefusedError: a data set's numbers are so large that its meta-feature is not finite.
+        """
+        from nni_hyperfd.method import weights
+
+        ids = set(version_ids)
+        with self._store.read() as session:
+            digests = list(session.scalars(_offline_features()))
+            rows = session.execute(
+                select(ExtractorRow.id, ExtractorRow.described, _has_weights()).where(ExtractorRow.id.in_(ids))
+            ).all()
+        described: dict[int, dict[str, Tensor]] = {}
+        added: dict[int, dict[str, Tensor]] = {}
+        for version_id, data, has_weights in rows:
+            known = weights.loads(data) if data else {}
+            if has_weights and (missing := [digest for digest in digests if digest not in known]):
+                added[version_id] = known = known | self.describe(self.extractor(version_id), missing)
+            order = [*(d for d in digests if d in known), *sorted(known.keys() - set(digests))]
+            described[version_id] = {digest: known[digest] for digest in order}
+        if added:
+            with self._store.write() as session:
+                for version_id, known in added.items():
+                    session.get_one(ExtractorRow, version_id).described = weights.dumps(known)
+        return described
+
+    def describe(
+        self, extractor: MetaFeatureExtractor | None, digests: Iterable[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Meta-features of the platform's own data sets under an extractor.
+
+        Args:
+            extractor: None where there are no such data sets.
+            digests: of the data sets; all by default.
+
+        Returns:
+            sha256 of the features -> meta-feature (64,).
+
+        Raises:
+            RefusedError: a meta-feature is not finite.
         """
         import torch
 
-        from nni_hyperfd.method import weights
-
-        version = self._session.get_one(tables.Extractor, version_id)
-        described = weights.loads(version.described) if version.described else {}
-        digests = set(self._session.scalars(select(tables.OfflineDataset.features)))
-        if digests <= described.keys() or not self._has_weights(version):
-            return described
-        extractor, offline = self._extractor(version), self.offline()
+        offline = self.offline()
+        if extractor is None:
+            return {}
         with torch.no_grad():
-            described |= {digest: extractor(*offline[digest]) for digest in offline.keys() - described.keys()}
-        if not all(h.isfinite().all() for h in described.values()):
-            raise ReportError("its counts or features are out of range")
-        version.described = weights.dumps(described)
+            described = {digest: extractor(*offline[digest]) for digest in (offline if digests is None else digests)}
+        if not all(bool(h.isfinite().all()) for h in described.values()):
+            raise RefusedError("a data set's counts or features are out of range")
         return described
 
-    def _extractor(self, version: tables.Extractor, like: Mapping[str, Tensor] | None = None) -> MetaFeatureExtractor:
-        """A version as a module. The initial one takes its input width from the offline data, else from `like`."""
-        from nni_hyperfd.method import weights
-        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-
-        if version.weights is not None:
-            return MetaFeatureExtractor.from_weights(weights.loads(self._store.get(self._session, version.weights)))
-        if offline := self.offline():
-            images, _ = next(iter(offline.values()))
-            return MetaFeatureExtractor.initial(images.shape[-1], _INITIAL_SEED)
-        return MetaFeatureExtractor.from_weights(like or {})
+    def describe_before_dropping(self) -> None:
+        """Describe the platform's own data sets under every version whose weights `drop_unneeded` may drop."""
+        with self._store.read() as session:
+            ids = list(session.scalars(select(ExtractorRow.id).where(_has_weights())))
+        self.described(ids)
 
     # -- configuration encoders ----------------------------------------------------------------------------------------
 
-    def encoder(self, space: SearchSpace) -> tuple[MLPEncoder, int]:
-        """The space's newest configuration encoder and the extractor version that it was trained towards."""
+    def encoder(self, space: SearchSpace) -> EncoderVersion:
+        """The space's newest configuration encoder."""
         from nni_hyperfd.method import weights
-        from nni_hyperfd.method.config_encoder import MLPEncoder
+        from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+        from nni_hyperfd.method.recipe import INITIAL_SEED
 
-        encoder = MLPEncoder.initial(space.dim, _INITIAL_SEED)
-        newest = self._session.scalar(
-            select(tables.Ranker)
-            .where(tables.Ranker.space_signature == space.signature)
-            .order_by(tables.Ranker.id.desc())
-            .limit(1)
-        )
-        if newest is None:
-            return encoder, self.head().id
-        encoder.load_state_dict(weights.loads(self._store.get(self._session, newest.weights)))
-        return encoder, newest.extractor_id
+        encoder = ConfigurationEncoder.initial(space.example, INITIAL_SEED)
+        with self._store.read() as session:
+            newest_id = self.encoder_id(session, space)
+            if newest_id is None:
+                tensors = None
+            else:
+                newest = session.get_one(EncoderRow, newest_id)
+                tensors, extractor_id = weights.loads(self._store.get(session, newest.weights)), newest.extractor_id
+        if tensors is None:
+            return EncoderVersion(None, self.head_id(), encoder)
+        weights.check_like(tensors, encoder.state_dict(), f"encoder {newest_id} of the state")
+        encoder.load_state_dict(tensors)
+        return EncoderVersion(newest_id, extractor_id, encoder)
 
-    def add_encoder(self, space: SearchSpace, task_id: int, encoder: MLPEncoder) -> None:
+    def encoder_id(self, session: Session, space: SearchSpace) -> int | None:
+        """The id of the space's newest stored encoder."""
+        return session.scalar(select(func.max(EncoderRow.id)).where(EncoderRow.space_signature == space.signature))
+
+    def add_encoder(self, session: Session, space: SearchSpace, task_id: int, encoder: ConfigurationEncoder) -> None:
         """Keep an encoder that was trained on a task, towards the newest extractor."""
-        self._session.add(
-            tables.Ranker(
+        session.add(
+            EncoderRow(
                 space_signature=space.signature,
                 task_id=task_id,
-                extractor_id=self.head().id,
-                weights=self._put(encoder.state_dict()),
+                extractor_id=self.head(session).id,
+                weights=self._put(session, encoder.state_dict()),
             )
         )
+        session.flush()
 
     # -- what may go ---------------------------------------------------------------------------------------------------
 
-    def drop_unneeded(self) -> None:
-        """Drop the weights that no task can need any more: those of extractors that are neither the newest nor an open
-        task's, of encoders that are not their space's newest, of offline data sets that were replaced."""
-        extractor, ranker = tables.Extractor, tables.Ranker
-        opened = select(tables.Task.extractor_id).where(tables.Task.closed.is_(None))
-        in_use = or_(extractor.head, extractor.id.in_(opened))
-        for version in self._session.scalars(select(extractor).where(~in_use, extractor.weights.in_(_blobs()))):
-            self.describe_offline(version.id)  # the last chance
-        newest = select(func.max(ranker.id)).group_by(ranker.space_signature)
-        needed = union(
-            select(extractor.weights).where(in_use, extractor.weights.is_not(None)),
-            select(extractor.importance).where(in_use, extractor.importance.is_not(None)),
-            select(ranker.weights).where(ranker.id.in_(newest)),
-            select(tables.OfflineDataset.features),
+    def drop_unneeded(self, session: Session) -> None:
+        """Drop the weights that no task can need any more.
+
+        Those are of extractors that are neither the newest nor an open task's, of encoders that are not their space's
+        newest, and of the platform's own data sets that were replaced.
+        """
+        opened = select(TaskRow.extractor_id).where(TaskRow.closed.is_(None))
+        in_use = or_(ExtractorRow.head, ExtractorRow.id.in_(opened))
+        newest = select(func.max(EncoderRow.id)).group_by(EncoderRow.space_signature)
+        needed: CompoundSelect[str | None] = union(
+            select(ExtractorRow.weights).where(in_use, ExtractorRow.weights.is_not(None)),
+            select(ExtractorRow.importance).where(in_use, ExtractorRow.importance.is_not(None)),
+            select(EncoderRow.weights).where(EncoderRow.id.in_(newest)),
+            select(OfflineDatasetRow.features),
         )
-        self._session.flush()
-        self._session.execute(delete(tables.Blob).where(tables.Blob.sha256.not_in(needed)))
+        session.flush()
+        session.execute(delete(BlobRow).where(BlobRow.sha256.not_in(needed)))
 
-    def _has_weights(self, version: tables.Extractor) -> bool:
-        """False once they were dropped; the initial version's follow from their seed."""
-        return version.weights is None or self._session.scalar(_blobs().where(tables.Blob.sha256 == version.weights))
-
-    def _put(self, tensors: Mapping[str, Tensor]) -> str:
+    def _put(self, session: Session, tensors: Mapping[str, Tensor]) -> str:
         from nni_hyperfd.method import weights
 
-        return self._store.put(self._session, weights.dumps(tensors))
+        return self._store.put(session, weights.dumps(tensors))
 
 
-def _blobs() -> Select[tuple[str]]:
-    return select(tables.Blob.sha256)
+def _offline_features() -> Select[str]:
+    return select(OfflineDatasetRow.features).order_by(OfflineDatasetRow.name)
 
 
-def unknown_meta_feature(known: Mapping[int, Tensor]) -> Tensor:
-    """What stands for a data set without meta-feature (64,): the mean of the known ones, else one fixed direction, so
-    that the score is the same for all such data sets and still learns which configurations are good in general."""
-    import torch
-
-    if known:
-        return torch.stack(list(known.values())).mean(0)
-    return torch.full((META_FEATURE_LENGTH,), META_FEATURE_LENGTH**-0.5)
+def _has_weights() -> ColumnElement[bool]:
+    """Whether a version's weights are still there; the initial version's follow from their seed."""
+    return or_(ExtractorRow.weights.is_(None), ExtractorRow.weights.in_(select(BlobRow.sha256)))

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nni_hyperfd.platform.platform import OfflineResults
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
+from nni_hyperfd.platform.own_datasets import OfflineResults
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.warmup.pairs import PairFile
 
 if TYPE_CHECKING:
     from nni_hyperfd.method.learning import WarmUp
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-
-_INITIAL_SEED = 0  # the first weights are those that a cold start has
 
 
 class TrainError(ValueError):
@@ -22,7 +20,12 @@ class TrainError(ValueError):
 
 
 def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResults]:
-    """Every sub-data-set with a result, by name, its features read from ``folder/NAME.safetensors``.
+    """Every sub-data-set with a result, by name.
+
+    Args:
+        pairs: the measured pairs.
+        folder: with the features of each sub-data-set in NAME.safetensors.
+        space: the search space of the pairs.
 
     Raises:
         TrainError: nothing was measured, or in another space; features are missing, damaged or not of one width.
@@ -51,38 +54,40 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
             configurations = [space.canonical(pair.configuration) for pair in own]
         except SpaceError as error:
             raise TrainError(f"{pairs.path}: it was measured in another search space: {error}") from None
-        data_sets.append(OfflineResults(name, images, counts, configurations, [pair.performance for pair in own]))
+        performance = [pair.performance for pair in own if pair.performance is not None]
+        data_sets.append(OfflineResults(name, images, counts, configurations, performance))
     return data_sets
 
 
 def train(
     data_sets: Sequence[OfflineResults], space: SearchSpace, seed: int, extractor: MetaFeatureExtractor | None = None
 ) -> WarmUp:
-    """Both networks, from their first weights; with an ``extractor`` that is in use, the encoder alone.
+    """Train both networks from their first weights.
+
+    Args:
+        data_sets: what was measured.
+        space: the search space.
+        seed: of everything random.
+        extractor: one that is in use and stays as it is; then the encoder alone is trained.
 
     Raises:
         TrainError: the data cannot be learned from, or are of another width than the extractor.
     """
     import torch
 
-    from nni_hyperfd.method import learning
-    from nni_hyperfd.method.config_encoder import MLPEncoder
+    from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+    from nni_hyperfd.method.learning import OfflineTask, warm_up
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.method.recipe import INITIAL_SEED
     from nni_hyperfd.method.settings import RankerSettings
 
-    frozen = extractor is not None
-    extractor = extractor or MetaFeatureExtractor.initial(data_sets[0].images.shape[-1], _INITIAL_SEED)
-    encoder = MLPEncoder.initial(space.dim, _INITIAL_SEED)
+    first = extractor or MetaFeatureExtractor.initial(data_sets[0].images.shape[-1], INITIAL_SEED)
+    encoder = ConfigurationEncoder.initial(space.example, INITIAL_SEED)
     try:
         tasks = [
-            learning.OfflineTask(
-                one.images,
-                one.counts,
-                torch.from_numpy(space.encode(one.configurations)),
-                torch.tensor(one.performance),
-            )
+            OfflineTask(one.images, one.counts, space.encode(one.configurations), torch.tensor(one.performance))
             for one in data_sets
         ]
-        return learning.warm_up(extractor, encoder, tasks, RankerSettings(), seed, frozen=frozen)
+        return warm_up(first, encoder, tasks, RankerSettings(), seed, frozen=extractor is not None)
     except (ValueError, FloatingPointError) as error:
         raise TrainError(str(error)) from None

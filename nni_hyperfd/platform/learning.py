@@ -1,0 +1,166 @@
+"""How the platform's configuration encoders learn: from a snapshot of the state, outside of any transaction.
+
+A short transaction commits what was learned if the newest versions are still those of the snapshot; otherwise another
+experiment was faster, and it is learned again from what that has left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from nni_hyperfd.platform.past import past_tasks
+from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.state import experience
+from nni_hyperfd.state.store import Store
+from nni_hyperfd.state.tables import TaskRow, now
+from nni_hyperfd.state.versions import EncoderVersion, Versions
+from nni_hyperfd.state.views import TaskView
+
+if TYPE_CHECKING:
+    from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+
+
+@dataclass(frozen=True)
+class _Heads:
+    """The newest versions that a snapshot was taken of."""
+
+    encoder_id: int | None
+    extractor_id: int
+
+
+class Learning:
+    """Learns in a state."""
+
+    def __init__(self, store: Store, versions: Versions) -> None:
+        self._store, self._versions = store, versions
+
+    def encoder(self, space: SearchSpace) -> EncoderVersion:
+        """The space's newest encoder; learned from all results where there are some and no encoder is stored."""
+        version = self._versions.encoder(space)
+        if version.id is None:
+            with self._store.read() as session:
+                any_closed = any(experience.closed_ids(session, space))
+            if any_closed:
+                self.learn_anew(space)
+                version = self._versions.encoder(space)
+        return version
+
+    def close(self, task_id: int) -> None:
+        """Learn from a task, and close it."""
+        while True:
+            with self._store.read() as session:
+                task = TaskView.of(session.get_one(TaskRow, task_id))
+            if task.closed is not None:
+                return
+            heads, encoder = self._after(task)
+
+            def commit(session: Session, task: TaskView = task, encoder: ConfigurationEncoder | None = encoder) -> None:
+                session.get_one(TaskRow, task.id).closed = now()
+                session.flush()
+                if encoder is not None:
+                    self._versions.add_encoder(session, task.space, task.id, encoder)
+
+            if self._commit(task.space, heads, commit):
+                return
+
+    def learn_from(self, space: SearchSpace, task_ids: list[int]) -> None:
+        """Learn from closed tasks, one after another."""
+        while True:
+            version, extractor_id = self.encoder(space), self._versions.head_id()
+            with self._store.read() as session:
+                tasks = experience.tasks(session, task_ids)
+            encoder, last = version.encoder, None
+            for task in tasks:
+                if task.results.configurations:
+                    encoder, last = self._taught(encoder, task, extractor_id), task.id
+            if last is None or self._commit_encoder(space, _Heads(version.id, extractor_id), last, encoder):
+                return
+
+    def learn_anew(self, space: SearchSpace) -> None:
+        """Learn a space's encoder from its first weights: from the platform's own data sets, then from clients."""
+        from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+        from nni_hyperfd.method.recipe import INITIAL_SEED
+
+        while True:
+            with self._store.read() as session:
+                own, offline = experience.closed_ids(session, space)
+                heads = _Heads(self._versions.encoder_id(session, space), self._versions.head(session).id)
+            if not own and not offline:
+                return
+            encoder = self._warmed_up(space, ConfigurationEncoder.initial(space.example, INITIAL_SEED), heads)
+            for task in past_tasks(self._store, space, np.random.default_rng(0)):
+                if task.dataset is None:
+                    encoder = self._taught(encoder, task, heads.extractor_id)
+            if self._commit_encoder(space, heads, max(own + offline), encoder):
+                return
+
+    def _after(self, task: TaskView) -> tuple[_Heads, ConfigurationEncoder | None]:
+        """The snapshot's heads, and the encoder after a task; None where there is nothing to learn from."""
+        self._versions.describe_before_dropping()
+        if not task.results.configurations:
+            with self._store.read() as session:
+                return _Heads(self._versions.encoder_id(session, task.space), self._versions.head(session).id), None
+        version, extractor_id = self.encoder(task.space), self._versions.head_id()
+        return _Heads(version.id, extractor_id), self._taught(version.encoder, task, extractor_id)
+
+    def _taught(self, encoder: ConfigurationEncoder, task: TaskView, extractor_id: int) -> ConfigurationEncoder:
+        """The encoder after a task, by eq. 11."""
+        import torch
+
+        from nni_hyperfd.method import recipe
+        from nni_hyperfd.method.settings import RankerSettings
+
+        seed = recipe.task_seed(task.settings.seed, task.id)
+        past = past_tasks(self._store, task.space, np.random.default_rng(seed), without=task.id)
+        meta_features = self._versions.carried([*past, task], extractor_id)
+        current, *others = (
+            recipe.PastTask(
+                other.space.encode(other.results.configurations),
+                torch.tensor(other.results.performance),
+                meta_features.get(other.id),
+                other.dataset is not None,
+            )
+            for other in (task, *past)
+        )
+        return recipe.learned_encoder(encoder, current, others, RankerSettings(), seed)
+
+    def _warmed_up(self, space: SearchSpace, encoder: ConfigurationEncoder, heads: _Heads) -> ConfigurationEncoder:
+        """The encoder after a warm-up on the platform's own data sets, as far as their images are there."""
+        import torch
+
+        from nni_hyperfd.method.learning import OfflineTask, warm_up
+        from nni_hyperfd.method.settings import RankerSettings
+
+        images = self._versions.offline_by_name()
+        with self._store.read() as session:
+            _, ids = experience.closed_ids(session, space)
+            known = [task for task in experience.tasks(session, ids) if task.dataset in images]
+        extractor = self._versions.extractor(heads.extractor_id)
+        if not known or extractor is None:
+            return encoder
+        tasks = [
+            OfflineTask(
+                *images[task.dataset or ""][1],
+                space.encode(task.results.configurations),
+                torch.tensor(task.results.performance),
+            )
+            for task in known
+        ]
+        return warm_up(extractor, encoder, tasks, RankerSettings(), seed=0, frozen=True).encoder
+
+    def _commit_encoder(self, space: SearchSpace, heads: _Heads, task_id: int, encoder: ConfigurationEncoder) -> bool:
+        return self._commit(space, heads, lambda session: self._versions.add_encoder(session, space, task_id, encoder))
+
+    def _commit(self, space: SearchSpace, heads: _Heads, change: Callable[[Session], None]) -> bool:
+        """Make a change if the newest versions are still those of the snapshot; whether they were."""
+        with self._store.write() as session:
+            if heads != _Heads(self._versions.encoder_id(session, space), self._versions.head(session).id):
+                return False
+            change(session)
+            self._versions.drop_unneeded(session)
+        return True

@@ -1,0 +1,168 @@
+"""The tables of the state. Rows stay inside `state` and `platform`; others get the views of `state.views`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import JSON, ColumnElement, Dialect, Float, ForeignKey, Index, LargeBinary, UniqueConstraint, and_
+from sqlalchemy import Enum as EnumType
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+from nni_hyperfd.task import RESULT_PHASES, Phase, Status, TaskSettings
+
+
+def now() -> datetime:
+    """The time with its zone, as all tables keep it."""
+    return datetime.now(timezone.utc)
+
+
+class SettingsType(TypeDecorator[TaskSettings]):
+    """`TaskSettings` as a JSON object."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: TaskSettings | None, dialect: Dialect) -> dict[str, Any] | None:
+        """To the database."""
+        return None if value is None else value.to_json()
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> TaskSettings | None:
+        """From the database."""
+        return None if value is None else TaskSettings.from_json(value)
+
+
+def _words(kind: type[Enum]) -> EnumType:
+    """An enumeration by its values, as text."""
+    return EnumType(kind, native_enum=False, length=16, values_callable=lambda words: [word.value for word in words])
+
+
+class Base(DeclarativeBase):
+    """Of all tables."""
+
+    type_annotation_map = {
+        dict[str, Any]: JSON,
+        list[float]: JSON,
+        bytes: LargeBinary,
+        TaskSettings: SettingsType,
+        Phase: _words(Phase),
+        Status: _words(Status),
+    }
+
+
+class BlobRow(Base):
+    """Weights or features as safetensors, named by their content."""
+
+    __tablename__ = "blobs"
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[bytes]
+
+
+class SpaceRow(Base):
+    """A search space in which there are tasks."""
+
+    __tablename__ = "spaces"
+    signature: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    definition: Mapped[dict[str, Any]]
+
+
+class ExtractorRow(Base):
+    """One version of the meta-feature extractor; a version without weights is the seeded initial one.
+
+    `weights` and `importance` name blobs, which are dropped when no task can need them any more. `described` stays: the
+    meta-features of the platform's own data sets under this version, by the sha256 of their features (safetensors).
+    """
+
+    __tablename__ = "extractors"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("extractors.id"))
+    head: Mapped[bool] = mapped_column(index=True)
+    weights: Mapped[str | None] = mapped_column(index=True)
+    importance: Mapped[str | None]
+    described: Mapped[bytes | None]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class TaskRow(Base):
+    """One data set's turn: one NNI experiment on one data set.
+
+    `dataset` names one of the platform's own data sets, if the task stands for that and not for a client's.
+    """
+
+    __tablename__ = "tasks"
+    # How many tasks of a space are closed is asked before every pick, which extractors open ones need at every closing.
+    __table_args__ = (
+        Index("ix_tasks_closed", "space_signature", "closed"),
+        Index("ix_tasks_extractor", "closed", "extractor_id"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    experiment: Mapped[str] = mapped_column(unique=True)
+    space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"))
+    settings: Mapped[TaskSettings]
+    dataset: Mapped[str | None]
+    extractor_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"))
+    meta_feature: Mapped[list[float] | None]
+    num_images: Mapped[int | None]
+    num_boxes: Mapped[int | None]
+    baseline: Mapped[float | None]
+    created: Mapped[datetime] = mapped_column(default=now)
+    closed: Mapped[datetime | None]
+    trials: Mapped[list[TrialRow]] = relationship(back_populates="task", order_by="TrialRow.id", lazy="selectin")
+    space: Mapped[SpaceRow] = relationship(lazy="joined")
+
+
+class TrialRow(Base):
+    """One trial of a task: planned, then running, then succeeded or failed. The finished ones are the experience."""
+
+    __tablename__ = "trials"
+    __table_args__ = (UniqueConstraint("task_id", "parameter_id"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
+    parameter_id: Mapped[int | None]
+    phase: Mapped[Phase]
+    status: Mapped[Status] = mapped_column(default=Status.PLANNED)
+    configuration: Mapped[dict[str, Any]]
+    rank: Mapped[int | None]
+    score: Mapped[float | None]
+    performance: Mapped[float | None] = mapped_column(Float)
+    reason: Mapped[str | None]
+    started: Mapped[datetime | None]
+    ended: Mapped[datetime | None]
+    task: Mapped[TaskRow] = relationship(back_populates="trials")
+
+    @hybrid_property
+    def is_result(self) -> bool:
+        """Whether it tells how good its configuration is."""
+        return self.phase in RESULT_PHASES and self.status is Status.SUCCEEDED
+
+    @is_result.inplace.expression
+    @classmethod
+    def _is_result(cls) -> ColumnElement[bool]:
+        return and_(cls.phase.in_(RESULT_PHASES), cls.status == Status.SUCCEEDED)
+
+
+class EncoderRow(Base):
+    """One version of a space's configuration encoder, trained towards one version of the extractor.
+
+    `weights` names a blob, which only the newest version keeps.
+    """
+
+    __tablename__ = "encoders"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"), index=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    extractor_id: Mapped[int] = mapped_column(ForeignKey("extractors.id"))
+    weights: Mapped[str]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class OfflineDatasetRow(Base):
+    """Image features of one of the platform's own data sets (D_off)."""
+
+    __tablename__ = "offline_datasets"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    features: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
