@@ -1,9 +1,9 @@
 """Starting, finding and stopping NNI experiments from Python, on a busy machine too.
 
-NNI 3.0 starts an experiment with two fixed time limits that a busy machine exceeds. Its launcher gives the manager three
-seconds to answer (otherwise: ``JSONDecodeError``, or a refused connection). The manager gives the dispatcher ten seconds
-to connect (otherwise: the experiment ends with "Tuner did not connect in 10 seconds"). Here the launcher waits as long as
-the manager lives, and an experiment whose dispatcher was late is stopped and started anew.
+NNI 3.0 starts an experiment with two fixed time limits that a busy machine exceeds. Its launcher gives the manager
+three seconds to answer (otherwise: ``JSONDecodeError``, or a refused connection). The manager gives the dispatcher ten
+seconds to connect (otherwise: the experiment ends with "Tuner did not connect in 10 seconds"). Here the launcher waits
+as long as the manager lives, and an experiment whose dispatcher was late is stopped and started anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 import requests
 
-from nni_hyperfd.experiment.manager import Manager, Status
+from nni_hyperfd.experiment.manager import ExperimentStatus, Manager
 
 if TYPE_CHECKING:
     from nni.experiment import Experiment, ExperimentConfig
@@ -78,12 +78,12 @@ class RunningExperiment:
         """The manager's REST server."""
         return Manager(_address(self.port))
 
-    def status(self) -> Status:
+    def status(self) -> ExperimentStatus:
         """Return NNI's status; ``"RUNNING"`` while the manager is too busy to answer, ``"GONE"`` when it has ended."""
         try:
             return self.manager.status()
         except requests.RequestException:
-            return Status("RUNNING" if _is_alive(self.process) else "GONE", [])
+            return ExperimentStatus("RUNNING" if _is_alive(self.process) else "GONE", [])
 
     def log_says(self, text: str) -> bool:
         """Return whether a text is in what the manager has logged."""

@@ -12,7 +12,7 @@ import requests
 _TIMEOUT_SECONDS = 20
 
 
-class Status(NamedTuple):
+class ExperimentStatus(NamedTuple):
     """What NNI says about an experiment.
 
     Attributes:
@@ -41,10 +41,10 @@ class Manager:
         prefix = parts.path.removesuffix("/tuner").split("/env/")[0].rstrip("/")
         self._api = f"http://{parts.netloc}{prefix}/api/v1/nni"
 
-    def status(self) -> Status:
+    def status(self) -> ExperimentStatus:
         """Return the experiment's status."""
         answer = self._get("/check-status")
-        return Status(answer["status"], answer["errors"])
+        return ExperimentStatus(answer["status"], answer["errors"])
 
     def experiment(self) -> dict[str, Any]:
         """Return the experiment's profile: ``id``, ``params`` (the configuration), ..."""
