@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import requests
@@ -84,6 +84,20 @@ class RunningExperiment:
             return self.manager.status()
         except requests.RequestException:
             return ExperimentStatus("RUNNING" if _is_alive(self.process) else "GONE", [])
+
+    def trial_jobs(self) -> list[dict[str, Any]]:
+        """Return NNI's records of all trials, after waiting while the manager is too busy to answer.
+
+        Raises:
+            OSError: the manager has ended.
+        """
+        while True:
+            try:
+                return self.manager.trial_jobs()
+            except requests.RequestException:
+                if not _is_alive(self.process):
+                    raise
+            time.sleep(_POLL_SECONDS)
 
     def log_says(self, text: str) -> bool:
         """Return whether a text is in what the manager has logged."""
