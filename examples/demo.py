@@ -3,7 +3,7 @@
     python examples/demo.py [--data FOLDER] [--weights FILE] [--folder demo]
 
 Without --data it draws two synthetic data sets, without --weights it first trains a small detector on synthetic scenes
-of a third kind. It stops what it started.
+of a third kind. It stops what it started, also when it is interrupted (Ctrl-C, SIGTERM).
 """
 
 from __future__ import annotations
@@ -11,20 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import requests
 from rich.console import Console
 from rich.table import Table
 
+from nni_hyperfd.experiment import launch
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.state.store import Task
 from nni_hyperfd.task import FINE_TUNE
@@ -37,7 +34,15 @@ console = Console(width=max(100, Console().width))
 
 @dataclass(frozen=True)
 class Detector:
-    """The detector to start from, and the sizes that suit it."""
+    """The detector to start from, and the sizes that suit it.
+
+    Attributes:
+        weights: its file.
+        config: its MMDetection config.
+        size: of the images, in pixels.
+        epochs: of each fine-tuning trial.
+        about: what it was trained on, in a few words.
+    """
 
     weights: Path
     config: Path
@@ -47,47 +52,64 @@ class Detector:
 
 
 def main() -> None:
+    """Run the demo with the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with one sub-folder per data set; the first two are used")
     parser.add_argument("--weights", type=Path, help="RetinaFace-MobileNet0.25 that was trained on WIDER-Face")
     parser.add_argument("--folder", type=Path, help="for everything the demo writes; by default one for each detector")
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("demo: stopped"))  # so that what it started is stopped as well
     # Experiments share a state only where they start from the same detector: its features are what the state speaks of.
     own = ROOT / "demo" / (arguments.weights.stem if arguments.weights else "synthetic")
     folder = (arguments.folder or own).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = _environment(folder)
-    state = Path(environment["XDG_DATA_HOME"], "nni_hyperfd", "state.sqlite")
+    try:
+        with launch.interruptible():
+            run(folder, arguments.data, arguments.weights)
+    except launch.LaunchError as error:
+        sys.exit(f"demo: {error}")
+    except launch.Interrupted as interrupted:
+        print("demo: stopped, and all that it had started; the same command starts again", file=sys.stderr)
+        sys.exit(interrupted.exit_code)
 
-    general = _synthetic(folder / "general", "plain", environment, images=(96, 32, 0), seed=1)
-    if arguments.data is None:
-        data_sets = [_synthetic(folder / name, name, environment) for name in ("masked_night", "cartoon_fisheye")]
+
+def run(folder: Path, data: Path | None, weights: Path | None) -> None:
+    """Run both experiments.
+
+    Args:
+        folder: for everything that is written; what an earlier run has prepared in it is used again.
+        data: folder with the data sets as sub-folders; None for synthetic ones.
+        weights: detector to start from; None to train one.
+    """
+    state = _use(folder)
+    general = _synthetic(folder / "general", "plain", images=(96, 32, 0), seed=1)
+    if data is None:
+        data_sets = [_synthetic(folder / name, name) for name in ("masked_night", "cartoon_fisheye")]
     else:
-        data_sets = _data_sets(arguments.data.resolve())
-    detector = _detector(arguments.weights, general, folder, environment)
-    _describe_offline(detector, general, folder / "offline", state, environment)
+        data_sets = _data_sets(data.resolve())
+    detector = _detector(weights, general, folder)
+    _describe_offline(detector, general, folder / "offline", state)
 
     console.print(f"The state lies in [bold]{state}[/]; trials and logs in {folder / 'experiments'}")
-    for number, data in enumerate(data_sets, start=1):
-        console.rule(f"Experiment {number} of {len(data_sets)}: {data.name}{_label(data)}")
-        timing = _experiment(data, detector, folder, environment)
-        console.print(_results(Platform(state).tasks()[-1], data, detector))
+    for number, each in enumerate(data_sets, start=1):
+        console.rule(f"Experiment {number} of {len(data_sets)}: {each.name}{_label(each)}")
+        timing = _experiment(each, detector, folder / "experiments")
+        console.print(_results(Platform(state).tasks()[-1], each, detector))
         console.print(timing)
     console.print(f"Look into it: hyperfd tasks --state {state}")
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Everything that the demo keeps, NNI's list of experiments included, stays in its own folder."""
+def _use(folder: Path) -> Path:
+    """Keep everything in this folder, NNI's list of experiments included; return the path of the state."""
+    folder.mkdir(parents=True, exist_ok=True)
     own = {"HOME": folder, "XDG_DATA_HOME": folder, "XDG_CACHE_HOME": folder / "cache"}
-    programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # nnictl, python3 and hyperfd
-    return os.environ | {name: str(path) for name, path in own.items()} | {"PATH": programs}
+    os.environ.update({name: str(path) for name, path in own.items()})
+    # For nnictl, python3 and hyperfd.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return folder / "nni_hyperfd" / "state.sqlite"
 
 
-def _synthetic(folder: Path, domain: str, environment: dict[str, str], images=(64, 32, 0), seed: int = 0) -> Path:
+def _synthetic(folder: Path, domain: str, images: tuple[int, int, int] = (64, 32, 0), seed: int = 0) -> Path:
     if not (folder / "train.json").exists():
-        counts = [str(n) for n in images]
-        _run("hyperfd", "synthetic", folder, "--domain", domain, "--images", *counts, "--seed", seed, env=environment)
+        _run("hyperfd", "synthetic", folder, "--domain", domain, "--images", *images, "--seed", seed)
     return folder
 
 
@@ -98,7 +120,7 @@ def _data_sets(folder: Path) -> list[Path]:
     return found[:2]
 
 
-def _detector(weights: Path | None, general: Path, folder: Path, environment: dict[str, str]) -> Detector:
+def _detector(weights: Path | None, general: Path, folder: Path) -> Detector:
     if weights is not None:
         config = CONFIGS / "retinaface_mobilenet025.py"
         return Detector(weights.resolve(), config, size=320, epochs=5, about=weights.name)
@@ -108,44 +130,55 @@ def _detector(weights: Path | None, general: Path, folder: Path, environment: di
         console.print("Training the detector to start from, on synthetic scenes (about a minute) ...")
         command = [sys.executable, "pretrain.py", "--data", general, "--out", path, "--weights", "imagenet"]
         sizes = ["--size", 160, "--epochs", 16, "--val-interval", 4, "--batch-size", 8, "--workers", 0]
-        _run(*command, "--config", config, *sizes, cwd=TRIAL_CODE, env=environment)
+        _run(*command, "--config", config, *sizes, cwd=TRIAL_CODE)
     return detector
 
 
-def _describe_offline(detector: Detector, general: Path, out: Path, state: Path, environment: dict[str, str]) -> None:
-    """The server's own data, which carries meta-features from one extractor version to the next."""
+def _describe_offline(detector: Detector, general: Path, out: Path, state: Path) -> None:
+    """Begin a state with data of its own, which carries meta-features from one extractor version to the next."""
     if state.exists():
         return
     command = [sys.executable, "describe.py", "--data", general, "--weights", detector.weights, "--out", out]
     sizes = ["--config", detector.config, "--size", detector.size, "--workers", 0]
-    _run(*command, *sizes, cwd=TRIAL_CODE, env=environment)
-    _run("hyperfd", "offline", *sorted(out.glob("*.safetensors")), "--state", state, env=environment)
+    _run(*command, *sizes, cwd=TRIAL_CODE)
+    _run("hyperfd", "offline", *sorted(out.glob("*.safetensors")), "--state", state)
 
 
-def _experiment(data: Path, detector: Detector, folder: Path, environment: dict[str, str]) -> str:
-    """One NNI experiment from `nnictl create` to `nnictl stop`; says what happens meanwhile, and returns its timing."""
-    port, created = _free_port(), time.time()
-    environment = environment | {
-        "HYPERFD_DATA": str(data),
-        "HYPERFD_WEIGHTS": str(detector.weights),
-        "HYPERFD_CONFIG": str(detector.config),
-        "HYPERFD_SIZE": str(detector.size),
-        "HYPERFD_EPOCHS": str(detector.epochs),
+def _experiment(data: Path, detector: Detector, folder: Path) -> str:
+    """Run one NNI experiment from start to stop; say what happens meanwhile, and return its timing."""
+    import nni
+    from nni.experiment import ExperimentConfig
+
+    nni.silence_stdout()
+    variables = {
+        "HYPERFD_DATA": data,
+        "HYPERFD_WEIGHTS": detector.weights,
+        "HYPERFD_CONFIG": detector.config,
+        "HYPERFD_SIZE": detector.size,
+        "HYPERFD_EPOCHS": detector.epochs,
     }
-    with _nni(port, folder, environment) as api:
-        console.print(f"Web UI while it runs: [bold]http://localhost:{port}[/]")
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    config = ExperimentConfig.load(ROOT / "examples" / "demo.yml")
+    config.experiment_working_directory = folder
+    created = time.time()
+    experiment = launch.start(config)
+    try:
+        console.print(f"Web UI while it runs: [bold]http://localhost:{experiment.port}[/]")
         seen: dict[str, str] = {}
-        while (status := _get(f"{api}/check-status"))["status"] not in ("DONE", "ERROR"):
-            _say_changes(_get(f"{api}/trial-jobs"), seen)
+        while (status := experiment.status()).name not in ("DONE", "ERROR", "GONE"):
+            _say_changes(experiment.trial_jobs(), seen)
             time.sleep(1)
-        _say_changes(_get(f"{api}/trial-jobs"), seen)
-        if status["status"] == "ERROR":
-            sys.exit("demo: the experiment ended with an error: " + "\n".join(status["errors"]))
-        return _timing(created, _get(f"{api}/trial-jobs"))
+        if status.name != "DONE":
+            sys.exit("demo: the experiment ended with an error: " + ("\n".join(status.errors) or status.name))
+        trials = experiment.trial_jobs()
+        _say_changes(trials, seen)
+        return _timing(created, trials)
+    finally:
+        experiment.stop()
 
 
-def _timing(created: float, trials: list[dict]) -> str:
-    """How long the first fine-tuning trial had to be waited for, and the share of time in which none ran."""
+def _timing(created: float, trials: list[dict[str, Any]]) -> str:
+    """Return the time until the first fine-tuning trial, and the share of time in which none ran, as a sentence."""
     spans = sorted(
         (trial["startTime"] / 1000, trial["endTime"] / 1000)
         for trial in trials
@@ -157,24 +190,12 @@ def _timing(created: float, trials: list[dict]) -> str:
         busy += max(0.0, stop - max(start, reached))
         reached = max(reached, stop)
     return (
-        f"{end - created:.0f} s in all; the first fine-tuning trial started {spans[0][0] - created:.1f} s after "
-        f"'nnictl create'; {1 - busy / (end - created):.0%} of the time no trial was fine-tuning"
+        f"{end - created:.0f} s in all; the first fine-tuning trial started {spans[0][0] - created:.1f} s after the "
+        f"experiment was created; {1 - busy / (end - created):.0%} of the time no trial was fine-tuning"
     )
 
 
-@contextmanager
-def _nni(port: int, folder: Path, environment: dict[str, str]) -> Iterator[str]:
-    config = ROOT / "examples" / "demo.yml"
-    experiments = folder / "experiments"
-    experiments.mkdir(exist_ok=True)
-    _run("nnictl", "create", "--config", config, "--port", port, env=environment, cwd=experiments)
-    try:
-        yield f"http://localhost:{port}/api/v1/nni"
-    finally:
-        _run("nnictl", "stop", "--port", port, env=environment)
-
-
-def _say_changes(trials: list[dict], seen: dict[str, str]) -> None:
+def _say_changes(trials: list[dict[str, Any]], seen: dict[str, str]) -> None:
     for trial in trials:
         if seen.get(trial["trialJobId"]) != trial["status"]:
             seen[trial["trialJobId"]] = trial["status"]
@@ -202,21 +223,9 @@ def _label(data: Path) -> str:
     return " (synthetic)" if '"synthetic"' in (data / "train.json").read_text()[:2000] else ""
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def _get(url: str) -> object:
-    response = requests.get(url, timeout=20)
-    response.raise_for_status()
-    return response.json()
-
-
-def _run(*command: object, cwd: Path = ROOT, env: dict[str, str]) -> None:
+def _run(*command: object, cwd: Path = ROOT) -> None:
     words = [str(word) for word in command]
-    done = subprocess.run(words, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(words, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"demo: '{' '.join(words)}' failed:\n{done.stdout}")
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sqlite3
-from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
+
+from support.lab import Lab
 
 # Read when torch is imported. On a machine whose cores are busy, small networks learn many times slower on two threads
 # than on one; on an idle one they learn no faster.
@@ -26,124 +23,6 @@ def real_data() -> Path:
     if not Path(folder).is_dir():
         pytest.skip(f"HYPERFD_TEST_DATA names {folder}, which is no folder")
     return Path(folder)
-
-
-class MadeUpDataset:
-    """A data set in the sense of `nni_hyperfd.experiment.trial.Dataset`, with features drawn from its seed."""
-
-    num_images, num_boxes = 20, 31
-
-    def __init__(self, seed: int, feature_dim: int = 12) -> None:
-        self.seed, self.feature_dim = seed, feature_dim
-
-    def fingerprint(self) -> str:
-        return f"made-up-{self.seed}-{self.feature_dim}"
-
-    def evaluate(self) -> float:
-        return 0.25
-
-    def image_features(self, limit: int, seed: int):
-        import torch
-
-        generator = torch.Generator().manual_seed(1000 * self.seed + seed)
-        features = torch.randn(min(limit, self.num_images), 3, 3, self.feature_dim, generator=generator)
-        features[::3, :, 0] = torch.nan  # images without a positive anchor
-        return features
-
-
-class Lab:
-    """One state file and the experiments on it. Tuners are driven as the advisor drives them, service trials are the
-    real hook; only NNI's processes between the two are left out (tests/nni has those)."""
-
-    space: ClassVar = {
-        "kind": {"_type": "choice", "_value": ["a", "b", "c"]},
-        "x": {"_type": "choice", "_value": [0.0, 0.25, 0.5, 0.75, 1.0]},
-        "y": {"_type": "choice", "_value": [1, 2]},
-    }
-    dataset = MadeUpDataset
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.state, self._monkeypatch = folder, folder / "state.sqlite", monkeypatch
-        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        monkeypatch.delenv("NNI_TRIAL_COMMAND_CHANNEL", raising=False)
-
-    def experiment(self, name: str) -> None:
-        """From now on, tuners belong to this NNI experiment."""
-        from nni_hyperfd.experiment import tuner
-
-        log = str(self.folder / "experiments" / name / "log")
-        self._monkeypatch.setattr(
-            tuner, "dispatcher_env_vars", tuner.dispatcher_env_vars._replace(NNI_LOG_DIRECTORY=log)
-        )
-
-    def tuner(self, experiment: str, space: dict | None = None, **class_args: Any):
-        """A `ServiceTuner` with its search space, as after NNI's `Initialize`."""
-        from nni_hyperfd.experiment.tuner import ServiceTuner
-
-        self.experiment(experiment)
-        tuner = ServiceTuner(**{"state": str(self.state), "candidates": 20, "warm_start": "none", **class_args})
-        tuner.update_search_space(self.space if space is None else space)
-        return tuner
-
-    def serve(self, job: Any, dataset: Any = None) -> tuple[list[Any], list[Any]]:
-        """Let the hook do a service job; what it reported as intermediate and as final results."""
-        import nni.runtime.trial_command_channel as nni_channel
-
-        import nni_hyperfd
-
-        record = {"parameter_id": 0, "parameters": job.parameters, "hyperfd": job.service}
-        reported: dict[str, list[Any]] = {"PERIODICAL": [], "FINAL": []}
-
-        class Channel(nni_channel.TrialCommandChannel):
-            def receive_parameter(self) -> Any:
-                return json.loads(json.dumps(record))
-
-            def send_metric(self, type: str, value: Any, **_: Any) -> None:
-                reported[type].append(json.loads(json.dumps(value)))
-
-        with self._monkeypatch.context() as patch:
-            patch.setattr(nni_channel, "_channel", Channel())
-            with pytest.raises(SystemExit) as end:
-                nni_hyperfd.get_next_parameter(dataset or self.dataset(1))
-        assert end.value.code == 0
-        return reported["PERIODICAL"], reported["FINAL"]
-
-    def step(self, tuner: Any, dataset: Any = None, score: Callable[[dict], Any] | None = None) -> Any:
-        """Ask for one trial, run it and report its results; the job, or None when there is none."""
-        parameter_id = tuner.next_parameter_id()
-        job = tuner.ask(parameter_id)
-        if job is None:
-            return None
-        if job.service:
-            intermediate, final = self.serve(job, dataset)
-        else:
-            intermediate, final = [0.1], [{"default": (score or self.score)(job.parameters)}]
-        for value in intermediate:
-            tuner.receive_intermediate(parameter_id, value)
-        for value in final:
-            tuner.receive_trial_result(parameter_id, None, value)
-        tuner.trial_end(parameter_id, True)
-        return job
-
-    def run(self, tuner: Any, dataset: Any = None, score: Callable[[dict], Any] | None = None) -> list[dict]:
-        """The whole task; the parameters of its trials in order."""
-        parameters = []
-        while not tuner.done:
-            job = self.step(tuner, dataset, score)
-            assert job is not None, "a task that is not done has no trial to run"
-            parameters.append(job.parameters)
-        assert tuner.ask(tuner.next_parameter_id()) is None
-        return parameters
-
-    def content(self) -> bytes:
-        """The state as the bytes of one file, whoever still has it open."""
-        with closing(sqlite3.connect(self.state)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return self.state.read_bytes()
-
-    @staticmethod
-    def score(parameters: dict) -> float:
-        return 0.5 + 0.1 * parameters["x"] - 0.05 * (parameters["kind"] == "b") + 0.01 * parameters["y"]
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""`hyperfd warmup ...`: measure configurations on the platform's own data sets, and learn from them."""
+"""The commands `hyperfd warmup ...`: measure configurations on the platform's own data sets, and learn from them."""
 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -37,17 +36,18 @@ def collect(
     """
     import nni
 
+    from nni_hyperfd.experiment.launch import LaunchError
+    from nni_hyperfd.files import FolderError, locked
     from nni_hyperfd.warmup import collect as room
     from nni_hyperfd.warmup.pairs import PairError, PairFile, draw
 
     console = Console()
     nni.silence_stdout()
-    logging.getLogger("nni.experiment").setLevel(logging.ERROR)  # its steps of starting and stopping are not news
     os.environ["HYPERFD_DATA"] = str(data.resolve())
     try:
         names = room.find_data_sets(data)
         config, space = room.load_experiment(experiment)
-        with room.only_one(out):
+        with locked(out):
             file = PairFile(out / room.PAIRS)
             plan = draw(names, space, pairs, each, seed)
             file.plan(plan)
@@ -56,7 +56,7 @@ def collect(
             _print(console, f"{total} pairs of {sets} sub-data-sets")
             with _shown(console) as show:
                 progress = room.collect(file, config, port, show)
-    except (room.CollectError, PairError) as error:
+    except (room.CollectError, FolderError, LaunchError, PairError) as error:
         _stop(str(error))
     except OSError as error:
         _stop(f"{error.filename or out}: {error.strerror}; correct it, and the same command goes on")
@@ -124,12 +124,16 @@ def train(
 
 @contextmanager
 def _shown(console: Console) -> Iterator[Callable[[str], None]]:
-    """Shows a line that changes: in place on a terminal, elsewhere once a minute."""
+    """Show a line that changes: in place on a terminal, once a minute elsewhere.
+
+    Yields:
+        A function that is given each new line.
+    """
     if console.is_terminal:
         with console.status("NNI starts") as status:
             yield status.update
         return
-    printed = -_LINE_SECONDS
+    printed = -float(_LINE_SECONDS)
 
     def show(line: str) -> None:
         nonlocal printed

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode does not, and the tests share harness.py
-
-from harness import Experiment, before  # noqa: E402
+from support.harness import Experiment, before
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from harness import HERE, Experiment
 
 from nni_hyperfd.space.architecture import FLOPS_LIMIT, Architecture
 from nni_hyperfd.space.search_space import SearchSpace, SpaceError
+from support import ROOT
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 
@@ -22,7 +23,7 @@ TRIALS = 2  # with seed 0, one of each outcome
 def ended(experiments: Callable[..., Experiment]) -> dict[str, Experiment]:
     made = {}
     for tuner, space in SPACES.items():
-        definition = json.loads((HERE.parents[1] / "search_spaces" / f"{space}.json").read_text())
+        definition = json.loads((ROOT / "search_spaces" / f"{space}.json").read_text())
         made[tuner] = experiments({}, space=definition, maxTrialNumber=TRIALS)
         made[tuner].configure(
             tuner={"name": tuner, "classArgs": {"seed": 0}}, trialCommand=f"{sys.executable} architecture_trial.py"

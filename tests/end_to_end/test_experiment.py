@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from harness import Experiment, before
 
 from nni_hyperfd import Platform
 from nni_hyperfd.platform.platform import FINE_TUNE, Description, TaskSettings
 from nni_hyperfd.space.search_space import SearchSpace
+from support.harness import Experiment, before
 
 pytestmark = pytest.mark.nni
 BUDGET = 3

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import HERE, Experiment
 
 from nni_hyperfd.datasets import synthetic
+from support import ROOT
+from support.harness import Experiment
 
 pytestmark = [pytest.mark.nni, pytest.mark.long]
 
-ROOT = HERE.parents[1]
 EPOCHS = 40  # with a validation every fifth, too few to stop for lack of progress
 
 
@@ -30,7 +30,7 @@ def test_a_killed_trial_goes_on(experiment: Callable[..., Experiment], real_data
 
     trials = killed.folder / "nni-experiments" / killed.id / "environments" / "local-env" / "trials"
     killed.wait_for("a checkpoint", lambda: list(trials.rglob("epoch_5.pth")), 240)
-    killed.kill_all()
+    killed.processes.kill_all()
     killed.resume().wait_done(400)
 
     (job,) = [job for job in killed.trial_jobs() if "phase" not in job["record"]["parameters"]]

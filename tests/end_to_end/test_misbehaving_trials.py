@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from harness import Experiment
+
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import HERE, Experiment
 
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+from support import SUPPORT
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 
@@ -47,7 +48,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recorded(experiments: Callable[..., Experiment], images: Path) -> Experiment:
     """An experiment on those images, each of whose trials is recorded as <trial>.bytes in the experiment's folder."""
     made = experiments({"budget": 2}, f"--images {images}")
-    proxy = f"{sys.executable} {HERE / 'recording_proxy.py'} {made.folder}/$NNI_TRIAL_JOB_ID.bytes --"
+    proxy = f"{sys.executable} {SUPPORT / 'recording_proxy.py'} {made.folder}/$NNI_TRIAL_JOB_ID.bytes --"
     made.configure(trialCommand=f"{proxy} {made.config['trialCommand']}")
     return made.create().wait_done()
 

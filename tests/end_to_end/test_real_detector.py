@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import HERE, Experiment
 
 from nni_hyperfd import Platform
 from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN
+from support import ROOT, SUPPORT
+from support.harness import Experiment
 
 pytestmark = [pytest.mark.nni, pytest.mark.timeout(900)]
 
-ROOT = HERE.parents[1]
 DOMAINS = ("facemask", "toon_dexter")  # the released detector knows the first kind of faces, and hardly the second
 BUDGET, IMAGES = 2, {"train": 24, "val": 12}
 
@@ -39,7 +39,7 @@ def ended(
     made = []
     for data in data_sets:
         experiment = experiments({"budget": BUDGET}, state=state, space=space)
-        proxy = f"{sys.executable} {HERE / 'recording_proxy.py'} {experiment.folder}/$NNI_TRIAL_JOB_ID.bytes --"
+        proxy = f"{sys.executable} {SUPPORT / 'recording_proxy.py'} {experiment.folder}/$NNI_TRIAL_JOB_ID.bytes --"
         sizes = "--size 160 --epochs 2 --val-interval 1 --batch-size 8 --workers 0"
         trial = f"finetune.py --data {data} --weights {weights} --config configs/retinaface_mobilenet025.py {sizes}"
         experiment.configure(

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from harness import BIN, Experiment
+
+from support.harness import BIN, Experiment
 
 pytestmark = pytest.mark.nni
 

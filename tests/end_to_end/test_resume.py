@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 
 import pytest
-from harness import Experiment
+
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 BUDGET = 3
@@ -44,7 +45,7 @@ def test_the_manager_is_killed_while_trials_run(experiment: Callable[..., Experi
 
     # The learn job is not an ordinary trial: NNI runs it again without what we put beside its parameters.
     killed.wait_event("service", 4)
-    killed.kill_all()  # as when the machine goes down
+    killed.processes.kill_all()  # as when the machine goes down
     killed.resume()
     killed.go("all")
     killed.wait_done()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from harness import Experiment
 
 from nni_hyperfd import Platform
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Experiment
+
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
-from harness import BIN, Experiment, free_port
-from quick_trial import score
 
+from nni_hyperfd.experiment.launch import free_port
 from nni_hyperfd.warmup.pairs import Pair, PairFile
+from support.harness import BIN, Experiment
+from support.quick_trial import score
 
 pytestmark = [pytest.mark.nni, pytest.mark.timeout(900)]
 
@@ -96,7 +97,7 @@ def test_whatever_is_killed_no_pair_is_lost_or_measured_twice(collecting: Callab
     nni.go(0)
     killed.wait_status(succeeded=1, running=2)
     other = Collecting(nni, 6).start()
-    assert "another 'hyperfd warmup collect' is at work on it" in other.end(1)
+    assert "out: another process is working on it" in other.end(1)
     nni.port = killed.port
 
     killed.kill()  # first, as it would take in what the manager knows when it misses the dispatcher
@@ -104,7 +105,7 @@ def test_whatever_is_killed_no_pair_is_lost_or_measured_twice(collecting: Callab
     nni.go(1)  # its result reaches the manager, and nobody else
     done = lambda: {job["sequenceId"] for job in nni.trial_jobs() if job["status"] == "SUCCEEDED"} == {0, 1}  # noqa: E731
     nni.wait_for("the end of trial 1", done)
-    nni.kill_all()  # as when the machine goes down
+    nni.processes.kill_all()  # as when the machine goes down
     killed.wait_status(succeeded=1, running=2, planned=3)
 
     killed.start()
@@ -119,7 +120,7 @@ def test_whatever_is_killed_no_pair_is_lost_or_measured_twice(collecting: Callab
     assert len({pair.experiment for pair in killed.measured()}) == 2
     assert [pair.status for pair in killed.measured()] == ["succeeded"] * 6
     killed.check_results()
-    assert nni.processes() == []
+    assert nni.processes.alive() == []
 
 
 def test_failures_are_tried_once_more_and_an_interrupt_stops_nni(collecting: Callable[..., Collecting]) -> None:
@@ -127,7 +128,7 @@ def test_failures_are_tried_once_more_and_an_interrupt_stops_nni(collecting: Cal
     stopped.wait_begun(1, 2)
     stopped.process.terminate()  # as Ctrl-C, which a test that runs in the background could not send
     assert "stopped; the same command goes on" in stopped.end(1)
-    assert stopped.experiment.processes() == []
+    assert stopped.experiment.processes.alive() == []
     assert [(pair.status, pair.failures) for pair in stopped.measured()] == [("planned", 1), *[("planned", 0)] * 3]
 
     stopped.experiment.go("all")
@@ -145,4 +146,4 @@ def test_trials_that_do_nothing_but_fail_use_no_pair_up(collecting: Callable[...
     hopeless.experiment.configure(trialCommand="false")
     assert re.search(r"the first [5-9] trials have all failed, one of them with: trial", hopeless.start().end(1))
     assert {(pair.status, pair.failures) for pair in hopeless.measured()} == {("planned", 0)}
-    assert hopeless.experiment.processes() == []
+    assert hopeless.experiment.processes.alive() == []

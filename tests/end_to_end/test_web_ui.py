@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import HERE, Experiment
+
+from support import ROOT
+from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
 
@@ -75,7 +77,7 @@ def browse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Exper
     if not (chromium and driver):
         pytest.skip("there is no chromium with chromedriver on this machine")
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    artefacts = Path(os.environ.get("HYPERFD_ARTEFACTS") or HERE.parents[1] / "artefacts")
+    artefacts = Path(os.environ.get("HYPERFD_ARTEFACTS") or ROOT / "artefacts")
     artefacts.mkdir(parents=True, exist_ok=True)
     options = webdriver.ChromeOptions()
     options.binary_location = chromium

@@ -1,10 +1,8 @@
-"""What the command checks before anything runs, and what it says; tests/nni/test_warmup.py runs it."""
+"""What the command checks before anything runs, and what it says; tests/end_to_end/test_warmup.py runs it."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -110,7 +108,7 @@ def test_results_that_only_nni_has_are_taken_in(tmp_path: Path) -> None:
         file.claim("two", number)
     (tmp_path / "two" / "db").mkdir(parents=True)
     with closing(sqlite3.connect(tmp_path / "two" / "db" / "nni.sqlite")) as connection:
-        # NNI 3.0's own table; tests/nni/test_warmup.py has NNI write it.
+        # NNI 3.0's own table; tests/end_to_end/test_warmup.py has NNI write it.
         connection.execute("create table MetricData (timestamp, trialJobId, parameterId, type, sequence, data)")
         for number, kind, value in [
             ("1", "PERIODICAL", {"default": 0.1}),
@@ -127,24 +125,6 @@ def test_results_that_only_nni_has_are_taken_in(tmp_path: Path) -> None:
     progress = collect.settle(file)
     assert (progress.succeeded, progress.running, progress.planned) == (3, 0, 3)
     assert [pair.performance for pair in file.pairs()] == [0.5, None, 0.7, 0.6, None, None]
-
-
-def test_only_one_holds_a_folder(tmp_path: Path) -> None:
-    with collect.only_one(tmp_path / "out"):
-        with pytest.raises(collect.CollectError, match="another 'hyperfd warmup collect'"):
-            with collect.only_one(tmp_path / "out"):
-                pass
-    with collect.only_one(tmp_path / "out"):
-        pass
-
-
-def test_sigterm_stops_as_an_interrupt_does() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt):
-        with collect._sigterm_as_interrupt():
-            os.kill(os.getpid(), signal.SIGTERM)
-            signal.sigtimedwait([], 5)
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 # -- what runs inside the experiment ----------------------------------------------------------------------------------
@@ -172,7 +152,7 @@ def test_a_trial_is_given_its_data_set_and_its_configuration(tuner: PairTuner) -
         tuner.receive_trial_result(1, None, value)
         tuner.ask(1)
     assert tuner.done
-    done, failed = tuner._pairs.pairs()
+    done, failed = tuner._file.pairs()
     assert (done.status, done.performance, failed.status) == ("succeeded", 0.5, "failed")
     assert "'high' instead of a finite number" in failed.reason
 
@@ -180,19 +160,19 @@ def test_a_trial_is_given_its_data_set_and_its_configuration(tuner: PairTuner) -
 def test_a_trial_that_ends_without_a_result_has_failed(tuner: PairTuner) -> None:
     tuner.ask(0)
     tuner.trial_end(0, "AbC", "SUCCEEDED")
-    assert tuner._pairs.pairs()[0].reason == "trial AbC of experiment mine: ended without reporting a result"
+    assert tuner._file.pairs()[0].reason == "trial AbC of experiment mine: ended without reporting a result"
     tuner.ask(1)
     tuner.trial_end(1, "DeF", "USER_CANCELED")
-    assert tuner._pairs.pairs()[1].reason == "trial DeF of experiment mine: USER_CANCELED"
+    assert tuner._file.pairs()[1].reason == "trial DeF of experiment mine: USER_CANCELED"
 
 
 def test_a_resume_brings_results_once(tuner: PairTuner) -> None:
     tuner.ask(0)
     tuner.ask(1)
-    again = PairTuner(str(tuner._pairs.path))
+    again = PairTuner(str(tuner._file.path))
     results = [{"parameter": {"data": "a", "x": 1}, "value": {"default": 0.5}}, {"parameter": {"x": 9}, "value": 0.1}]
     again.import_data(results + results)
     again.release({1})
-    assert [pair.status for pair in again._pairs.pairs()] == ["succeeded", "running"]
+    assert [pair.status for pair in again._file.pairs()] == ["succeeded", "running"]
     again.import_data([{"parameter": {"data": "b", "x": 2}, "value": 0.25}])
-    assert again.done and [pair.performance for pair in again._pairs.pairs()] == [0.5, 0.25]
+    assert again.done and [pair.performance for pair in again._file.pairs()] == [0.5, 0.25]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import psutil
 import requests
@@ -20,17 +18,16 @@ import yaml
 from nni_hyperfd import Platform
 from nni_hyperfd.platform.platform import FINE_TUNE
 from nni_hyperfd.state.store import Task, Trial
+from support import SUPPORT, TESTS
+from support.processes import Marked, is_dispatcher, kill
 
 T = TypeVar("T")
 
-HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 SPACE = {
     "x": {"_type": "choice", "_value": [0, 1, 2, 3, 4]},
     "kind": {"_type": "choice", "_value": ["a", "b", "c"]},
 }
-_CREATE_ATTEMPTS = 3
-_TOKEN = "HYPERFD_TEST_EXPERIMENT"  # in the environment of every process of an experiment, to find what is left over
 
 
 class Experiment:
@@ -62,7 +59,7 @@ class Experiment:
         self.hold = folder / "go"
         self.hold.mkdir()
         self.id = self.port = None
-        self._token = uuid4().hex
+        self.processes = Marked()
         (folder / "space.json").write_text(json.dumps(SPACE if space is None else space))
         command = f"{sys.executable} quick_trial.py --ran {self.ran_file} {trial.format(hold=self.hold)}"
         tuner = {"codeDirectory": str(folder), "className": "nni_hyperfd.HyperFDAdvisor"}
@@ -71,7 +68,7 @@ class Experiment:
             "experimentWorkingDirectory": str(folder / "nni-experiments"),
             "searchSpaceFile": "space.json",
             "trialCommand": f"{prefix} {command}".strip(),
-            "trialCodeDirectory": str(HERE),
+            "trialCodeDirectory": str(SUPPORT),
             "trialConcurrency": 2,
             "maxExperimentDuration": "10m",
             "tuner": tuner | {"classArgs": {"state": str(self.state), "warm_start": "none", **class_args}},
@@ -88,39 +85,28 @@ class Experiment:
     # -- its life ------------------------------------------------------------------------------------------------------
 
     def create(self) -> Experiment:
-        for _ in range(_CREATE_ATTEMPTS):
-            self.port = free_port()
-            output = self.nnictl("create", "--config", "config.yml", "--port", str(self.port))
-            listed = json.loads((self.home / "nni-experiments" / ".experiment").read_text())
-            self.id = max(listed, key=lambda name: listed[name]["startTime"])
-            self.wait_for("the dispatcher's connection", lambda: self._connected() or self._too_late(), seconds=30)
-            if self._connected():
-                return self
-            self.end()
-        raise AssertionError(
-            f"{_CREATE_ATTEMPTS} times the dispatcher did not connect in 10 seconds:\n{output}\n{self.tails()}"
-        )
+        self._start("create", "config.yml")
+        return self
 
     def resume(self) -> Experiment:
-        self.port = free_port()
-        self.nnictl("resume", self.id, "--port", str(self.port))
+        self._start("resume", str(self.id))
         return self
+
+    def _start(self, action: str, what: str) -> None:
+        output = self.run(sys.executable, SUPPORT / "start.py", action, what)
+        (answer,) = [line for line in output.splitlines() if line.startswith("{")]
+        self.id, self.port = json.loads(answer).values()
 
     def stop(self) -> None:
         self.nnictl("stop", self.id)
 
     def end(self) -> None:
         """End every process that is left, first as `nnictl stop` does (but without the seconds it takes to start)."""
-        managers = [process for process in self.processes() if _is_manager(process)]
+        managers = self.processes.managers()
         for process in managers:
             process.terminate()
         psutil.wait_procs(managers, timeout=20)
-        self.kill_all()
-
-    def kill_all(self) -> None:
-        """SIGKILL for the manager and all that it has started, as when the machine goes down."""
-        for process in sorted(self.processes(), key=_is_manager, reverse=True):
-            _kill(process)
+        self.processes.kill_all()
 
     def nnictl(self, *arguments: str, check: bool = True) -> str:
         """What `nnictl` printed."""
@@ -131,7 +117,7 @@ class Experiment:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=120,
+            timeout=600,
         )  # fmt: skip
         output = done.stdout + done.stderr
         if check and done.returncode:
@@ -141,31 +127,24 @@ class Experiment:
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("NNI_", "XDG_", "PYTEST_"))}
         path = os.pathsep.join([str(BIN), os.environ["PATH"]])
-        own = {"HOME": str(self.home), "NNI_CONFIG_DIR": str(self.home / "nni-config"), _TOKEN: self._token}
-        return kept | own | {"PATH": path, "OMP_NUM_THREADS": "1"}
+        own = {"HOME": str(self.home), "NNI_CONFIG_DIR": str(self.home / "nni-config"), **self.processes.environment}
+        imports = os.pathsep.join(
+            filter(None, [str(TESTS), os.environ.get("PYTHONPATH")])
+        )  # of this package, by trials
+        return kept | own | {"PATH": path, "PYTHONPATH": imports, "OMP_NUM_THREADS": "1"}
 
     # -- its processes -------------------------------------------------------------------------------------------------
 
-    def processes(self) -> list[psutil.Process]:
-        """Every living process that this experiment has started."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(_TOKEN) == self._token and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
-
     def kill_manager(self) -> None:
-        found = [process for process in self.processes() if _is_manager(process)]
-        assert len(found) == 1, [process.cmdline()[:3] for process in self.processes()]
-        _kill(found[0])
+        self._kill_one(self.processes.managers())
 
     def kill_dispatcher(self) -> None:
-        found = [process for process in self.processes() if process.cmdline()[1:3] == ["-m", "nni"]]
-        assert len(found) == 1, [process.cmdline()[:3] for process in self.processes()]
-        _kill(found[0])
+        self._kill_one([process for process in self.processes.alive() if is_dispatcher(process)])
+
+    @staticmethod
+    def _kill_one(found: list[psutil.Process]) -> None:
+        assert len(found) == 1, found
+        kill(found[0])
 
     # -- what it says --------------------------------------------------------------------------------------------------
 
@@ -265,34 +244,7 @@ class Experiment:
         for number in numbers:
             (self.hold / str(number)).touch()
 
-    def _connected(self) -> bool:
-        return "Add event listeners" in self.log("nnimanager")
-
-    def _too_late(self) -> bool:
-        return "did not connect in 10 seconds" in self.log("nnimanager")
-
 
 def before(experiment: Experiment) -> Path:
     """Where a fixture keeps a copy of the state from before the experiment."""
     return experiment.folder / "before.sqlite"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]
-
-
-def _is_manager(process: psutil.Process) -> bool:
-    try:
-        return any(part.endswith("main.js") for part in process.cmdline())
-    except psutil.Error:
-        return False
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-        process.wait(10)
-    except psutil.NoSuchProcess:
-        pass

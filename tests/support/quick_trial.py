@@ -17,35 +17,20 @@ from pathlib import Path
 import nni
 
 import nni_hyperfd
+from support.made_up import MadeUpDataset
 
 FINAL = {"epochs": 2, "seconds": 0.1, "phase": "fine-tune"}  # what trial_code/finetune.py reports beside `default`
 
 
-class QuickDataset:
-    """A data set in the sense of `nni_hyperfd.experiment.trial.Dataset`, with features drawn from its seed."""
-
-    num_images, num_boxes = 20, 31
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+class QuickDataset(MadeUpDataset):
+    """A made-up data set that can make its service job wait."""
 
     def before(self) -> None:
         """Called when a service job begins."""
 
     def fingerprint(self) -> str:
         self.before()
-        return f"quick-{self.seed}"
-
-    def evaluate(self) -> float:
-        return 0.25
-
-    def image_features(self, limit: int, seed: int):
-        import torch
-
-        generator = torch.Generator().manual_seed(1000 * self.seed + seed)
-        features = torch.randn(min(limit, self.num_images), 3, 3, 12, generator=generator)
-        features[::3, :, 0] = torch.nan  # images without a positive anchor
-        return features
+        return super().fingerprint()
 
 
 class ImageFolder(QuickDataset):
