@@ -13,24 +13,24 @@ if TYPE_CHECKING:
     from nni_hyperfd.experiment.advisor import HyperFDAdvisor
     from nni_hyperfd.experiment.trial import Dataset, get_next_parameter
     from nni_hyperfd.experiment.tuner import HyperFDTuner
-    from nni_hyperfd.platform.platform import Platform
+    from nni_hyperfd.platform import Platform
 
 __version__ = "0.1.0"
 __all__ = ["Dataset", "HyperFDAdvisor", "HyperFDTuner", "Platform", "get_next_parameter"]
 
-_ROOMS = {
+_HOMES = {
     "Dataset": "experiment.trial",
     "HyperFDAdvisor": "experiment.advisor",
     "HyperFDTuner": "experiment.tuner",
-    "Platform": "platform.platform",
+    "Platform": "platform",
     "get_next_parameter": "experiment.trial",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _ROOMS:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

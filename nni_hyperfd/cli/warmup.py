@@ -86,8 +86,8 @@ def train(
 
     A state that has been warmed up in another space learns the new one beside it; its extractor stays.
     """
-    from nni_hyperfd.platform.platform import Platform
-    from nni_hyperfd.space.search_space import SearchSpace
+    from nni_hyperfd.platform import Platform, own_datasets
+    from nni_hyperfd.space import SearchSpace
     from nni_hyperfd.warmup import collect as room
     from nni_hyperfd.warmup import train as school
     from nni_hyperfd.warmup.pairs import PairError, PairFile
@@ -106,12 +106,12 @@ def train(
         search_space = SearchSpace.from_nni(definition)
         data_sets = school.read(PairFile(file), features, search_space)
         platform = Platform(state)
-        extractor = platform.warm_extractor(search_space)
+        extractor = own_datasets.warm_extractor(platform, search_space)
         results = sum(len(one.performance) for one in data_sets)
         _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
         began = time.monotonic()
         warm = school.train(data_sets, search_space, seed, extractor)
-        platform.begin_with(search_space, data_sets, warm, seed)
+        own_datasets.begin_with(platform, search_space, data_sets, warm, seed)
     except (PairError, school.TrainError) as error:
         _stop(str(error))
     checks = " ".join(f"{value:.4f}" for value in warm.ndcg)

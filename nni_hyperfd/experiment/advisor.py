@@ -14,7 +14,7 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni.utils import MetricType
 
 from nni_hyperfd.experiment.manager import Manager
-from nni_hyperfd.wire import load_json, trial_record
+from nni_hyperfd.wire import load_json
 
 if TYPE_CHECKING:
     from nni_hyperfd.experiment.tuner import ServiceTuner
@@ -120,8 +120,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
     def _flush(self) -> None:
         """Send every trial that is due, as far as NNI has asked for trials; end the experiment after the last."""
         while self._credit and (request := self._tuner.ask(self._next_parameter_id)) is not None:
-            record = trial_record(self._next_parameter_id, request.configuration, request.job)
-            self.send(CommandType.NewTrialJob, nni.dump(record))
+            self.send(CommandType.NewTrialJob, nni.dump(request.record(self._next_parameter_id)))
             self._next_parameter_id += 1
             self._credit -= 1
         if not self._finished and self._tuner.done:

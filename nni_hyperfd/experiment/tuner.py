@@ -39,6 +39,10 @@ class TrialRequest:
     configuration: Configuration
     job: wire.Job | None = None
 
+    def record(self, parameter_id: int) -> dict[str, Any]:
+        """What NNI is told, under its id of the trial's parameters."""
+        return wire.trial_record(parameter_id, self.configuration, self.job)
+
 
 class HyperFDTuner(Tuner):
     """Ranks the configurations of a search space by the experience of all earlier experiments.

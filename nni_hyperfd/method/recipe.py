@@ -17,7 +17,7 @@ from torch import Tensor
 from nni_hyperfd.method.config_encoder import ConfigurationEncoder
 from nni_hyperfd.method.learning import TaskExperience, View, update_encoder
 from nni_hyperfd.method.selection import explore_exploit
-from nni_hyperfd.method.settings import MOST_TASKS, RankerSettings
+from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 INITIAL_SEED = 0
@@ -51,23 +51,6 @@ def task_seed(seed: int, number: int) -> int:
 def task_rng(seed: int, number: int) -> np.random.Generator:
     """The generator of a task's candidates, and of what its jobs are given."""
     return np.random.default_rng([seed, number])
-
-
-def tasks_to_learn_from(own: Sequence[int], offline: Sequence[int], rng: np.random.Generator) -> list[int]:
-    """Numbers of the past tasks to learn from, in order of arrival, at most `MOST_TASKS`.
-
-    The newest of the clients' tasks and others drawn at random; the platform's own data sets only fill what those leave
-    free.
-
-    Args:
-        own: numbers of clients' tasks, ascending.
-        offline: numbers of the platform's own data sets, ascending.
-        rng: of the draw.
-    """
-    chosen = [*rng.permutation(own[:-1])[: MOST_TASKS - 1].tolist(), *own[-1:]]
-    if offline:
-        chosen += rng.permutation(offline)[: MOST_TASKS - len(chosen)].tolist()
-    return sorted(int(number) for number in chosen)
 
 
 def picks(scores: Tensor, budget: int, exploration: float, seed: int, number: int) -> list[int]:
@@ -116,7 +99,7 @@ def learned_encoder(
     Args:
         encoder: as it was before the task; left as it is.
         current: the task that ends.
-        past: the tasks to learn from beside it (`tasks_to_learn_from`).
+        past: the tasks to learn from beside it (`method.drawing.tasks_to_learn_from`).
         settings: the ranker's constants.
         seed: of everything random (`task_seed`).
     """

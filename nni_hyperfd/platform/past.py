@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nni_hyperfd.method.drawing import tasks_to_learn_from
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import experience
 from nni_hyperfd.state.store import Store
@@ -15,7 +16,7 @@ from nni_hyperfd.state.views import TaskView
 def past_tasks(
     store: Store, space: SearchSpace, rng: np.random.Generator, without: int | None = None
 ) -> Sequence[TaskView]:
-    """The closed tasks of a space to learn from (`method.recipe.tasks_to_learn_from`), in order of arrival.
+    """The closed tasks of a space to learn from (`method.tasks_to_learn_from`), in order of arrival.
 
     Args:
         store: the state.
@@ -23,8 +24,6 @@ def past_tasks(
         rng: of the draw.
         without: the id of a task that is none of them.
     """
-    from nni_hyperfd.method import recipe
-
     with store.read() as session:
         own, offline = ([id for id in ids if id != without] for ids in experience.closed_ids(session, space))
-        return experience.tasks(session, recipe.tasks_to_learn_from(own, offline, rng))
+        return experience.tasks(session, tasks_to_learn_from(own, offline, rng))

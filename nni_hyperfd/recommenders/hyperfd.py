@@ -1,50 +1,65 @@
 """HyperFD's better ranker: a learned belief over the data set's vector, updated after every result.
 
 The score of a configuration keeps the paper's form, an inner product of its features and the data set's vector; the
-vector is uncertain (`nni_hyperfd.belief.belief`), the features are those of a learned kernel (`ranker.kernel`), and
-the pick is the candidate with the highest expected improvement (`ranker.search`).
+vector is uncertain (`nni_hyperfd.belief.belief`), the features are those of a learned kernel (`belief.kernel`), and the
+pick is the candidate with the highest expected improvement (`belief.search`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from nni_hyperfd.belief.model import Model, PastTask
-from nni_hyperfd.method.settings import MOST_TASKS
-from nni_hyperfd.recommenders.base import Recommender, Task, finite_results
+from nni_hyperfd.belief.search import Search
+from nni_hyperfd.method.drawing import tasks_to_learn_from
+from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, Task, finite_results
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
 class HyperFD(Recommender):
     """The default recommender. One set of constants for hyper-parameters and architectures.
 
-    Search spaces are told apart by the width of their encoded configurations. Learning looks at up to 32 past tasks,
-    the newest and others drawn at random, so its cost does not grow.
+    Search spaces are told apart by the width of their encoded configurations. Learning looks at up to `MOST_TASKS` past
+    tasks, the newest and others drawn at random, so its cost does not grow.
 
-    model: what has been learned elsewhere, of the space that has its width. `search` is the belief over the candidates
-    of the task at hand.
+    Args:
+        seed: of everything random.
+        model: what has been learned elsewhere, of the space that has its width; for the platform, which makes a
+            recommender for each pick.
+        offline: the platform's own data sets, known before the first task.
+
+    Attributes:
+        search: the belief over the candidates of the task at hand.
     """
 
-    def __init__(self, seed: int = 0, model: Model | None = None) -> None:
-        self.rng = np.random.default_rng(seed)
+    task: Task
+    candidates: EncodedConfigurations
+    search: Search
+
+    def __init__(self, seed: int = 0, model: Model | None = None, offline: Sequence[MeasuredDataset] = ()) -> None:
+        self.seed = seed
+        self._ties_rng = np.random.default_rng(seed)
         self._past: dict[int, list[PastTask]] = {}
-        self._models: dict[int, Model] = {} if model is None else {model.width: model}
+        self._own: dict[int, list[bool]] = {}
+        self._models: dict[int, tuple[int, Model]] = {} if model is None else {model.width: (0, model)}
+        """By width: how many past tasks there were, and what they taught."""
+        for data_set in offline:
+            self._keep(data_set.task, data_set.candidates, data_set.performance, own=False)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
+        """Begin with the next data set, and learn from the past ones if there is more to learn from."""
         self.task, self.candidates = task, candidates
-        width = candidates.vectors.shape[1]
-        if width not in self._models:
-            self._models[width] = Model.learned([], width, self.rng)
-        self.search = self._models[width].search(candidates.vectors, task.meta_feature)
+        self.search = self._model(candidates.width).search(candidates.vectors, task.meta_feature)
         self._asked: list[int] = []
         self._pending: list[int] = []
         # Equal scores, as of equal candidates, are ordered at random.
-        self._ties = self.rng.permutation(len(candidates))
+        self._ties = self._ties_rng.permutation(len(candidates))
 
     def ask(self, n: int = 1) -> list[int]:
+        """The candidates that are best to try next, given all results so far."""
         n = max(0, min(n, self.task.budget - len(self._asked), len(self.candidates) - len(self._asked)))
         for _ in range(n):
             scores = self.search.scores(self._pending)
@@ -59,6 +74,7 @@ class HyperFD(Recommender):
         self._pending.append(index)
 
     def tell(self, index: int, performance: float) -> None:
+        """Update the belief by what a candidate brought."""
         if index not in self._pending:
             raise ValueError(f"Candidate {index} is not waiting for a result; those that are: {self._pending}.")
         self._pending.remove(index)
@@ -66,11 +82,35 @@ class HyperFD(Recommender):
             self.search.observe(index, float(performance))
 
     def end_task(self, revealed: Mapping[int, float]) -> None:
-        indices, performance = finite_results(revealed, len(self.candidates))
-        # Where all results are the same there is nothing to rank.
-        if len(set(performance)) > 1:
-            inputs = self.candidates.vectors[indices]
-            past = self._past.setdefault(inputs.shape[1], [])
-            past.append(PastTask(inputs, performance, self.task.meta_feature))
-            members = sorted([*self.rng.permutation(len(past) - 1)[: MOST_TASKS - 1].tolist(), len(past) - 1])
-            self._models[inputs.shape[1]] = Model.learned([past[t] for t in members], inputs.shape[1], self.rng)
+        """Keep what the task has revealed."""
+        known, _ = finite_results(revealed, len(self.candidates))
+        # In the order in which the platform gets them: a sum's rounding depends on it.
+        asked = [index for index in self._asked if index in known]
+        indices = [*asked, *(index for index in known.tolist() if index not in asked)]
+        if indices:
+            performance = np.array([float(revealed[index]) for index in indices])
+            self._keep(self.task, self.candidates[indices], performance, own=True)
+
+    def past(self, width: int) -> Sequence[PastTask]:
+        """The past tasks of a space in order of arrival, with meta-features that the current one's compares to."""
+        return self._past.get(width, [])
+
+    def _keep(self, task: Task, configurations: EncodedConfigurations, performance: np.ndarray, own: bool) -> None:
+        """Keep a task's results, unless they are all the same: then there is nothing to rank."""
+        if len(set(performance.tolist())) > 1:
+            past = PastTask(configurations.vectors, performance, task.meta_feature)
+            self._past.setdefault(configurations.width, []).append(past)
+            self._own.setdefault(configurations.width, []).append(own)
+
+    def _model(self, width: int) -> Model:
+        """What the past tasks of a space have taught."""
+        past, own = self.past(width), self._own.get(width, [])
+        count, model = self._models.get(width, (-1, None))
+        if model is None or count != len(past):
+            rng = np.random.default_rng([self.seed, len(past)])
+            clients = [place for place, is_own in enumerate(own) if is_own]
+            offline = [place for place, is_own in enumerate(own) if not is_own]
+            drawn = tasks_to_learn_from(clients, offline, rng)
+            model = Model.learned([past[place] for place in drawn], width, rng)
+            self._models[width] = len(past), model
+        return model

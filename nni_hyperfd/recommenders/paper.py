@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nni_hyperfd.method import recipe
 from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+from nni_hyperfd.method.drawing import tasks_to_learn_from
 from nni_hyperfd.method.learning import ClientTask, OfflineTask, View, WarmUp, update_extractor, warm_up
 from nni_hyperfd.method.learning.objective import rankable
 from nni_hyperfd.method.meta_feature import GROUPS, STAGES, MetaFeatureExtractor
@@ -207,7 +208,7 @@ class PaperHyperFD(ScoringRecommender):
         by_number = {past.number: past for past in self.past}
         own = [past.number for past in self.past if not past.offline]
         offline = [past.number for past in self.past if past.offline]
-        return [by_number[number] for number in recipe.tasks_to_learn_from(own, offline, rng)]
+        return [by_number[number] for number in tasks_to_learn_from(own, offline, rng)]
 
     def _offline_task(self, own: MeasuredDataset) -> OfflineTask:
         view = self.described(own.task)

@@ -6,9 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.experiment.advisor import HyperFDAdvisor
+from nni_hyperfd.wire import final_number
 
 if TYPE_CHECKING:
-    from nni_hyperfd.experiment.tuner import Job
+    from nni_hyperfd.experiment.tuner import TrialRequest
     from nni_hyperfd.warmup.pairs import Pair
 
 DATA = "data"
@@ -64,25 +65,23 @@ class PairTuner:
         """Return the first parameter id that this experiment has not used."""
         return 1 + max(self._file.parameter_ids(self._experiment), default=-1)
 
-    def ask(self, parameter_id: int) -> Job | None:
+    def ask(self, parameter_id: int) -> TrialRequest | None:
         """Return the next pair, to run under NNI's `parameter_id`; None while there is none."""
-        from nni_hyperfd.experiment.tuner import Job
+        from nni_hyperfd.experiment.tuner import TrialRequest
 
         pair = self._file.claim(self._experiment, parameter_id)
-        return None if pair is None else Job(_parameters(pair))
+        return None if pair is None else TrialRequest(_parameters(pair))
 
     def receive_intermediate(self, parameter_id: int, value: Any) -> None:
         """Do nothing: only the final result counts."""
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any) -> None:
         """Record a trial's final result, which may be anything."""
-        from nni_hyperfd.wire import is_finite_number
-
-        number = performance(value)
-        if is_finite_number(number):
-            self._file.succeed(self._experiment, parameter_id, float(number))
+        number = final_number(value)
+        if number is None:
+            self._file.fail(self._experiment, parameter_id, f"reported {value!r} instead of a finite number")
         else:
-            self._file.fail(self._experiment, parameter_id, f"reported {number!r} instead of a finite number")
+            self._file.succeed(self._experiment, parameter_id, number)
 
     def trial_end(self, parameter_id: int, trial: str, event: str) -> None:
         """Record a trial's end; it has failed if it was still running, that is, without a result.
@@ -106,11 +105,6 @@ class PairTuner:
     def release(self, still_running: set[int]) -> None:
         """Plan pairs again that NNI does not run again after `nnictl resume`."""
         self._file.release(self._experiment, still_running)
-
-
-def performance(value: Any) -> Any:
-    """Return the number in a final result; as that may be anything, the number may be anything too."""
-    return value.get("default") if isinstance(value, dict) else value
 
 
 def _parameters(pair: Pair) -> dict[str, Any]:

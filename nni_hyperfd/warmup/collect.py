@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.experiment import launch
-from nni_hyperfd.experiment.advisor import load_json
 from nni_hyperfd.experiment.launch import RunningExperiment
 from nni_hyperfd.space.search_space import SearchSpace, SpaceError
-from nni_hyperfd.warmup.advisor import DATA, PairAdvisor, performance
+from nni_hyperfd.warmup.advisor import DATA, PairAdvisor
 from nni_hyperfd.warmup.pairs import FENCE, PairFile, Progress
-from nni_hyperfd.wire import is_finite_number
+from nni_hyperfd.wire import final_number, load_json
 
 if TYPE_CHECKING:
     from nni.experiment import ExperimentConfig
@@ -130,8 +129,8 @@ def settle(pairs: PairFile) -> Progress:
     run = pairs.run()
     if run is not None:
         for parameter_id, value in _final_results(Path(run.folder)):
-            if is_finite_number(number := performance(value)):
-                pairs.succeed(run.experiment, parameter_id, float(number))
+            if (number := final_number(value)) is not None:
+                pairs.succeed(run.experiment, parameter_id, number)
         pairs.release(run.experiment, set())
     return pairs.progress()
 

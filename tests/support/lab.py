@@ -51,13 +51,13 @@ class Lab:
         tuner.update_search_space(self.space if space is None else space)
         return tuner
 
-    def serve(self, job: Any, dataset: Any = None) -> tuple[list[Any], list[Any]]:
+    def serve(self, request: Any, dataset: Any = None) -> tuple[list[Any], list[Any]]:
         """Let the hook do a service job; what it reported as intermediate and as final results."""
         import nni.runtime.trial_command_channel as nni_channel
 
         import nni_hyperfd
 
-        record = {"parameter_id": 0, "parameters": job.parameters, "hyperfd": job.service}
+        record = request.record(0)
         reported: dict[str, list[Any]] = {"PERIODICAL": [], "FINAL": []}
 
         class Channel(nni_channel.TrialCommandChannel):
@@ -75,29 +75,29 @@ class Lab:
         return reported["PERIODICAL"], reported["FINAL"]
 
     def step(self, tuner: Any, dataset: Any = None, score: Callable[[dict], Any] | None = None) -> Any:
-        """Ask for one trial, run it and report its results; the job, or None when there is none."""
+        """Ask for one trial, run it and report its results; what was asked for, or None."""
         parameter_id = tuner.next_parameter_id()
-        job = tuner.ask(parameter_id)
-        if job is None:
+        request = tuner.ask(parameter_id)
+        if request is None:
             return None
-        if job.service:
-            intermediate, final = self.serve(job, dataset)
+        if request.job:
+            intermediate, final = self.serve(request, dataset)
         else:
-            intermediate, final = [0.1], [{"default": (score or self.score)(job.parameters)}]
+            intermediate, final = [0.1], [{"default": (score or self.score)(request.configuration)}]
         for value in intermediate:
             tuner.receive_intermediate(parameter_id, value)
         for value in final:
             tuner.receive_trial_result(parameter_id, None, value)
         tuner.trial_end(parameter_id, True)
-        return job
+        return request
 
     def run(self, tuner: Any, dataset: Any = None, score: Callable[[dict], Any] | None = None) -> list[dict]:
         """The whole task; the parameters of its trials in order."""
         parameters = []
         while not tuner.done:
-            job = self.step(tuner, dataset, score)
-            assert job is not None, "a task that is not done has no trial to run"
-            parameters.append(job.parameters)
+            request = self.step(tuner, dataset, score)
+            assert request is not None, "a task that is not done has no trial to run"
+            parameters.append(request.record(0)["parameters"])
         assert tuner.ask(tuner.next_parameter_id()) is None
         return parameters
 

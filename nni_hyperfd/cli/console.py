@@ -1,0 +1,42 @@
+"""What the commands share: where they print, how they end, which state they use."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.state.store import default_state
+
+console = Console()
+
+State = Annotated[
+    Path, typer.Option(help="The state file.", default_factory=default_state, show_default="in the user's data folder")
+]
+
+
+def open_state(state: Path) -> Platform:
+    """The platform of a state that exists; ends the command where there is none."""
+    if not state.exists():
+        stop(f"state {state}: there is none yet; run an experiment or name another file with --state")
+    return Platform(state)
+
+
+def read_json(file: Path) -> object:
+    """The content of a JSON file; ends the command where it cannot be read."""
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        stop(f"{file}: {error.strerror}")
+    except ValueError as error:
+        stop(f"{file}: this is no JSON ({error})")
+
+
+def stop(message: str) -> NoReturn:
+    """End the command with status 1 and a message."""
+    Console(stderr=True).print(f"hyperfd: {message}", soft_wrap=True, highlight=False, markup=False)
+    raise SystemExit(1)
