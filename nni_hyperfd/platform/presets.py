@@ -20,7 +20,7 @@ from nni_hyperfd.state.versions import Versions, unknown_meta_feature
 from nni_hyperfd.task import FINE_TUNE, IMPORT
 
 if TYPE_CHECKING:
-    from nni_hyperfd.belief.model import Model
+    from nni_hyperfd.belief.model import BeliefModel
     from nni_hyperfd.recommenders.hyperfd import HyperFD
 
 
@@ -125,7 +125,7 @@ class Learned:
     source: tuple[Any, ...]
     task_ids: list[int]
     extractor_id: int
-    model: Model
+    model: BeliefModel
 
 
 class DefaultPreset(Preset):
@@ -169,7 +169,7 @@ class DefaultPreset(Preset):
 
     def _learn(self, task: Task, space: SearchSpace) -> Learned:
         """Learn from the closed tasks of a space, unless that is done already."""
-        from nni_hyperfd.belief.model import Model, PastTask
+        from nni_hyperfd.belief.model import BeliefModel, PastTask
 
         seed, extractor_id = task.settings["seed"], self._versions.head().id
         source = (seed, extractor_id, experience.count_closed_tasks(self._session, space))
@@ -185,7 +185,7 @@ class DefaultPreset(Preset):
             configurations, performance = experience.results(other)
             h = meta_features[other.id].numpy() if other.id in meta_features else None
             past.append(PastTask(space.encode(configurations), np.array(performance), h))
-        model = Model.learned(past, space.dim, rng)
+        model = BeliefModel.learned(past, space.dim, rng)
         learned = self._learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
         return learned
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nni_hyperfd.belief.model import Model, PastTask
+from nni_hyperfd.belief.model import BeliefModel, PastTask
 from nni_hyperfd.method.settings import MOST_TASKS
 from nni_hyperfd.recommenders.base import Recommender, Task, finite_results
 from nni_hyperfd.space.encoded import EncodedConfigurations
@@ -28,16 +28,16 @@ class HyperFD(Recommender):
     of the task at hand.
     """
 
-    def __init__(self, seed: int = 0, model: Model | None = None) -> None:
+    def __init__(self, seed: int = 0, model: BeliefModel | None = None) -> None:
         self.rng = np.random.default_rng(seed)
         self._past: dict[int, list[PastTask]] = {}
-        self._models: dict[int, Model] = {} if model is None else {model.width: model}
+        self._models: dict[int, BeliefModel] = {} if model is None else {model.width: model}
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         self.task, self.candidates = task, candidates
         width = candidates.vectors.shape[1]
         if width not in self._models:
-            self._models[width] = Model.learned([], width, self.rng)
+            self._models[width] = BeliefModel.learned([], width, self.rng)
         self.search = self._models[width].search(candidates.vectors, task.meta_feature)
         self._asked: list[int] = []
         self._pending: list[int] = []
@@ -73,4 +73,4 @@ class HyperFD(Recommender):
             past = self._past.setdefault(inputs.shape[1], [])
             past.append(PastTask(inputs, performance, self.task.meta_feature))
             members = sorted([*self.rng.permutation(len(past) - 1)[: MOST_TASKS - 1].tolist(), len(past) - 1])
-            self._models[inputs.shape[1]] = Model.learned([past[t] for t in members], inputs.shape[1], self.rng)
+            self._models[inputs.shape[1]] = BeliefModel.learned([past[t] for t in members], inputs.shape[1], self.rng)
