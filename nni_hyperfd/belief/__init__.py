@@ -1,1 +1,1 @@
-"""The default preset's mathematics: kernel, belief over a data set's vector, search."""
+"""The default preset's mathematics: kernel, belief over a data set's vector, search (docs/method.md, B1 to B17)."""

@@ -1,9 +1,9 @@
-"""What is believed of a data set's vector h before its first result, learned from the vectors of past tasks.
+"""The belief over a data set's vector h before its first result, learned from the vectors of past tasks.
 
 A task's targets are y_t = Phi_t h_t + noise, with Phi_t the features of its configurations, and h_t ~ N(m, S). The
-vectors, m and S follow from expectation maximisation: S has an inverse-Wishart prior worth a few tasks around a
-multiple of the identity (the kernel's own covariance), m one around 0. A new task's h leans on past tasks with near
-meta-features as far as that would have foreseen the past ones. Everything is float64.
+vectors, m and S follow from expectation maximisation; S has an inverse-Wishart prior, m a Gaussian one around 0. The
+vectors of past tasks with near meta-features shift a new task's prior as far as that would have predicted the past
+tasks. Everything is float64. Equations B6 to B10 of docs/method.md.
 """
 
 from __future__ import annotations
@@ -15,27 +15,35 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _ITERATIONS = 3
 _PRIOR_TASKS = 3.0
-"""How many tasks the prior of S is worth."""
+"""Weight of the prior of S, in tasks."""
 _DEVIATION_SHARE = 1 / 3
-"""Variance of one task's deviation from the mean of all, as a share of the kernel's amplitude."""
+"""Prior variance of a task's deviation from the mean of all, as a share of the kernel's amplitude."""
 _MEAN_VARIANCE = 5.0
-"""Variance of m, in units of a task's deviation from it."""
+"""Prior variance of m, in units of that of a task's deviation from it."""
 _TRUSTS, _REACHES = (0.3, 0.6, 0.85), (0.4, 0.7, 1.5)
+"""Values that are tried in eq. B10."""
 _POINTS = 100
 _LEAST_TASKS = 3
-"""Fewer say nothing about how far to trust the meta-features."""
+"""Minimum number of tasks from which the trust in meta-features is learned."""
 
 
 @dataclass(frozen=True, eq=False)
 class Belief:
-    """Past tasks' vectors and the prior of a new one.
+    """Past tasks' vectors and the prior of a new task's.
 
-    vectors: (tasks, k), h_t. mean: (k,), m. covariance: (k, k), S. noise: variance of a result. trust, reach: the
-    correlation of two tasks' deviations from m is trust x exp(-distance^2 / 2 reach^2).
+    Attributes:
+        vectors: (tasks, k), posterior means of h_t.
+        mean: (k,), m.
+        covariance: (k, k), S, positive definite.
+        noise: variance of the noise of one result, > 0.
+        trust: the correlation of two tasks' deviations from m is trust * exp(-distance^2 / (2 reach^2)) (eq. B9); 0
+            ignores the meta-features.
+        reach: the distance of two meta-features in it, > 0.
     """
 
     vectors: Tensor
@@ -52,11 +60,19 @@ class Belief:
         targets: Sequence[Tensor],
         amplitude: float,
         noise: float,
-        distances: np.ndarray,
+        distances: NDArray[np.float64],
         rng: np.random.Generator,
     ) -> Belief:
-        """features: (n_t, k) per task, tasks >= 1; targets: (n_t,). amplitude: variance of a task's targets per unit of
-        the features' inner products; noise: that of a result. distances: (tasks, tasks), of their meta-features."""
+        """Learn the belief from past tasks by three rounds of expectation maximisation (eq. B7 and B8).
+
+        Args:
+            features: (n_t, k) for each task, at least one task.
+            targets: (n_t,) for each task.
+            amplitude: variance of the targets per unit of the features' inner products.
+            noise: variance of the noise of one result, > 0.
+            distances: (tasks, tasks), of the tasks' meta-features (eq. B2).
+            rng: of the points on which trust and reach are chosen.
+        """
         tasks, k = len(features), features[0].shape[1]
         isotropic = _DEVIATION_SHARE * amplitude * torch.eye(k, dtype=torch.float64)
         mean, covariance = torch.zeros(k, dtype=torch.float64), isotropic
@@ -74,51 +90,63 @@ class Belief:
 
     @cached_property
     def root(self) -> Tensor:
-        return torch.linalg.cholesky(self.covariance)
+        """Lower Cholesky factor (k, k) of the covariance."""
+        factor: Tensor = torch.linalg.cholesky(self.covariance)
+        return factor
 
-    def for_task(self, distances: np.ndarray, between: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Mean (k,) of a new task's h, a root (k, k) of its covariance (root @ root.T), and the weight (tasks,) that
-        each past task's deviation from the mean has in it.
+    def for_task(
+        self, distances: NDArray[np.float64], between: NDArray[np.float64]
+    ) -> tuple[Tensor, Tensor, NDArray[np.float64]]:
+        """Compute the prior of a new task's h (eq. B9).
 
-        distances: (tasks,), of the new task's meta-feature to the past ones'; between: (tasks, tasks), of these.
+        Args:
+            distances: (tasks,), of the new task's meta-feature to the past tasks'.
+            between: (tasks, tasks), of the past tasks' meta-features.
+
+        Returns:
+            The mean (k,), a root (k, k) with root @ root.T the covariance, and the weight (tasks,) of each past task's
+            deviation from m in the mean.
         """
         weights, left = _leaning(self.trust, self.reach, distances, between)
         mean = self.mean + torch.from_numpy(weights) @ (self.vectors - self.mean)
         return mean, self.root * left**0.5, weights
 
     def _calibrated(
-        self, features: Sequence[Tensor], targets: Sequence[Tensor], distances: np.ndarray, rng: np.random.Generator
+        self,
+        features: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        distances: NDArray[np.float64],
+        rng: np.random.Generator,
     ) -> Belief:
-        """The trust and reach under which the others' vectors foretell each past task with the smallest squared error;
-        no trust unless it beats the plain mean by more than its standard error over the tasks."""
+        """Choose trust and reach by leave-one-out prediction of the past tasks (eq. B10)."""
         tasks = len(targets)
-        foretold, truths = [], []
+        predicted, truths = [], []
         for phi, y in zip(features, targets, strict=True):
             row = rng.permutation(len(y))[:_POINTS]
-            foretold.append((phi[row] @ self.vectors.T).numpy())
+            predicted.append((phi[row] @ self.vectors.T).numpy())
             truths.append(y[row].numpy())
 
-        def errors(trust: float, reach: float) -> np.ndarray:
-            """(tasks,), mean squared error of each task's prior mean, made from the others."""
-            result = np.empty(tasks)
+        def errors(trust: float, reach: float) -> NDArray[np.float64]:
+            """Mean squared error (tasks,) of each task's prior mean, made from the others."""
+            result: NDArray[np.float64] = np.empty(tasks)
             for t in range(tasks):
                 others = np.delete(np.arange(tasks), t)
                 weights, _ = _leaning(trust, reach, distances[t, others], distances[np.ix_(others, others)])
                 shares = weights + (1 - weights.sum()) / (tasks - 1 + 1 / _MEAN_VARIANCE)
-                result[t] = np.square(foretold[t][:, others] @ shares - truths[t]).mean()
+                result[t] = np.square(predicted[t][:, others] @ shares - truths[t]).mean()
             return result
 
         plain, best, most = errors(0.0, 1.0), (0.0, 1.0), 0.0
         for trust, reach in itertools.product(_TRUSTS, _REACHES):
             saved = plain - errors(trust, reach)
-            surely = saved.mean() - saved.std(ddof=1) / np.sqrt(tasks)
-            if surely > most:
-                best, most = (trust, reach), surely
+            gain = float(saved.mean() - saved.std(ddof=1) / np.sqrt(tasks))
+            if gain > most:
+                best, most = (trust, reach), gain
         return replace(self, trust=best[0], reach=best[1])
 
 
 def _condensed(phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """No more rows than columns that say the same of h: phi (n, k), y (n,)."""
+    """Reduce phi (n, k) and y (n,) to at most k rows with the same likelihood of h."""
     if len(phi) <= phi.shape[1]:
         return phi, y
     q, r = torch.linalg.qr(phi)
@@ -126,9 +154,9 @@ def _condensed(phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _conditioned(mean: Tensor, covariance: Tensor, noise: float, phi: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean (k,) of h given y = phi h + noise, and a root (k, n) of what y takes from h's covariance.
+    """Condition h on y = phi h + noise (eq. B7): its mean (k,), and a root (k, n) of the decrease of its covariance.
 
-    Solves for the n results rather than the k features: of most tasks few results are known.
+    Solves for the n results rather than the k features, as few results are known of most tasks.
     """
     shared = covariance @ phi.T
     factor = torch.linalg.cholesky(phi @ shared + noise * torch.eye(len(y), dtype=torch.float64))
@@ -137,13 +165,17 @@ def _conditioned(mean: Tensor, covariance: Tensor, noise: float, phi: Tensor, y:
     return mean + root @ whitened, root
 
 
-def _leaning(trust: float, reach: float, distances: np.ndarray, between: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights of past deviations in the conditional mean of a new one, and the share of variance that is left."""
+def _leaning(
+    trust: float, reach: float, distances: NDArray[np.float64], between: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Weights (tasks,) of past deviations in the mean of a new one, and the remaining share of variance (eq. B9)."""
     if trust == 0:
         return np.zeros(len(distances)), 1.0
     near = trust * np.exp(-(distances**2) / (2 * reach**2))
     among = trust * np.exp(-(between**2) / (2 * reach**2))
     np.fill_diagonal(among, 1.0)
-    weights = np.linalg.solve(among, near)
-    # The floor keeps a past task that looks the very same from ending all doubt.
+    # Not by Cholesky: where entries of meta-features are unknown, the distances need not be Euclidean, and then the
+    # correlations need not be positive definite.
+    weights = np.asarray(np.linalg.solve(among, near), np.float64)
+    # The floor leaves uncertainty where a past task has the same meta-feature.
     return weights, max(1 - float(weights @ near), 0.05)

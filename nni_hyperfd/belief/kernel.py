@@ -1,12 +1,13 @@
-"""What makes two configurations alike, learned from past tasks, and the features that say so.
+"""Similarity of configurations, learned from past tasks, and features whose inner products approximate it.
 
-The similarity is k(a, b) = Matern-5/2 with one length scale per input + a linear part. Length scales, the linear part's
-share, the noise and the amplitude follow from the marginal likelihood of past tasks, each an independent Gaussian
-process, with a prior that holds where the tasks say little. Everything is float64.
+The kernel is a Matern-5/2 kernel with one length scale per input, plus a linear part. Length scales, the linear part's
+share, the noise and the amplitude maximise the marginal likelihood of past tasks, each an independent Gaussian process,
+times a prior that dominates where the tasks say little. Everything is float64. Equations B3 to B5 of docs/method.md.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,8 +25,15 @@ _UNIT_VARIANCE = 12.0  # 1 / the variance of a uniform number in [0, 1]
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """The parameters, all logarithms: `scales` (d,), `linear`, `noise` (both relative to the amplitude), `amplitude`;
-    `centre` (d,), where the linear part is 0."""
+    """A kernel's parameters, all float64 and all but `centre` logarithms.
+
+    Attributes:
+        scales: (d,), log length scale of each input.
+        linear: scalar, log weight of the linear part, relative to the amplitude.
+        noise: scalar, log variance of a result's noise, relative to the amplitude.
+        amplitude: scalar, log variance of the targets per unit of the kernel.
+        centre: (d,), inputs where the linear part is 0.
+    """
 
     scales: Tensor
     linear: Tensor
@@ -35,7 +43,7 @@ class Kernel:
 
     @classmethod
     def initial(cls, width: int) -> Kernel:
-        """Length scales at which random configurations of `width` inputs in [0, 1] are alike, but not very."""
+        """Make the prior kernel: random configurations of `width` inputs in [0, 1] are moderately similar."""
 
         def log(value: float) -> Tensor:
             return torch.tensor(value, dtype=torch.float64).log()
@@ -46,27 +54,41 @@ class Kernel:
 
     @property
     def noise_variance(self) -> float:
-        """Of one result, in the targets' units."""
+        """Variance of the noise of one result, in the targets' units."""
         return float((self.noise + self.amplitude).exp())
 
     def stationary(self, a: Tensor, b: Tensor) -> Tensor:
-        """The Matern part without the amplitude: (..., n, d) and (..., m, d) give (..., n, m), 1 where a = b."""
+        """Compute the Matern part of eq. B3, without the amplitude.
+
+        Args:
+            a: (..., n, d), inputs.
+            b: (..., m, d), inputs.
+
+        Returns:
+            (..., n, m), in (0, 1], 1 where two inputs are equal.
+        """
         a, b = a * (-self.scales).exp(), b * (-self.scales).exp()
         products = a @ b.transpose(-1, -2)
         squares = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :] - 2 * products
         squared = squares.clamp(min=1e-12)  # the square root has no gradient at 0
         scaled = (5 * squared).sqrt()
-        return (1 + scaled + 5 / 3 * squared) * (-scaled).exp()
+        similarity: Tensor = (1 + scaled + 5 / 3 * squared) * (-scaled).exp()
+        return similarity
 
     def linear_features(self, inputs: Tensor) -> Tensor:
-        """(n, d), whose inner products are the linear part without the amplitude."""
-        return (inputs - self.centre) * (0.5 * self.linear).exp() * _UNIT_VARIANCE**0.5
+        """Return (..., n, d) whose inner products are the linear part of eq. B3 at inputs (..., n, d)."""
+        return (inputs - self.centre) * (0.5 * self.linear).exp() * math.sqrt(_UNIT_VARIANCE)
 
     def fitted(self, inputs: Sequence[Tensor], targets: Sequence[Tensor], rng: np.random.Generator) -> Kernel:
-        """The kernel after a few steps from this one towards what past tasks say.
+        """Return the kernel after 40 steps of Adam from this one towards the maximum of eq. B4.
 
-        inputs: (n_t, d) per task; targets: (n_t,). Up to 16 tasks are drawn, and from each equally many of up to 60
-        points, so the cost does not grow with the past.
+        Up to 16 tasks are drawn, and from each equally many of up to 60 points, so the cost does not grow with the
+        number of tasks.
+
+        Args:
+            inputs: (n_t, d) for each task, encoded configurations.
+            targets: (n_t,) for each task.
+            rng: of the draw.
         """
         chosen = rng.permutation(len(targets))[:_TASKS]
         points = min(_POINTS, *(len(targets[t]) for t in chosen), _POINTS)
@@ -79,35 +101,55 @@ class Kernel:
         packed = self._packed().requires_grad_()
         optimizer = torch.optim.Adam([packed], lr=_LEARNING_RATE)
         for _ in range(_STEPS):
-            kernel = Kernel(packed[:-3], *packed[-3:], centre)
+            kernel = Kernel._unpacked(packed, centre)
             loss = kernel.negative_log_likelihood(x, y).sum() + (packed - prior).square().sum() / (
                 2 * _PRIOR_DEVIATION**2
             )
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
-        packed = packed.detach()
-        return Kernel(packed[:-3], *packed[-3:], centre)
+        return Kernel._unpacked(packed.detach(), centre)
 
     def negative_log_likelihood(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Of each task's targets (tasks, n) at its inputs (tasks, n, d), without the constant: (tasks,)."""
+        """Compute the negative log marginal likelihood of each task (eq. B4), without its constant.
+
+        Args:
+            inputs: (tasks, n, d).
+            targets: (tasks, n).
+
+        Returns:
+            (tasks,).
+        """
         linear = self.linear_features(inputs)
         n = targets.shape[-1]
         covariance = self.stationary(inputs, inputs) + linear @ linear.transpose(-1, -2)
         factor = torch.linalg.cholesky(covariance + self.noise.exp() * torch.eye(n, dtype=targets.dtype))
         whitened = torch.linalg.solve_triangular(factor, targets[..., None], upper=False)[..., 0]
         log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return (-self.amplitude).exp() * whitened.square().sum(-1) / 2 + log_determinant + n * self.amplitude / 2
+        fit = (-self.amplitude).exp() * whitened.square().sum(-1) / 2
+        total: Tensor = fit + log_determinant + n * self.amplitude / 2
+        return total
 
     def _packed(self) -> Tensor:
+        """All parameters that are learned, (d + 3,)."""
         return torch.cat([self.scales, torch.stack([self.linear, self.noise, self.amplitude])]).clone()
+
+    @classmethod
+    def _unpacked(cls, packed: Tensor, centre: Tensor) -> Kernel:
+        linear, noise, amplitude = packed[-3:]
+        return cls(packed[:-3], linear, noise, amplitude, centre)
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMap:
-    """f_c: configurations to features whose inner products are the kernel's (Nystroem), without the amplitude.
+    """f_c of the default preset: features of configurations whose inner products approximate the kernel (eq. B5).
 
-    The Matern part is exact at the `landmarks` (m, d) and between them as near as these allow.
+    They leave the amplitude out. The Matern part is exact at the landmarks and approximate between them (Nystroem).
+
+    Attributes:
+        kernel: the kernel that is approximated.
+        landmarks: (m, d), encoded configurations.
+        whitening: (m, k - d), inverse square root of the Matern part among the landmarks.
     """
 
     kernel: Kernel
@@ -116,11 +158,12 @@ class FeatureMap:
 
     @classmethod
     def of(cls, kernel: Kernel, landmarks: Tensor) -> FeatureMap:
+        """Make the features of a kernel from landmarks (m, d), among which duplicates may be."""
         values, vectors = torch.linalg.eigh(kernel.stationary(landmarks, landmarks))
-        kept = values > 1e-6 * values[-1]  # what duplicates among the landmarks leave empty
+        kept = values > 1e-6 * values[-1]  # duplicates among the landmarks leave eigenvalues of 0
         return cls(kernel, landmarks, vectors[:, kept] / values[kept].sqrt())
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """(n, d) to (n, k)."""
+        """Compute the features (n, k) of inputs (n, d)."""
         similar = self.kernel.stationary(inputs, self.landmarks) @ self.whitening
         return torch.cat([similar, self.kernel.linear_features(inputs)], dim=-1)

@@ -1,7 +1,7 @@
-"""What has been learned of one search space from past tasks: views of it, and how far apart a task's results lie.
+"""What has been learned about one search space from past tasks: several views, and the scale of a task's results.
 
-A view is a learned kernel, its features and a belief over a new task's vector. It comes from points drawn at random,
-and what the draw decides is noise: several views are learned from fewer points each, and averaged.
+A view is a learned kernel, its features and a belief over a new task's vector. It is learned from points drawn at
+random, which makes it noisy; several views of fewer points each are averaged (eq. B11, docs/method.md).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_hyperfd.belief.belief import Belief
@@ -25,29 +26,43 @@ _LANDMARKS = 120
 
 @dataclass(frozen=True, eq=False)
 class PastTask:
-    """What a task has revealed.
+    """The known results of a past task.
 
-    inputs: float (n, d), encoded configurations. performance: (n,), at least two different ones, higher is better.
-    meta_feature: (m,), or None; an entry that is not finite is unknown.
+    Attributes:
+        inputs: float32 (n, d), encoded configurations.
+        performance: (n,), finite, at least two different ones, higher is better.
+        meta_feature: (m,), or None; an entry that is not finite is unknown.
     """
 
-    inputs: np.ndarray
-    performance: np.ndarray
-    meta_feature: np.ndarray | None = None
+    inputs: NDArray[np.float32]
+    performance: NDArray[np.float64]
+    meta_feature: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One way to see the past tasks: features of configurations, and the belief over a new task's vector of these."""
+    """One view of the past tasks.
+
+    Attributes:
+        features: of configurations.
+        belief: over a new task's vector of these features.
+    """
 
     features: FeatureMap
     belief: Belief
 
     @classmethod
     def learned(
-        cls, inputs: Sequence[Tensor], targets: Sequence[Tensor], apart: np.ndarray, rng: np.random.Generator
+        cls, inputs: Sequence[Tensor], targets: Sequence[Tensor], apart: NDArray[np.float64], rng: np.random.Generator
     ) -> View:
-        """inputs: float64 (n_t, d) per task; targets: (n_t,). apart: (tasks, tasks), distances of meta-features."""
+        """Learn kernel, features and belief.
+
+        Args:
+            inputs: float64 (n_t, d) for each task, encoded configurations.
+            targets: float64 (n_t,) for each task (eq. B1).
+            apart: (tasks, tasks), distances of the tasks' meta-features (eq. B2).
+            rng: of the points that the view is learned from.
+        """
         kernel = Kernel.initial(inputs[0].shape[1]).fitted(inputs, targets, rng)
         seen = torch.cat(list(inputs))
         features = FeatureMap.of(kernel, seen[rng.permutation(len(seen))[:_LANDMARKS]])
@@ -63,8 +78,15 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
-    """Learned from `tasks`; without any there are no `views`. width: numbers in an encoded configuration."""
+class BeliefModel:
+    """What the default preset has learned about one search space.
+
+    Attributes:
+        width: numbers in an encoded configuration.
+        scales: the prior of a new task's scale.
+        tasks: the past tasks it was learned from.
+        views: of these tasks; none where there is no past task.
+    """
 
     width: int
     scales: Scales
@@ -72,30 +94,38 @@ class Model:
     views: Sequence[View] = ()
 
     @classmethod
-    def learned(cls, tasks: Sequence[PastTask], width: int, rng: np.random.Generator) -> Model:
-        """From the past tasks of a space whose encoded configurations have `width` numbers; cost grows with `tasks`,
-        so `settings.MOST_TASKS` are a good limit."""
+    def learned(cls, tasks: Sequence[PastTask], width: int, rng: np.random.Generator) -> BeliefModel:
+        """Learn from past tasks.
+
+        Args:
+            tasks: all of the same search space. The cost grows with their number; `method.settings.MOST_TASKS` is a
+                good limit.
+            width: numbers in an encoded configuration of the space.
+            rng: of the points that the views are learned from.
+        """
         scales = Scales()
         if not tasks:
             return cls(width, scales)
-        targets = [normal_scores(task.performance) for task in tasks]
-        for task, target in zip(tasks, targets, strict=True):
-            scales.add(task.performance, target)
+        scores = [normal_scores(task.performance) for task in tasks]
+        for task, score in zip(tasks, scores, strict=True):
+            scales.add(task.performance, score)
         inputs = [torch.from_numpy(task.inputs).double() for task in tasks]
-        targets = [torch.from_numpy(target) for target in targets]
+        targets = [torch.from_numpy(score) for score in scores]
         apart = distances([task.meta_feature for task in tasks])
         return cls(width, scales, tasks, [View.learned(inputs, targets, apart, rng) for _ in range(_VIEWS)])
 
-    def search(self, inputs: np.ndarray, meta_feature: np.ndarray | None) -> Search:
-        """The search for a new task's best candidate, under the mean of the views' means and of their covariances.
+    def search(self, inputs: NDArray[np.float32], meta_feature: NDArray[np.floating] | None) -> Search:
+        """Start the search for a new task's best candidate, under the average of the views (eq. B11).
 
-        inputs: (n, d), encoded candidates. meta_feature: (m,) or None.
+        Args:
+            inputs: (n, d), encoded candidates.
+            meta_feature: (m,), or None.
         """
         candidates = torch.from_numpy(inputs).double()
         if not self.views:  # nothing is known: all candidates are alike, near ones more so
             kernel = Kernel.initial(self.width)
-            root = FeatureMap.of(kernel, candidates[:_LANDMARKS])(candidates).numpy()
-            return Search(np.zeros(len(inputs)), root, kernel.noise_variance, self.scales)
+            prior = FeatureMap.of(kernel, candidates[:_LANDMARKS])(candidates).numpy()
+            return Search(np.zeros(len(inputs)), prior, kernel.noise_variance, self.scales)
         apart = self._distances(meta_feature)
         means, roots = [], []
         for view in self.views:
@@ -106,15 +136,18 @@ class Model:
         noise = float(np.mean([view.belief.noise for view in self.views]))
         return Search(np.mean(means, axis=0), np.hstack(roots) / len(roots) ** 0.5, noise, self.scales)
 
-    def leaning(self, meta_feature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far a meta-feature (m,) lies from each past task's, and by how much the views on average lean on the
-        task for it: (tasks,) each."""
+    def leaning(self, meta_feature: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the distance (tasks,) of a meta-feature (m,) to each past task's, and the tasks' weights (tasks,).
+
+        A weight is that of the past task's deviation from the mean in a new task's prior (eq. B9), averaged over the
+        views.
+        """
         if not self.views:
             return np.zeros(0), np.zeros(0)
         apart = self._distances(meta_feature)
         weights = [view.belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2] for view in self.views]
         return apart[-1, :-1], np.mean(weights, axis=0)
 
-    def _distances(self, meta_feature: np.ndarray | None) -> np.ndarray:
-        """(tasks + 1, tasks + 1), the new task last."""
+    def _distances(self, meta_feature: NDArray[np.floating] | None) -> NDArray[np.float64]:
+        """Distances (tasks + 1, tasks + 1), the new task last."""
         return distances([*(task.meta_feature for task in self.tasks), meta_feature])

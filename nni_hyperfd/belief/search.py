@@ -1,6 +1,7 @@
-"""Which candidate to try next, given a Gaussian belief over what all of them bring and the results so far.
+"""Choice of the next candidate, from a Gaussian belief over all candidates' targets and the results so far.
 
-Plain arrays: a pick costs a few thousand operations per candidate, and importing this does not import torch.
+Plain arrays: a pick takes a few thousand operations per candidate, and importing this module does not import torch.
+Equations B12 to B17 of docs/method.md.
 """
 
 from __future__ import annotations
@@ -8,122 +9,198 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.special import erfcx, ndtr, ndtri
 
 _GRID = 9
 _TASKS = 100
 _OFFSET_VARIANCE = 100.0
-"""Variance of a new task's offset in units of its scale: so wide that the first result says nothing about it."""
+"""Prior variance of a new task's offset in units of its scale: so wide that the first result says nothing about it."""
+_FAR = 1e3
 _FIRST_DEVIATIONS = 0.3
+"""Standard deviations on top of the mean in the score of a first pick (eq. B17)."""
 
 
 @dataclass
 class Scales:
-    """How far apart results lie per unit of the targets, in the last 100 tasks: the prior of a new task's scale.
+    """Scale of the results per unit of the targets in past tasks: the prior of a new task's scale (eq. B12).
 
-    The logarithm of a task's scale is Gaussian; its variance starts at 1, worth one task.
+    The logarithm of a task's scale is Gaussian; its variance has a prior of 1, worth one task.
+
+    Attributes:
+        logarithms: log scales of the last 100 tasks.
     """
 
     logarithms: deque[float] = field(default_factory=lambda: deque(maxlen=_TASKS))
 
-    def add(self, performance: np.ndarray, targets: np.ndarray) -> None:
-        """Keep the slope of a task's results over its targets, (n,) each; a constant performance has none."""
+    def add(self, performance: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
+        """Keep the slope of a task's performances (n,) over its targets (n,); a constant performance has none."""
         centred = performance - performance.mean()
         if (centred @ targets) > 0:
             self.logarithms.append(math.log(centred @ targets) - math.log(targets @ targets))
 
-    def grid(self, results: np.ndarray) -> np.ndarray:
-        """Equally likely scales of a new task; without any past task they are about the results' own spread."""
+    def grid(self, results: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return 9 equally likely scales of a new task; without past tasks they surround the spread of its results."""
+        quantiles: NDArray[np.float64] = ndtri((np.arange(_GRID) + 0.5) / _GRID)
         tasks = len(self.logarithms)
         if not tasks:
-            spread = np.ptp(results) or 1.0
-            return spread * np.exp(ndtri((np.arange(_GRID) + 0.5) / _GRID))
-        middle = np.median(self.logarithms)
+            spread = float(np.ptp(results)) or 1.0
+            return spread * np.exp(quantiles)
+        middle = float(np.median(self.logarithms))
         squares = float(np.square(np.asarray(self.logarithms) - middle).sum())
         variance = (squares + 1.0) / tasks * (1 + 1 / tasks)
-        return np.exp(middle + math.sqrt(variance) * ndtri((np.arange(_GRID) + 0.5) / _GRID))
+        return np.exp(middle + math.sqrt(variance) * quantiles)
+
+
+class _Posterior(NamedTuple):
+    """What is believed of all candidates' targets, the task's offset included, after the results.
+
+    Attributes:
+        scales: (g,), grid of the task's scale.
+        log_weights: (g,), log probabilities of the scales.
+        means: (g, n), mean of each candidate for each scale.
+        variance: (n,), variance of each candidate, the same for all scales.
+    """
+
+    scales: NDArray[np.float64]
+    log_weights: NDArray[np.float64]
+    means: NDArray[np.float64]
+    variance: NDArray[np.float64]
 
 
 class Search:
-    """The belief over one task's candidates: Gaussian, updated after each result.
+    """Gaussian belief over one task's candidates, updated after each result.
 
-    mean: (n,), of the targets. root: (n, k), with root @ root.T their covariance. noise: variance of a target on top.
-    A result is scale x (target + offset): the offset is integrated out, of the scale's prior a grid is kept.
+    A result is scale * (target + offset + noise). The offset is integrated out; of the scale's prior a grid is kept.
+
+    Args:
+        mean: (n,), prior mean of the candidates' targets.
+        root: (n, k), with root @ root.T the prior covariance of the targets.
+        noise: variance of the noise, > 0, in units of the targets.
+        scales: the prior of the scale.
     """
 
-    def __init__(self, mean: np.ndarray, root: np.ndarray, noise: float, scales: Scales) -> None:
+    def __init__(self, mean: NDArray[np.float64], root: NDArray[np.float64], noise: float, scales: Scales) -> None:
         self.mean, self.root, self.noise, self.scales = mean, root, noise, scales
-        self._variance = np.einsum("ij,ij->i", root, root)
-        self._covered = np.empty((len(mean), 0))  # columns of the covariance, of the observed and the pending
+        self._variance: NDArray[np.float64] = np.einsum("ij,ij->i", root, root)
+        # Columns of the covariance, of the observed and the pending candidates only: most are never needed.
+        self._covered: NDArray[np.float64] = np.empty((len(mean), 0))
         self._columns: dict[int, int] = {}
         self._results: dict[int, float] = {}
 
     def observe(self, index: int, result: float) -> None:
-        """What a candidate brought, finite."""
+        """Take in the finite result of a candidate."""
         self._results[index] = result
 
-    def expected(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of every candidate's target (noise apart) after the results, (n,) each."""
+    def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return mean and standard deviation (n,) of every candidate's target, without noise, after the results."""
         if not self._results:
             return self.mean, np.sqrt(self._variance)
-        _, weights, means, variance = self._conditioned([], 0.0)
-        mean = weights @ means
-        return mean, np.sqrt(np.maximum(variance + weights @ (means - mean) ** 2, 0))
+        posterior = self._posterior([], 0.0)
+        weights = np.exp(posterior.log_weights)
+        mean = weights @ posterior.means
+        variance = posterior.variance + weights @ (posterior.means - mean) ** 2
+        return mean, np.sqrt(np.maximum(variance, 0))
 
-    def scores(self, pending: list[int]) -> np.ndarray:
-        """(n,) of which the highest should be tried next: the expected improvement on the best result so far, by what
-        the candidates are good for (a lucky result of a poor one is none).
+    def scores(self, pending: list[int]) -> NDArray[np.float64]:
+        """Score every candidate; the one with the highest score should be tried next.
 
-        pending: candidates without a result; they are taken to bring what is expected of them. Before the first result
-        the score is an upper confidence bound.
+        The score is the logarithm of the expected improvement (eq. B16) on the best result so far, of the candidates'
+        targets without noise: a lucky result of a poor candidate is no improvement. Before the first result it is an
+        upper confidence bound (eq. B17).
+
+        Args:
+            pending: candidates whose trials are running; their results are taken to be the expected ones.
+
+        Returns:
+            (n,), finite.
         """
         if not self._results:
-            mean, variance = self.mean, self._variance
-            if pending:
-                column = self._column(pending)
-                inner = column[pending] + self.noise * np.eye(len(pending))
-                variance = variance - np.einsum("ij,ij->i", column, np.linalg.solve(inner, column.T).T)
-            return mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
-        scales, weights, means, variance = self._conditioned(pending, _OFFSET_VARIANCE)
-        deviation = np.sqrt(np.maximum(variance, 1e-12))
+            variance = self._variance_beside(pending) if pending else self._variance
+            deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0))
+            return self.mean + _FIRST_DEVIATIONS * deviation
+        posterior = self._posterior(pending, _OFFSET_VARIANCE)
+        deviation = np.sqrt(np.maximum(posterior.variance, 1e-12))
         results = np.array(list(self._results.values()))
-        best = (results.max() - results.mean()) / scales
-        gap = (means - best[:, None]) / deviation
-        improvement = deviation * (gap * ndtr(gap) + np.exp(-(gap**2) / 2) / math.sqrt(2 * math.pi))
-        return (weights * scales) @ improvement
+        best = (results.max() - results.mean()) / posterior.scales
+        gap = (posterior.means - best[:, None]) / deviation
+        log_weights = posterior.log_weights + np.log(posterior.scales)
+        # logaddexp.reduce is logsumexp over the scales, without the overhead of scipy's.
+        scores: NDArray[np.float64] = np.logaddexp.reduce(log_weights[:, None] + log_unit_improvement(gap))
+        scores += np.log(deviation)
+        return scores
 
-    def _conditioned(
-        self, pending: list[int], offset_variance: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Scales (g,), their weights (g,), means (g, n) for each of them and the variance (n,) of target + offset.
+    def _variance_beside(self, pending: list[int]) -> NDArray[np.float64]:
+        """Variance (n,) of the targets before the first result, given the pending candidates."""
+        column = self._column(pending)
+        whitened = _whitened(np.linalg.cholesky(column[pending] + self.noise * np.eye(len(pending))), column.T)
+        taken: NDArray[np.float64] = np.square(whitened).sum(axis=0)
+        return self._variance - taken
 
-        offset_variance: that of the offset of what is asked for; 0 asks for the targets alone.
+    def _posterior(self, pending: list[int], offset_variance: float) -> _Posterior:
+        """Condition on the results (eq. B13 and B14).
+
+        Args:
+            pending: candidates without a result. A result at its expected value leaves the means as they are and
+                reduces the variance like any other.
+            offset_variance: variance of the offset in what is asked for; 0 asks for the targets alone.
         """
         observed = list(self._results)
+        known = observed + pending
         results = np.array([self._results[index] for index in observed])
         scales = self.scales.grid(results)
-        column = self._column(observed)
-        inverse = np.linalg.inv(column[observed] + self.noise * np.eye(len(observed)) + _OFFSET_VARIANCE)
         residuals = (results - results.mean()) / scales[:, None] - self.mean[observed]
-        fit = np.einsum("gi,ij,gj->g", residuals, inverse, residuals)
-        log_weights = -fit / 2 - len(observed) * np.log(scales)
-        weights = np.exp(log_weights - log_weights.max())
-        means = self.mean + residuals @ inverse @ (column + offset_variance).T
 
-        # A result at its expected value leaves the means alone and takes its share of the variance.
-        known = observed + pending
         column = self._column(known)
-        inner = column[known] + self.noise * np.eye(len(known)) + _OFFSET_VARIANCE
-        column = column + offset_variance
-        variance = self._variance + offset_variance
-        variance = variance - np.einsum("ij,ij->i", column, np.linalg.solve(inner, column.T).T)
-        return scales, weights / weights.sum(), means, variance
+        factor = np.linalg.cholesky(column[known] + self.noise * np.eye(len(known)) + _OFFSET_VARIANCE)
+        whitened = _whitened(factor, (column + offset_variance).T)
+        # The leading block of the factor is the factor of the leading block: that of the observed alone.
+        surprise = _whitened(factor[: len(observed), : len(observed)], residuals.T)
+        log_weights = -np.square(surprise).sum(axis=0) / 2 - len(observed) * np.log(scales)
+        return _Posterior(
+            scales,
+            log_weights - np.logaddexp.reduce(log_weights),
+            self.mean + surprise.T @ whitened[: len(observed)],
+            self._variance + offset_variance - np.square(whitened).sum(axis=0),
+        )
 
-    def _column(self, indices: list[int]) -> np.ndarray:
-        """(n, len(indices)), columns of the targets' covariance."""
+    def _column(self, indices: list[int]) -> NDArray[np.float64]:
+        """Columns (n, len(indices)) of the targets' covariance."""
         if new := [index for index in indices if index not in self._columns]:
             self._columns |= {index: self._covered.shape[1] + place for place, index in enumerate(new)}
             self._covered = np.hstack([self._covered, self.root @ self.root[new].T])
         return self._covered[:, [self._columns[index] for index in indices]]
+
+
+def log_unit_improvement(gap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute log E[max(0, gap + e)] for a standard normal e: log(phi(gap) + gap Phi(gap)) (eq. B16).
+
+    After Ament et al. (2023): accurate also where the expectation itself underflows.
+
+    Args:
+        gap: any shape, distance of the mean from the best so far in standard deviations.
+
+    Returns:
+        The same shape, increasing with the gap; finite for |gap| < 1e154.
+    """
+    result = np.empty_like(gap)
+    near = gap > -1
+    z = gap[near]
+    result[near] = np.log(np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) + z * ndtr(z))
+    # With Mills' ratio R, phi(z) + z Phi(z) = phi(z) (1 - |z| R(|z|)). Far out the difference is lost to rounding, but
+    # its lower bound 1 / (z^2 + 3) is exact up to a factor of 1 + 6 / z^4.
+    z = -gap[~near]
+    close = np.minimum(z, _FAR)
+    rest = 1 - close * math.sqrt(math.pi / 2) * erfcx(close / math.sqrt(2))
+    result[~near] = np.log(np.where(z < _FAR, rest, 1 / (z**2 + 3))) - z**2 / 2 - math.log(2 * math.pi) / 2
+    return result
+
+
+def _whitened(factor: NDArray[np.floating], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve factor @ x = values, for a lower triangular factor (k, k) and values (k, m)."""
+    solution: NDArray[np.float64] = solve_triangular(factor, values, lower=True, check_finite=False)
+    return solution

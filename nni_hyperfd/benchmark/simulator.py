@@ -40,7 +40,7 @@ from rich.progress import Progress
 from rich.table import Table as Printed
 from sqlalchemy import select
 
-from nni_hyperfd.belief.model import Model
+from nni_hyperfd.belief.model import BeliefModel
 from nni_hyperfd.benchmark import metrics, state, tables
 from nni_hyperfd.benchmark.population import Population
 from nni_hyperfd.benchmark.report import Estimate
@@ -117,7 +117,7 @@ class TablePlatform(Platform):
         return self._places[self.space.key(configuration)]
 
     @property
-    def model(self) -> Model:
+    def model(self) -> BeliefModel:
         """What it has learned last."""
         return self._learned[self.space.signature].model
 
@@ -201,7 +201,7 @@ def fill(
 
 
 def picks_of(
-    model: Model, settings: TaskSettings, candidates: np.ndarray, performance: np.ndarray, h: np.ndarray
+    model: BeliefModel, settings: TaskSettings, candidates: np.ndarray, performance: np.ndarray, h: np.ndarray
 ) -> list[int]:
     """What the platform picks, having learned `model`: places among the candidates' vectors (k, d), whose performance
     is (k,)."""
@@ -274,7 +274,7 @@ def simulate(world: World, tasks: int, state_file: Path) -> Iterator[Wave]:
         yield Wave(lived, ranks, before, state.bytes_used(platform))
 
 
-def _mean_rank(model: Model, budget: int) -> MeanRank:
+def _mean_rank(model: BeliefModel, budget: int) -> MeanRank:
     """The mean rank over the past tasks that the platform has learned from."""
     recommender = MeanRank()
     for past in model.tasks:

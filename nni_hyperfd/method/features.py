@@ -1,4 +1,4 @@
-"""Image features on their way through safetensors, which must hold finite numbers only."""
+"""Image features as safetensors, which must hold finite numbers only: empty anchor groups are marked by a mask."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ _NAMES = ("features", "present", "counts")
 
 
 def pack(features: Tensor, counts: Tensor) -> dict[str, Tensor]:
-    """Named float32 tensors that hold the image features of one data set; `unpack` is the inverse.
+    """Pack the image features of one data set as finite tensors; `unpack` is the inverse.
 
-    features: (n, 3, 3, D), NaN throughout for an anchor group without anchors. counts: (2,), images and boxes.
-    Other numbers that are not finite stay in, and `weights.dumps` refuses them.
+    Args:
+        features: float32 (n, 3, 3, D), image, stage, anchor group, feature; NaN throughout for a group without
+            anchors. Other numbers that are not finite are kept, and `weights.dumps` refuses them.
+        counts: (2,), numbers of images and of boxes of the whole training split.
+
+    Returns:
+        float32 tensors: "features" (n, 3, 3, D), "present" (n, 3, 3), 1 for a group with anchors, and "counts" (2,).
     """
     present = ~features.isnan().all(dim=-1)
     filled = torch.where(present.unsqueeze(-1), features, 0.0)
@@ -24,7 +29,11 @@ def pack(features: Tensor, counts: Tensor) -> dict[str, Tensor]:
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Image features (n, 3, 3, D) with their NaN groups, and counts (2,). Raises WeightsError for anything else."""
+    """Return the image features (n, 3, 3, D), with NaN for empty groups, and the counts (2,) that `pack` packed.
+
+    Raises:
+        WeightsError: a tensor is missing or has another shape.
+    """
     if missing := [name for name in _NAMES if name not in tensors]:
         raise WeightsError(f"Image features lack {', '.join(missing)}.")
     features, present, counts = (tensors[name] for name in _NAMES)

@@ -1,4 +1,4 @@
-"""The ranking loss and the triplet loss, equations 6 and 7 of papers/README.md."""
+"""The ranking loss (eq. 6) and the triplet loss (eq. 7) of docs/method.md, and the NDCG that eq. 6 is built on."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ def lambda_rank(
     span: tuple[float, float] | None = None,
     top_relevance: float = 1.0,
 ) -> Tensor:
-    """LambdaLoss with the change of NDCG as weight (eq. 6), for configurations of one task.
+    """Compute the LambdaLoss of one task's configurations, weighted by the change of NDCG (eq. 6, docs/method.md).
 
-    scores: (n,), predicted. performance: (n,), measured, finite, higher is better. sigma: > 0.
-    span: lowest and highest performance of the task, when the list is a sample of it; by default those of the list.
-    With `relevance_span` in its place what lies below has relevance 0, as in AceNAS.
-    top_relevance: > 0, the relevance of the highest performance (20 in AceNAS' HPO and NAS code, 1 here).
-    Every pair with y_a > y_b costs |dNDCG(a, b)| log2(1 + exp(-sigma (s_a - s_b))), where dNDCG is what NDCG changes
-    by when a and b swap places in the predicted order; gain 2^rel - 1 with rel = performance scaled by `span` to
-    [0, top_relevance], discount 1 / log2(1 + rank). Ties make no pair. Returns a scalar >= 0; without a pair it is 0
-    and still has a gradient (of 0).
+    Every pair with y_a > y_b costs |dNDCG(a, b)| log2(1 + exp(-sigma (s_a - s_b))), where dNDCG is the change of NDCG
+    when a and b swap places in the predicted order. Gain 2^rel - 1, where rel is the performance scaled by `span` to
+    [0, top_relevance]; discount 1 / log2(1 + rank). Ties form no pair.
+
+    Args:
+        scores: float (n,), predicted scores.
+        performance: float (n,), measured performances, finite, higher is better.
+        sigma: steepness, > 0.
+        span: lowest and highest performance of the task, needed when the list is a sample of it; by default those of
+            the list. With `relevance_span`, performances below its lower end have relevance 0, as in AceNAS.
+        top_relevance: relevance of the highest performance, > 0; 1 by default, 20 in AceNAS' code for HPO and NAS.
+
+    Returns:
+        A scalar >= 0. Without a pair it is 0 and still has a gradient (of 0).
+
+    Raises:
+        ValueError: `scores` and `performance` are not two lists of the same length.
     """
     if scores.ndim != 1 or scores.shape != performance.shape:
         raise ValueError(
             "The ranking loss needs one score and one performance for each configuration, "
             f"got shapes {tuple(scores.shape)} and {tuple(performance.shape)}."
         )
-    if performance.unique().numel() < 2:
+    if _all_equal(performance):
         return 0.0 * scores.sum()
     lowest, highest = span or (performance.min(), performance.max())
     # expm1 instead of 2^rel - 1: exact also for the small gains of a batch from the bottom of its task.
@@ -56,11 +65,16 @@ def lambda_rank(
 
 
 def ndcg(scores: Tensor, performance: Tensor) -> Tensor:
-    """NDCG of the order that `scores` (n,) put a task's configurations in, 0 to 1; gain and discount as in eq. 6.
+    """Compute the NDCG of the order in which the scores put a task's configurations; gain and discount as in eq. 6.
 
-    performance: (n,), finite. Returns a scalar; 1 where all performances are equal, as no order is wrong then.
+    Args:
+        scores: float (n,), predicted scores.
+        performance: float (n,), measured performances, finite, higher is better.
+
+    Returns:
+        A scalar in [0, 1]; 1 where all performances are equal, because then no order is wrong.
     """
-    if performance.unique().numel() < 2:
+    if _all_equal(performance):
         return torch.ones(())
     gain = torch.expm1(LN2 * (performance - performance.min()) / (performance.max() - performance.min()))
     predicted = gain[scores.argsort(descending=True, stable=True)]
@@ -68,19 +82,30 @@ def ndcg(scores: Tensor, performance: Tensor) -> Tensor:
 
 
 def relevance_span(performance: Tensor, quantile: float = 0.2) -> tuple[float, float]:
-    """The span of AceNAS' relevance: from the task's `quantile` of performance, 0 to below 1, to its maximum."""
+    """Return the span of AceNAS' relevance scaling: a quantile of the task's performances, and their maximum."""
     return performance.quantile(quantile).item(), performance.max().item()
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:
-    """max(0, |a - p| - |a - n| + margin) with the plain Euclidean distance (eq. 7).
+    """Compute max(0, |a - p| - |a - n| + margin) with the Euclidean distance (eq. 7, docs/method.md).
 
-    anchor, positive: (..., 64), meta-features of two image batches of the same data set; negative: of another.
-    Returns (...), >= 0. Where two meta-features coincide the distance has gradient 0.
+    Args:
+        anchor: float (..., 64), meta-features, each of an image batch of a data set.
+        positive: float (..., 64), the same of another image batch of that data set.
+        negative: float (..., 64), the same of another data set.
+        margin: m of eq. 7, >= 0.
+
+    Returns:
+        float (...), >= 0. Where two meta-features coincide, their distance has gradient 0.
     """
     near = torch.linalg.vector_norm(anchor - positive, dim=-1)
     far = torch.linalg.vector_norm(anchor - negative, dim=-1)
     return relu(near - far + margin)
+
+
+def _all_equal(performance: Tensor) -> bool:
+    """Whether there are no two different performances, so that there is nothing to rank."""
+    return len(performance) < 2 or bool((performance == performance[0]).all())
 
 
 def _discounts(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From anchor features to the 64 numbers that stand for a data set (section 3.2.1 of the paper)."""
+"""The meta-feature extractor f_d: from anchor features to the 64 numbers that describe a data set (paper, 3.2.1)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ GROUPS = 3
 HEADS = 4
 BOX = 4
 PARTS = ("labels", "gwap", "pyramid", "statistics", "attention")
-"""What `MetaFeatureExtractor` can do without, for the ablations (Table 5 of the paper)."""
+"""Parts of `MetaFeatureExtractor` that can be left out, for the ablations (Table 5 of the paper)."""
 
 
 def gwap(groups: Tensor) -> Tensor:
-    """Global weighted average pooling (eq. 2): every anchor group counts the same, however many anchors it has.
+    """Pool anchor groups so that each counts the same, however many anchors it has (eq. 2, docs/method.md).
 
-    groups: (..., 3, D), the mean feature of the positive, negative and ignored anchors; a group without anchors is
-    NaN throughout and is left out. Returns (..., D); zeros where all three are empty.
+    Args:
+        groups: float (..., 3, D), mean features of the positive, negative and ignored anchors. A group without anchors
+            is NaN throughout and is left out.
+
+    Returns:
+        float (..., D); zeros where all three groups are empty.
     """
     present = ~groups.isnan().all(dim=-1, keepdim=True)
     # A group that is NaN only in part is broken, not empty: its NaN must reach the result and be noticed there.
@@ -31,13 +35,18 @@ def gwap(groups: Tensor) -> Tensor:
 
 
 class MetaFeatureExtractor(nn.Module):
-    """f_d of the paper: image vectors from GWAP and the data set's counts, mixed by self-attention, averaged.
+    """f_d of the paper: image vectors from GWAP and the data set's counts, mixed by self-attention, then averaged.
 
-    feature_dim: D, the length of one anchor group's feature. hidden: length of the meta-feature, a multiple of 4.
-    without: which of `PARTS` are left out: "labels", the matched boxes (the last 4 of D); "gwap", the balance between
-    anchor groups: only the negative one counts, which nearly all anchors belong to, as in a plain mean over anchors;
-    "pyramid", all stages but the last; "statistics", the two counts; "attention", the transformer layer. The weights
-    keep their shapes, what is left out is a constant. Raises ValueError for a name that is none of `PARTS`.
+    Args:
+        feature_dim: D, length of one anchor group's feature.
+        hidden: length of the meta-feature, a multiple of 4.
+        without: the `PARTS` to leave out: "labels", the matched boxes (the last 4 of D); "gwap", the balance between
+            anchor groups: only the negative one is used, which has nearly all anchors, as in a mean over all anchors;
+            "pyramid", all stages but the last; "statistics", the two counts; "attention", the transformer layer. The
+            weights keep their shapes; constants take the place of the inputs that are left out.
+
+    Raises:
+        ValueError: `without` has a name that is not in `PARTS`.
     """
 
     def __init__(self, feature_dim: int, hidden: int = 64, without: Collection[str] = ()) -> None:
@@ -46,11 +55,11 @@ class MetaFeatureExtractor(nn.Module):
             raise ValueError(f"The extractor has no part {sorted(unknown)[0]!r}; its parts are {', '.join(PARTS)}.")
         self.feature_dim = feature_dim
         self.without = frozenset(without)
-        # Detector channels have no fixed scale, log counts lie around 10: normalising each image's visual part alone
+        # Detector channels have no fixed scale, log counts lie around 10. A layer norm of each image's visual part
         # brings both to a comparable size without running statistics, which would tie the weights to one data set.
         self.visual_norm = nn.LayerNorm(STAGES * feature_dim)
         self.image = nn.Linear(STAGES * feature_dim + 2, hidden)
-        # Dropout 0: the meta-feature is stored for ever, so it must not depend on chance.
+        # Dropout 0: the meta-feature is computed once and stored, so it must not be random.
         self.dataset = nn.TransformerEncoderLayer(
             hidden, HEADS, dim_feedforward=2 * hidden, dropout=0.0, batch_first=True
         )
@@ -59,32 +68,42 @@ class MetaFeatureExtractor(nn.Module):
     def initial(
         cls, feature_dim: int, seed: int, hidden: int = 64, without: Collection[str] = ()
     ) -> MetaFeatureExtractor:
-        """Untrained weights that follow from `seed` alone; the global random state is left as it was."""
+        """Make an extractor with untrained weights, determined by `seed`; the global random state is not changed."""
         with seeded(seed):
             return cls(feature_dim, hidden, without)
 
     @classmethod
     def from_weights(cls, weights: Mapping[str, Tensor]) -> MetaFeatureExtractor:
-        """The extractor with these weights (its `state_dict`), its width read off them.
+        """Make an extractor from its `state_dict`; `feature_dim` and `hidden` follow from the shapes.
 
-        Raises WeightsError when they are not those of an extractor.
+        Args:
+            weights: float32 tensors by name; they are used, not copied.
+
+        Raises:
+            WeightsError: these are not the weights of an extractor.
         """
         norm, bias = weights.get("visual_norm.weight"), weights.get("image.bias")
         lengths = [t.numel() if t is not None and t.ndim == 1 else 0 for t in (norm, bias)]
         if not all(lengths) or lengths[0] % STAGES or lengths[1] % HEADS:
             raise WeightsError("These are not the weights of a meta-feature extractor.")
-        with torch.device("meta"):  # takes no memory, whatever width is claimed
+        with torch.device("meta"):  # takes no memory, whatever width the shapes claim
             extractor = cls(lengths[0] // STAGES, hidden=lengths[1])
         check_like(weights, extractor.state_dict(), "the meta-feature extractor")
         extractor.load_state_dict(dict(weights), assign=True)
         return extractor
 
     def forward(self, features: Tensor, counts: Tensor) -> Tensor:
-        """The meta-feature of each data set (or image batch of it).
+        """Compute the meta-feature of each data set, or of an image batch of it.
 
-        features: (..., N, 3, 3, D), image, stage, anchor group, feature; NaN for an empty group. N >= 1.
-        counts: (..., 2), number of images and of boxes of the whole training split, raw.
-        Returns (..., hidden); the order of the images does not matter. Raises ValueError for other shapes.
+        Args:
+            features: float32 (..., N, 3, 3, D), image, stage, anchor group, feature; NaN for an empty group; N >= 1.
+            counts: float32 (..., 2), numbers of images and of boxes of the whole training split, not scaled.
+
+        Returns:
+            float32 (..., hidden); it does not depend on the order of the images.
+
+        Raises:
+            ValueError: the shapes do not fit the extractor.
         """
         expected = (STAGES, GROUPS, self.feature_dim)
         if features.ndim < 4 or tuple(features.shape[-3:]) != expected or features.shape[-4] == 0:
@@ -101,17 +120,17 @@ class MetaFeatureExtractor(nn.Module):
         statistics = counts.log1p().unsqueeze(-2).expand(*visual.shape[:-1], 2)
         if "statistics" in self.without:
             statistics = torch.zeros_like(statistics)
-        images = self.image(torch.cat([visual, statistics], dim=-1))
+        images: Tensor = self.image(torch.cat([visual, statistics], dim=-1))
         if "attention" in self.without:
             return images.mean(dim=-2)
-        mixed = self.dataset(images.reshape(-1, *images.shape[-2:]))
+        mixed: Tensor = self.dataset(images.reshape(-1, *images.shape[-2:]))
         return mixed.mean(dim=-2).reshape(*images.shape[:-2], -1)
 
     def _pooled(self, features: Tensor) -> Tensor:
         """(..., N, 3, 3, D) -> (..., N, 3, D), without the parts that are left out."""
         if "labels" in self.without:
             kept = torch.arange(self.feature_dim, device=features.device) < self.feature_dim - BOX
-            # Where, not a product: an empty group must stay NaN in all its entries.
+            # torch.where, not a product: an empty group must stay NaN in all its entries.
             features = torch.where(kept | features.isnan(), features, 0.0)
         if "gwap" in self.without:
             features = features[..., 1:2, :]

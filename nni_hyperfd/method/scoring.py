@@ -6,8 +6,13 @@ from torch import Tensor
 
 
 def score(embeddings: Tensor, meta_feature: Tensor) -> Tensor:
-    """Inner product of configuration embeddings and a meta-feature (eq. 1; eq. 5 with a transformed meta-feature).
+    """Compute the inner product of embeddings and a meta-feature (eq. 1, docs/method.md; eq. 5 with a transformed one).
 
-    embeddings: (n, 64). meta_feature: (..., 64). Returns (..., n); higher is better.
+    Args:
+        embeddings: float (n, 64), configuration embeddings.
+        meta_feature: float (..., 64), meta-features in the same version's space.
+
+    Returns:
+        float (..., n), higher is better.
     """
     return meta_feature @ embeddings.T

@@ -1,4 +1,4 @@
-"""Seeded initial weights that leave the caller's random numbers alone."""
+"""Seeded initial weights that leave the caller's random state alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within the block torch's CPU random numbers follow `seed`; afterwards they go on as if nothing had happened."""
+    """Seed torch's CPU random numbers within the block; afterwards the previous random state is restored."""
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed: that would also seed the GPUs, which fork_rng(devices=[]) does not restore.
         torch.default_generator.manual_seed(seed)

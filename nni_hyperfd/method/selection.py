@@ -1,4 +1,4 @@
-"""Which of the scored configurations are tried (Appendix A of the paper, step 2)."""
+"""The choice of configurations to try from a ranking, half exploitation and half exploration (paper, Appendix A)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,20 @@ from torch import Tensor
 
 
 def explore_exploit(scores: Tensor, budget: int, exploration: float, seed: int) -> list[int]:
-    """Indices to try, all different: first the best by score, best first, then some drawn uniformly from the rest.
+    """Choose which configurations to try: the best by score, best first, then some drawn uniformly from the rest.
 
-    scores: (n,), finite, higher is better; equal scores are ordered at random by `seed`.
-    budget: how many, >= 0; more than n gives all n. exploration: 0 to 1, the drawn share, rounded down: of
-    b = min(budget, n), floor(b * exploration) are drawn and the others are the top of the ranking.
+    Args:
+        scores: float (n,), finite, higher is better; equal scores are ordered at random by `seed`.
+        budget: number of configurations to choose, >= 0; with more than n all n are chosen.
+        exploration: share that is drawn at random, in [0, 1], rounded down: of b = min(budget, n), floor(b *
+            exploration) are drawn and the others are the top of the ranking.
+        seed: of the ties and the draw; torch's global random state is not used.
+
+    Returns:
+        Indices into `scores`, all different.
+
+    Raises:
+        ValueError: a score is not finite, or the budget or the exploration is outside its range.
     """
     if scores.ndim != 1 or not scores.isfinite().all():
         raise ValueError(f"Selection needs a list of finite scores, got shape {tuple(scores.shape)}: {scores}.")
@@ -23,11 +32,12 @@ def explore_exploit(scores: Tensor, budget: int, exploration: float, seed: int) 
         )
     generator = torch.Generator().manual_seed(seed)
     budget = min(budget, len(scores))
-    # The tiny addend undoes binary rounding: 0.29 * 100 is 28.999999999999996.
+    # The small addend undoes binary rounding: 0.29 * 100 is 28.999999999999996.
     explored = math.floor(budget * exploration + 1e-9)
 
     shuffled = torch.randperm(len(scores), generator=generator)
     order = shuffled[scores[shuffled].argsort(descending=True, stable=True)]
     top, rest = order[: budget - explored], order[budget - explored :]
     drawn = rest[torch.randperm(len(rest), generator=generator)[:explored]]
-    return torch.cat([top, drawn]).tolist()
+    chosen: list[int] = torch.cat([top, drawn]).tolist()
+    return chosen

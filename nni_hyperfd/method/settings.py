@@ -1,52 +1,59 @@
-"""The constants of the ranker (papers/README.md, "Constants"; Table 12 of the paper)."""
+"""The constants of the paper's method (Table 12) and what else can be set about it; listed in docs/method.md."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MOST_TASKS = 32
-"""Of so many past tasks is learned at most, the newest and others drawn at random: the cost stays flat, and more teach
-little."""
+"""Maximum number of past tasks to learn from: the newest and others drawn at random.
+
+With it the cost of learning does not grow with the number of tasks; more tasks improve the result little.
+"""
 
 
 @dataclass(frozen=True)
 class RankerSettings:
-    """Everything that can be set about the ranker and its learning; the defaults are the paper's.
+    """Settings of the paper's method; the defaults are the paper's where it gives a value.
 
-    Raises ValueError, naming the field, for a value outside its range.
+    Attributes:
+        hidden: length of meta-features and configuration embeddings; a multiple of the 4 attention heads.
+        learning_rate: of Adam, for both networks; > 0.
+        batch_size: lists per batch of the encoder's training. A list holds the known results of one task; in the
+            paper these are the 4 of its budget, so 4 lists there are the same as Table 12's batch of 4 read as tasks.
+        batches: batches per task, for both networks.
+        image_batch: maximum number of images per batch of the extractor's training (not given in the paper).
+        triplet_weight: lambda_1 of eq. 11, >= 0.
+        margin: m of eq. 7, >= 0.
+        si_weight: lambda_2 of eq. 11, >= 0.
+        damping: xi of eq. 9, > 0.
+        sampling: odds with which a list or a triplet's anchor comes from the current task, from past online tasks and
+            from offline data sets; >= 0, the first > 0.
+        sigma: steepness of the ranking loss (eq. 6), > 0.
+        relevance_quantile: quantile of a task's performances up to which the relevance is 0, in [0, 1); 0.2 in AceNAS.
+        top_relevance: relevance of a task's best performance, > 0; 20 in AceNAS.
+        loss: "rank" for eq. 6, or "mse" for the squared error of performances standardised within the task, the
+            variant "HyperFD (MSE)" of the paper's Table 1.
+        exploration: share of the budget that is drawn at random instead of from the top of the ranking, in [0, 1].
+
+    Raises:
+        ValueError: a value is outside its range; the message names the field.
     """
 
     hidden: int = 64
-    """Length of meta-features and configuration embeddings; a multiple of the 4 attention heads."""
     learning_rate: float = 1e-4
-    """Adam, for both networks."""
     batch_size: int = 4
-    """Lists in a batch of the encoder's training. A list is what is known of one task, in the paper the results of its
-    budget of 4: for its tasks it is the same as 4 configurations, the other way to read Table 12."""
     batches: int = 50
-    """Batches per task, for both networks."""
     image_batch: int = 32
-    """Images in a batch of the extractor's training, at most (not given in the paper)."""
     triplet_weight: float = 0.03
-    """lambda_1 of eq. 11."""
     margin: float = 0.5
-    """m of eq. 7."""
     si_weight: float = 1e4
-    """lambda_2 of eq. 11."""
     damping: float = 0.1
-    """xi of eq. 9."""
     sampling: tuple[int, int, int] = (5, 1, 1)
-    """Odds of a batch from the current task : past online tasks : offline data sets."""
     sigma: float = 1.0
-    """Steepness of the ranking loss, eq. 6."""
     relevance_quantile: float = 0.0
-    """Performances of a task up to this quantile have relevance 0; 0.2 in AceNAS."""
     top_relevance: float = 1.0
-    """Relevance of a task's best performance; 20 in AceNAS."""
     loss: str = "rank"
-    """"rank", eq. 6, or "mse": squared error of performances standardised within the task (the paper's Table 1)."""
     exploration: float = 0.5
-    """Share of the budget that is drawn at random, 0 to 1."""
 
     def __post_init__(self) -> None:
         def check(field: str, valid: bool, expected: str) -> None:

@@ -1,9 +1,8 @@
-"""Weights as bytes, and the checks they pass before anyone uses them. Only safetensors: loading runs no code."""
+"""Weights as bytes, and the checks they pass before use. Only safetensors: loading them runs no code."""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Mapping
 
@@ -13,17 +12,18 @@ import torch
 from torch import Tensor
 
 MAX_BYTES = 16 * 2**20
-"""An extractor has about 50 thousand parameters (200 kB); whoever sends more than this sends something else."""
+"""Largest size that `loads` accepts by default, in bytes; an extractor of 50 thousand parameters has 200 kB."""
 
 
 class WeightsError(ValueError):
-    """Weights that are broken, or not what they should be."""
+    """Weights that are damaged, or not what they should be."""
 
 
 def dumps(tensors: Mapping[str, Tensor]) -> bytes:
-    """The safetensors bytes of named float32 tensors; the same tensors always give the same bytes.
+    """Serialise named float32 tensors as safetensors; the same tensors always give the same bytes.
 
-    Raises WeightsError for other types and for numbers that are not finite.
+    Raises:
+        WeightsError: a tensor has another dtype or a number that is not finite.
     """
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
@@ -34,16 +34,22 @@ def dumps(tensors: Mapping[str, Tensor]) -> bytes:
 
 
 def loads(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
-    """The named tensors in bytes that came from somewhere else; the inverse of `dumps`.
+    """Load and check the named tensors in untrusted bytes; the inverse of `dumps`.
 
-    Raises WeightsError for more than `max_bytes`, for what is not safetensors (or cut short), for types other than
-    float32 and for numbers that are not finite.
+    Args:
+        data: the bytes, which may come from anywhere.
+        max_bytes: larger data is refused before it is looked at.
+
+    Raises:
+        WeightsError: the data is too large, not (or not all of) a safetensors file, or has a tensor of another dtype
+            than float32 or a number that is not finite.
     """
     if len(data) > max_bytes:
         raise WeightsError(f"Weights of {len(data)} bytes are refused, the limit is {max_bytes}.")
     try:
-        # Types are looked at before any tensor is made: safetensors knows some that torch does not.
-        types = {name: entry["dtype"] for name, entry in safetensors.deserialize(data)}
+        # Types are checked before any tensor is made: safetensors knows some that torch does not.
+        entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call] # safetensors' Rust part is untyped
+        types = {name: entry["dtype"] for name, entry in entries}
     except safetensors.SafetensorError as error:
         raise WeightsError(f"Weights are not intact safetensors bytes: {error}.") from error
     for name, dtype in types.items():
@@ -56,33 +62,48 @@ def loads(data: bytes, max_bytes: int = MAX_BYTES) -> dict[str, Tensor]:
 
 
 def under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix` and a dot, without them."""
+    """Return the tensors whose names start with `prefix` and a dot, by the rest of their names."""
     return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
 
 
 def to_text(data: bytes) -> str:
-    """Bytes as text for a JSON message of NNI. Without "/": NNI's JSON reader takes "//" for a comment, even inside a
-    string, and cuts the message off there."""
+    """Encode bytes as text for a JSON message of NNI.
+
+    The URL-safe alphabet of base64 has no "/": NNI's JSON reader takes "//" for a comment, even inside a string, and
+    cuts the message off there.
+    """
     return base64.urlsafe_b64encode(data).decode("ascii")
 
 
 def from_text(text: object) -> bytes:
-    """The inverse of `to_text`. Raises WeightsError for what is no such text."""
+    """Decode what `to_text` encoded.
+
+    Raises:
+        WeightsError: `text` is not a string of the URL-safe base64 alphabet.
+    """
+    if not isinstance(text, str):
+        raise WeightsError(f"Weights are not base64 text but of type {type(text).__name__}.")
     try:
         return base64.b64decode(text, altchars=b"-_", validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
+    except ValueError as error:
         raise WeightsError(f"Weights are not base64 text: {error}.") from error
 
 
 def sha256(data: bytes) -> str:
-    """64 hexadecimal digits that name these bytes."""
+    """Return the SHA-256 of bytes as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def check_like(tensors: Mapping[str, Tensor], template: Mapping[str, Tensor], what: str) -> None:
-    """Raise WeightsError, naming the first difference, unless both have the same names and shapes.
+    """Check that two mappings have the same names and shapes.
 
-    what: what the tensors claim to be, for the message ("the updated extractor").
+    Args:
+        tensors: those to check.
+        template: those with the expected names and shapes.
+        what: what `tensors` claims to be, for the message ("the updated extractor").
+
+    Raises:
+        WeightsError: a name is missing or unknown, or a shape differs; the message has the first difference.
     """
     for name in sorted(tensors.keys() | template.keys()):
         if name not in tensors:

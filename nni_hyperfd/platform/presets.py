@@ -23,7 +23,7 @@ from nni_hyperfd.state.views import TaskView
 from nni_hyperfd.task import Status
 
 if TYPE_CHECKING:
-    from nni_hyperfd.belief.model import Model
+    from nni_hyperfd.belief.model import BeliefModel
     from nni_hyperfd.platform.learning import Learning
     from nni_hyperfd.recommenders.hyperfd import HyperFD
 
@@ -157,7 +157,7 @@ class Learned:
     source: tuple[Any, ...]
     task_ids: list[int]
     extractor_id: int
-    model: Model
+    model: BeliefModel
 
 
 class DefaultPreset(Preset):
@@ -202,7 +202,7 @@ class DefaultPreset(Preset):
 
     def _learn(self, task: TaskView) -> Learned:
         """Learn from the closed tasks of a space, unless that is done already."""
-        from nni_hyperfd.belief.model import Model, PastTask
+        from nni_hyperfd.belief.model import BeliefModel, PastTask
 
         seed, space, extractor_id = task.settings.seed, task.space, self._versions.head_id()
         with self._store.read() as session:
@@ -217,7 +217,7 @@ class DefaultPreset(Preset):
             results = other.results
             h = meta_features[other.id].numpy() if other.id in meta_features else None
             past.append(PastTask(space.encode(results.configurations).vectors, np.array(results.performance), h))
-        model = Model.learned(past, space.dim, rng)
+        model = BeliefModel.learned(past, space.dim, rng)
         learned = self._learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
         return learned
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from nni_hyperfd.belief.model import Model, PastTask
+from nni_hyperfd.belief.model import BeliefModel, PastTask
 from nni_hyperfd.belief.search import Search
 from nni_hyperfd.method.drawing import tasks_to_learn_from
 from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, Task, finite_results
@@ -39,12 +39,12 @@ class HyperFD(Recommender):
     candidates: EncodedConfigurations
     search: Search
 
-    def __init__(self, seed: int = 0, model: Model | None = None, offline: Sequence[MeasuredDataset] = ()) -> None:
+    def __init__(self, seed: int = 0, model: BeliefModel | None = None, offline: Sequence[MeasuredDataset] = ()) -> None:
         self.seed = seed
         self._ties_rng = np.random.default_rng(seed)
         self._past: dict[int, list[PastTask]] = {}
         self._own: dict[int, list[bool]] = {}
-        self._models: dict[int, tuple[int, Model]] = {} if model is None else {model.width: (0, model)}
+        self._models: dict[int, tuple[int, BeliefModel]] = {} if model is None else {model.width: (0, model)}
         """By width: how many past tasks there were, and what they taught."""
         for data_set in offline:
             self._keep(data_set.task, data_set.candidates, data_set.performance, own=False)
@@ -102,7 +102,7 @@ class HyperFD(Recommender):
             self._past.setdefault(configurations.width, []).append(past)
             self._own.setdefault(configurations.width, []).append(own)
 
-    def _model(self, width: int) -> Model:
+    def _model(self, width: int) -> BeliefModel:
         """What the past tasks of a space have taught."""
         past, own = self.past(width), self._own.get(width, [])
         count, model = self._models.get(width, (-1, None))
@@ -111,6 +111,6 @@ class HyperFD(Recommender):
             clients = [place for place, is_own in enumerate(own) if is_own]
             offline = [place for place, is_own in enumerate(own) if not is_own]
             drawn = tasks_to_learn_from(clients, offline, rng)
-            model = Model.learned([past[place] for place in drawn], width, rng)
+            model = BeliefModel.learned([past[place] for place in drawn], width, rng)
             self._models[width] = len(past), model
         return model

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nni_hyperfd.belief.belief import Belief
+from nni_hyperfd.belief.distances import distances
 
 
 def tasks(count, k=4, n=30, seed=0):
@@ -81,3 +82,18 @@ def test_meta_features_are_trusted_where_they_foretell(informative):
     distances = 1.4 * (told[:, None] != told)
     belief = Belief.learned(features, targets, 4.0, 0.04, distances, np.random.default_rng(0))
     assert (belief.trust > 0.5) == informative
+
+
+def test_distances_that_are_not_euclidean_still_give_a_prior():
+    """Outliers and a task without meta-feature: the correlations of eq. B9 are then not positive definite."""
+    meta_features = np.zeros((26, 3))
+    meta_features[range(3), range(3)] = 1.0
+    apart = distances([*meta_features[:25], None, meta_features[25]])
+    among = 0.85 * np.exp(-(apart[:-1, :-1] ** 2) / (2 * 1.5**2))
+    np.fill_diagonal(among, 1.0)
+    assert np.linalg.eigvalsh(among)[0] < 0
+    features, targets, _ = tasks(26)
+    learned = Belief.learned(features, targets, 1.0, 0.04, np.ones((26, 26)), np.random.default_rng(0))
+    belief = Belief(learned.vectors, learned.mean, learned.covariance, 0.04, trust=0.85, reach=1.5)
+    mean, root, weights = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+    assert mean.isfinite().all() and root.isfinite().all() and np.isfinite(weights).all()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nni_hyperfd.belief.model import Model, PastTask
+from nni_hyperfd.belief.model import BeliefModel, PastTask
 
 WIDTH = 3
 
@@ -17,7 +17,7 @@ def past_task(place, seed, meta_feature=None, n=40):
 
 
 def learned(tasks, seed=0):
-    return Model.learned(tasks, WIDTH, np.random.default_rng(seed))
+    return BeliefModel.learned(tasks, WIDTH, np.random.default_rng(seed))
 
 
 def test_without_past_tasks_every_candidate_is_as_good_as_the_next():

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from nni_hyperfd.belief.search import Scales, Search
+from nni_hyperfd.belief.search import Scales, Search, log_unit_improvement
 
 
 def belief(n=7, seed=0):
@@ -20,21 +21,26 @@ def scales(*values):
 
 
 def slow(mean, root, noise, grid, results, pending=()):
-    """Joint Gaussian of targets + offset, one scale at a time. Returns per scale (log evidence, mean, variance)."""
-    n, observed = len(mean), list(results)
-    y = np.array(list(results.values()))
-    out = []
-    for scale in grid:
-        covariance = root @ root.T + 100.0  # the offset is common to all
+    """Joint Gaussian of targets + offset in 40 digits. Returns per scale (log evidence, mean, variance)."""
+    with mpmath.workdps(40):
+        n, observed = len(mean), list(results)
         known = observed + list(pending)
-        noisy = covariance + noise * np.eye(n)
-        r = (y - y.mean()) / scale - mean[observed]
-        gain = covariance[:, observed] @ np.linalg.inv(noisy[np.ix_(observed, observed)])
-        m = mean + gain @ r
-        reduced = covariance - covariance[:, known] @ np.linalg.inv(noisy[np.ix_(known, known)]) @ covariance[known]
-        evidence = -r @ np.linalg.inv(noisy[np.ix_(observed, observed)]) @ r / 2 - len(y) * np.log(scale)
-        out.append((evidence, m, np.diag(reduced)))
-    return out
+        y = np.array(list(results.values()))
+        covariance = np.array((mpmath.matrix(root) * mpmath.matrix(root).T).tolist()) + 100  # the offset is common
+        noisy = covariance + np.diag([mpmath.mpf(noise)] * n)
+
+        def inverse(chosen):
+            return np.array(mpmath.inverse(mpmath.matrix(noisy[np.ix_(chosen, chosen)])).tolist())
+
+        precision = inverse(observed)
+        reduced = np.diag(covariance - covariance[:, known] @ inverse(known) @ covariance[known])
+        out = []
+        for scale in grid:
+            r = np.array([(mpmath.mpf(v) - y.mean()) / scale - m for v, m in zip(y, mean[observed], strict=True)])
+            evidence = -r @ precision @ r / 2 - len(y) * mpmath.log(scale)
+            means = mean + covariance[:, observed] @ (precision @ r)
+            out.append((float(evidence), means.astype(float), reduced.astype(float)))
+        return out
 
 
 @pytest.mark.parametrize("pending", [[], [5], [5, 1]])
@@ -59,7 +65,85 @@ def test_expected_improvement_against_integration(pending):
             top = best + 12 * sd + abs(m[candidate])
             value = quad(lambda g, b=best, d=density: (g - b) * d.pdf(g), best, top)[0]
             expected += weight * scale * value
-        assert scores[candidate] == pytest.approx(expected, rel=1e-4)
+        assert np.exp(scores[candidate]) == pytest.approx(expected, rel=1e-4)
+
+
+def precise(gap):
+    """log(phi(gap) + gap Phi(gap)) from its definition, in as many digits as the difference takes."""
+    with mpmath.workdps(40 + 2 * max(0, int(mpmath.log10(1 + abs(gap)) * 2))):
+        z = mpmath.mpf(float(gap))
+        density = mpmath.exp(-z * z / 2) / mpmath.sqrt(2 * mpmath.pi)
+        return mpmath.log(density + z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2)
+
+
+GAPS = np.array(
+    [1e100, 1e3, 20, 5, 1, 0.1, 0, -0.1, -0.999, -1, -1.001, -2, -8, -20, -37, -39, -100, -999, -1000, -1001, -1e6]
+)
+
+
+def test_log_improvement_against_its_definition():
+    ours = log_unit_improvement(GAPS)
+    for gap, value in zip(GAPS, ours, strict=True):
+        assert value == pytest.approx(float(precise(gap)), rel=1e-14)
+    plain = GAPS * norm.cdf(GAPS) + norm.pdf(GAPS)
+    assert (plain[GAPS <= -39] == 0).all() and np.isfinite(ours).all()
+    assert np.allclose(log_unit_improvement(GAPS.reshape(3, 7)), ours.reshape(3, 7), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("middle", [-1.0, -1e3, -1e8, -1e20])
+def test_log_improvement_grows_with_the_gap_across_its_cases_and_far_beyond(middle):
+    gaps = middle * np.linspace(1.01, 0.99, 1001)
+    assert (np.diff(log_unit_improvement(gaps)) > 0).all()
+
+
+def expected_improvement(per_scale, grid, results):
+    """Precise logarithm of every candidate's expected improvement over the grid, and its plain form in floats."""
+    y = np.array(list(results.values()))
+    evidence = np.array([e for e, _, _ in per_scale])
+    weights = [mpmath.exp(e - evidence.max()) for e in evidence]
+    shares = [weight / sum(weights) for weight in weights]
+    logarithms, plain = [], []
+    for candidate in range(len(per_scale[0][1])):
+        terms, sums = [], 0.0
+        for scale, share, (_, m, v) in zip(grid, shares, per_scale, strict=True):
+            deviation = np.sqrt(v[candidate])
+            gap = (m[candidate] - (y.max() - y.mean()) / scale) / deviation
+            terms.append(share * scale * deviation * mpmath.exp(precise(gap)))
+            sums += float(share) * scale * deviation * (gap * norm.cdf(gap) + norm.pdf(gap))
+        logarithms.append(float(mpmath.log(sum(terms))))
+        plain.append(sums)
+    return np.array(logarithms), np.array(plain)
+
+
+@pytest.mark.parametrize("pending", [[], [5, 1]])
+def test_far_behind_the_best_result_candidates_still_have_an_order(pending):
+    """Eight nearly equal results and one that nothing explains: no other candidate is likely to reach it."""
+    rng = np.random.default_rng(4)
+    mean, root, noise, prior = rng.normal(size=20), 0.02 * rng.normal(size=(20, 5)), 1e-3, scales(1.0, 1.1)
+    search = Search(mean, root, noise, prior)
+    results = {index: float(mean[index]) for index in range(10, 18)} | {19: 30.0}
+    for index, result in results.items():
+        search.observe(index, result)
+    grid = prior.grid(np.array(list(results.values())))
+    logarithms, plain = expected_improvement(slow(mean, root, noise, grid, results, pending), grid, results)
+    scores = search.scores(pending)
+    assert (plain == 0).all() and (logarithms < -1000).all()
+    assert np.allclose(scores, logarithms, rtol=1e-8)
+    assert scores.argsort().tolist() == logarithms.argsort().tolist() and len(set(scores)) == 20
+
+
+def test_the_pick_is_that_of_expected_improvement():
+    for seed in range(12):
+        mean, root, noise = belief(n=15, seed=seed)
+        prior, search = scales(0.5, 2.0, 1.0), Search(mean, root, noise, scales(0.5, 2.0, 1.0))
+        results = {index: float(np.sin(seed + index)) for index in (3, 8, 12)}
+        for index, result in results.items():
+            search.observe(index, result)
+        grid = prior.grid(np.array(list(results.values())))
+        logarithms, plain = expected_improvement(slow(mean, root, noise, grid, results), grid, results)
+        scores = search.scores([])
+        assert scores.argmax() == plain.argmax()
+        assert np.allclose(scores, logarithms, atol=1e-7) and np.allclose(np.exp(scores), plain, rtol=1e-7)
 
 
 def test_an_unknown_offset_makes_the_first_result_say_little():

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from nni_hyperfd.method import fit_transform
-from nni_hyperfd.method.transform import train_transform
 
 
 def tables(m, k, seed=0):
@@ -66,21 +65,3 @@ def test_what_cannot_be_fitted_is_named():
         fit_transform(source, target / 0)
     with pytest.raises(ValueError, match="ridge"):
         fit_transform(source, target, ridge=-1.0)
-
-
-def test_gradient_steps_reach_the_closed_form():
-    generator = torch.Generator().manual_seed(0)
-    source, mixing = torch.randn(30, 4, generator=generator), torch.randn(4, 4, generator=generator)
-    target = source @ mixing.T + 0.1 * torch.randn(30, 4, generator=generator)
-    exact = fit_transform(source, target, ridge=0.0)
-    assert torch.allclose(train_transform(source, target, steps=2000), exact, atol=1e-3)
-    few = train_transform(source, target, steps=20)
-    assert (few - exact).norm() < (torch.eye(4) - exact).norm()
-
-
-def test_gradient_steps_start_at_the_identity_and_go_on():
-    source, target = torch.ones(1, 2), torch.zeros(1, 2)
-    assert torch.equal(train_transform(source, target, steps=0), torch.eye(2))
-    assert torch.equal(train_transform(torch.zeros(0, 2), torch.zeros(0, 2), steps=5), torch.eye(2))
-    start = torch.full((2, 2), 3.0)
-    assert torch.equal(train_transform(source, target, steps=0, start=start), start)

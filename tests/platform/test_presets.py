@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nni_hyperfd.belief.model import Model, PastTask
+from nni_hyperfd.belief.model import BeliefModel, PastTask
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
@@ -54,7 +54,7 @@ def test_picks_are_those_of_the_recommender_that_learned_from_the_past_tasks(lab
         results = {SPACE.key(t.configuration): t for t in task.trials}.values()
         inputs = SPACE.encode([t.configuration for t in results])
         past.append(PastTask(inputs, np.array([bump(t.configuration) for t in results])))
-    recommender = HyperFD(0, Model.learned(past, SPACE.dim, _after_drawing(2)))
+    recommender = HyperFD(0, BeliefModel.learned(past, SPACE.dim, _after_drawing(2)))
     candidates = candidates_of(3, n=30)
     recommender.start_task(Task(4), EncodedConfigurations(SPACE.encode(candidates)))
     expected = []
