@@ -1,9 +1,9 @@
-"""How fast the features of a data set are extracted, beside the bare forward pass of the same detector.
+"""Measures how fast features are extracted, compared with the bare forward pass of the same detector.
 
     python benchmark_extract.py --data FOLDER --weights FILE [--config ...] [--eval-size 720] [--limit 200] ...
 
-Both in images a second, from one run. "extract" is everything from the JPEG file to the group means; "forward" is
-backbone, neck and head, as a trial's validation runs them, on batches that were decoded, padded and normalised before.
+Both are images per second of one run. "extract" is everything from the JPEG file to the group means. "forward" is
+backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and normalised.
 """
 
 from __future__ import annotations
@@ -11,47 +11,59 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import Job, run_script
+from retinaface.options import Options, run_script
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 def main(argv: list[str] | None = None) -> tuple[float, float]:
-    parser = Job.parser(__doc__.splitlines()[0])
-    parser.add_argument("--limit", type=int, default=200, help="the most images to take")
-    parser.add_argument("--repeats", type=int, default=5, help="measurements of each, taken in turn; medians count")
+    """Print and return images per second of extraction and of the forward pass."""
+    parser = Options.parser(__doc__)
+    parser.add_argument("--limit", type=int, default=200, help="maximum number of images")
+    parser.add_argument("--repeats", type=int, default=5, help="number of alternating measurements; medians count")
     arguments = parser.parse_args(argv)
-    dataset = FaceDataset(Job.from_arguments(arguments))
+    return measure(FaceDataset(Options.from_arguments(arguments)), arguments.limit, arguments.repeats)
 
+
+def measure(dataset: FaceDataset, limit: int, repeats: int) -> tuple[float, float]:
+    """Print and return images per second of extraction and of the forward pass, medians of `repeats` measurements."""
     import torch
     from mmengine.dataset import pseudo_collate
-    from retinaface.convert import load_detector
+    from retinaface.build import load_detector
     from retinaface.features import batches_of_like_size, extract, frozen
 
-    config = dataset.job.load_config()
-    detector = load_detector(config, dataset.job.weights)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    detector.to(device)
+    config = dataset.options.load_config()
+    detector = load_detector(config, dataset.weights)
+    detector.to("cuda" if torch.cuda.is_available() else "cpu")
     extractor = frozen(detector)
-    images = dataset.training_images(config, arguments.limit, dataset.job.seed)
+    images = dataset.training_images(config, limit, dataset.options.seed)
     batches = [
         detector.data_preprocessor(pseudo_collate(list(batch.values())))["inputs"]
         for batch in batches_of_like_size(images, detector.data_preprocessor.pad_size_divisor)
     ]
     count = sum(map(len, batches))
-
-    def forward() -> None:
-        with torch.inference_mode():
-            for batch in batches:
-                detector(batch)
-            if device == "cuda":
-                torch.cuda.synchronize()
-
-    forward()  # the first pass allocates
-    times = [(_seconds(forward), _seconds(lambda: extract(extractor, images))) for _ in range(arguments.repeats)]
+    _forward(detector, batches)  # the first pass allocates memory
+    times = [
+        (_seconds(lambda: _forward(detector, batches)), _seconds(lambda: extract(extractor, images)))
+        for _ in range(repeats)
+    ]
     bare, whole = (count / statistics.median(column) for column in zip(*times, strict=True))
     print(f"{count} images: extract {whole:.1f} images/s, forward {bare:.1f} images/s, ratio {whole / bare:.2f}")
     return whole, bare
+
+
+def _forward(detector: nn.Module, batches: list[Tensor]) -> None:
+    import torch
+
+    with torch.inference_mode():
+        for batch in batches:
+            detector(batch)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
 
 def _seconds(work: Callable[[], object]) -> float:

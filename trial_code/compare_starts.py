@@ -1,10 +1,10 @@
-"""What inherited weights are worth: the same short fine-tuning of random architectures from them and from nothing.
+"""Measures what inherited weights are worth: short fine-tuning of random architectures, with and without them.
 
     python compare_starts.py --data FOLDER --weights LARGEST.safetensors --out starts.csv [--architectures 10] ...
 
-LARGEST is what pretrain.py made with configs/retinaface_proxylessnas.py. Run it for one data set after the other with
-the same CSV file: each run adds a row when it has ended, runs that have a row are not done again, and what is printed
-at the end is about the whole file.
+LARGEST is what pretrain.py has made with configs/retinaface_proxylessnas.py. Run the script for several data sets with
+the same CSV file: each finished run adds a row, runs that have a row are skipped, and the summary at the end covers the
+whole file.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ import itertools
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from retinaface.convert import weights_file
-from retinaface.job import CONFIGS, Job
-from retinaface.parameters import apply_parameters
-from retinaface.rows import RowFile
-from retinaface.training import train
+from retinaface.options import CONFIGS, Options, run_script
 
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.method.weights import sha256
+from nni_hyperfd.files import RowFile
 from nni_hyperfd.space.architecture import PARAMETERS, Architecture
 from nni_hyperfd.space.architecture_space import ArchitectureSpace
+
+if TYPE_CHECKING:
+    from retinaface.runs import Outcome
 
 STARTS = ("inherited", "random")
 RUN = ("data", "settings", "architecture", "seed", "start")
@@ -37,58 +36,91 @@ COLUMNS = (*RUN, "mflops", "ap50", "epochs", "seconds")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Job.parser(__doc__.splitlines()[0])
+    """Do the missing runs and print the summary."""
+    parser = Options.parser(__doc__)
     parser.set_defaults(config=CONFIGS / "retinaface_proxylessnas.py")
     parser.add_argument("--out", type=Path, required=True, help="CSV file that the rows are added to")
-    parser.add_argument("--architectures", type=int, default=10, help="how many; for every data set the same ones")
-    parser.add_argument("--seeds", type=int, default=1, help="how many runs of each, with --seed and those after it")
+    parser.add_argument("--architectures", type=int, default=10, help="how many; the same ones for every data set")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each, with --seed and the seeds after it")
     parser.add_argument("--optimizer", default="Adam", help="SGD or Adam")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     arguments = parser.parse_args(argv)
-    if arguments.weights is None:
-        parser.error("--weights: name the file with the largest network's weights")
-    job = Job.from_arguments(arguments)
+    options = Options.from_arguments(arguments)
+    options.require_weights()
     optimizer = {"optimizer": arguments.optimizer, "learning_rate": arguments.learning_rate}
-    seeds = range(job.seed, job.seed + arguments.seeds)
-    compare(job, optimizer, architectures(arguments.architectures), seeds, arguments.out)
+    seeds = range(options.seed, options.seed + arguments.seeds)
+    compare(options, optimizer, architectures(arguments.architectures), seeds, arguments.out)
     for line in summary(RowFile(arguments.out, COLUMNS).rows):
         print(line)
 
 
-def architectures(n: int) -> list[dict[str, int]]:
-    """The parameters of `n` architectures below the FLOPs limit; fewer are the first of more."""
+def architectures(number: int) -> list[dict[str, int]]:
+    """Parameters of random architectures below the FLOPs limit; the first ones are the same for every `number`."""
     space = ArchitectureSpace.of({name: parameter.values for name, parameter in PARAMETERS.items()})
     rng = np.random.default_rng(0)
-    return [space.sample(rng) for _ in range(n)]
+    return [space.sample(rng) for _ in range(number)]
 
 
-def compare(job: Job, optimizer: dict[str, Any], chosen: list[dict[str, int]], seeds: range, out: Path) -> None:
-    """Do the runs that the file does not have."""
-    splits = [coco.load(job.data, split) for split in ("train", "val")]
-    # Everything beside a run's own columns that its result depends on.
-    given = {name: value for name, value in vars(job).items() if name not in ("data", "seed") and value is not None}
-    given |= {"weights": sha256(weights_file(job.weights).read_bytes())[:8], "config": job.config.stem, **optimizer}
-    settings = " ".join(f"{name}={value}" for name, value in given.items())
+def compare(
+    options: Options, optimizer: Mapping[str, Any], chosen: list[dict[str, int]], seeds: range, out: Path
+) -> None:
+    """Do the runs that the CSV file does not have.
+
+    Args:
+        options: the data set, the weights of the largest architecture, and how to train.
+        optimizer: parameters of all runs besides the architecture.
+        chosen: parameters of the architectures.
+        seeds: seeds of the runs.
+        out: the CSV file.
+    """
+    splits = [coco.load(options.data, split) for split in ("train", "val")]
+    settings = _settings(options, optimizer)
     file = RowFile(out, COLUMNS)
     done = {tuple(row[name] for name in RUN) for row in file.rows}
     for seed, parameters, start in itertools.product(seeds, chosen, STARTS):
         architecture = Architecture.of(parameters)
-        run = (job.data.resolve().name, settings, str(architecture), str(seed), start)
+        run = (options.data.resolve().name, settings, str(architecture), str(seed), start)
         if run in done:
             continue
-        own = dataclasses.replace(job, seed=seed, weights=job.weights if start == "inherited" else None)
-        with TemporaryDirectory() as folder:
-            outcome = train(apply_parameters(own.load_config(), {**parameters, **optimizer}), *splits, Path(folder))
+        own = dataclasses.replace(options, seed=seed, weights=options.weights if start == "inherited" else None)
+        outcome = _train(own, {**parameters, **optimizer}, splits)
         mflops, seconds = round(architecture.flops / 1e6, 1), round(outcome.seconds, 1)
         values = (*run, mflops, round(outcome.best, 4), outcome.epochs, seconds)
         file.add(dict(zip(COLUMNS, values, strict=True)))
         print(f"{run[0]} seed {seed} {start}: AP@50 {outcome.best:.3f} ({mflops} M FLOPs, {seconds} s)", flush=True)
 
 
-def summary(measured: list[dict[str, str]]) -> Iterator[str]:
-    """For each data set and settings: both starts' mean AP@50, and their paired difference with its standard error."""
-    groups = defaultdict(lambda: defaultdict(dict))
-    for row in measured:
+def _settings(options: Options, optimizer: Mapping[str, Any]) -> str:
+    """Everything that the result of a run depends on, besides the other columns of `RUN`."""
+    from retinaface.weight_files import weights_file
+
+    from nni_hyperfd.method.weights import sha256
+
+    given = {name: value for name, value in vars(options).items() if name not in ("data", "seed") and value is not None}
+    weights = weights_file(options.require_weights()).read_bytes()
+    given |= {"weights": sha256(weights)[:8], "config": options.config.stem, **optimizer}
+    return " ".join(f"{name}={value}" for name, value in given.items())
+
+
+def _train(options: Options, parameters: Mapping[str, Any], splits: list[coco.CocoSplit]) -> Outcome:
+    from retinaface.parameters import apply_parameters
+    from retinaface.training import train
+
+    with TemporaryDirectory() as folder:
+        return train(apply_parameters(options.load_config(), parameters), *splits, Path(folder))
+
+
+def summary(rows: list[dict[str, str]]) -> Iterator[str]:
+    """For each data set and settings, the mean AP@50 of both starts, and their paired difference.
+
+    Args:
+        rows: rows of the CSV file.
+
+    Yields:
+        A line of text; the difference has its standard error.
+    """
+    groups: dict[tuple[str, str], dict[tuple[str, str], dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
         groups[row["data"], row["settings"]][row["architecture"], row["seed"]][row["start"]] = float(row["ap50"])
     for (data, settings), runs in groups.items():
         pairs = [[run[start] for start in STARTS] for run in runs.values() if len(run) == len(STARTS)]
@@ -104,4 +136,4 @@ def summary(measured: list[dict[str, str]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

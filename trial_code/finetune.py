@@ -1,35 +1,38 @@
-"""One NNI trial: fine-tune the starting detector on a face data set with the parameters that NNI proposes.
+"""One NNI trial: fine-tunes the starting detector on a face data set with the parameters that NNI proposes.
 
     python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] ...
 
-Reports AP@50 after each validation and the best one at the end. Without NNI it trains once as the config says. A run
-that was killed goes on from its last checkpoint in --work-dir. To search architectures, --config is
-configs/retinaface_proxylessnas.py and --weights what pretrain.py made of it. A parameter `data` names one of the data
-sets in the folder --data (`hyperfd warmup collect`).
+It reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the config's own
+parameters. A run that was killed is resumed from its last checkpoint in --work-dir. To search architectures, use
+--config configs/retinaface_proxylessnas.py, and as --weights what pretrain.py has made with that config. A parameter
+`data` selects one of the data sets in the folder --data (`hyperfd warmup collect`).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nni
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import Job, JobError, run_script
+from retinaface.options import Options, ScriptError, run_script
 
 import nni_hyperfd
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Job.parser(__doc__.splitlines()[0])
-    # A trial that NNI runs again after a kill gets the same output folder, and so finds its last checkpoint.
+    """Run the trial."""
+    parser = Options.parser(__doc__)
+    # If NNI runs a killed trial again, its output folder is the same, so the last checkpoint is found there.
     output = Path(os.environ.get("NNI_OUTPUT_DIR", "."), "work")
     parser.add_argument("--work-dir", type=Path, default=output, help="for logs, checkpoints and the tuned detector")
     arguments = parser.parse_args(argv)
-    dataset = FaceDataset(Job.from_arguments(arguments))
+    dataset = FaceDataset(Options.from_arguments(arguments))
 
-    # NNI's service jobs (extract, learn) end the process inside this call; nothing heavy may come before it.
+    # Service jobs (extract, learn) end the process inside of this call, so nothing slow may come before it.
     parameters = nni_hyperfd.get_next_parameter(dataset)
     if "data" in parameters:
         dataset = part_of(dataset, parameters.pop("data"))
@@ -37,23 +40,35 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def part_of(dataset: FaceDataset, name: object) -> FaceDataset:
-    """One of the data sets in a folder of them. Raises JobError if the name is not that of a folder right in it."""
-    folder = dataset.job.data
+    """One of the data sets in a folder of data sets.
+
+    Raises:
+        ScriptError: `name` is not the name of a folder directly in it.
+    """
+    folder = dataset.options.data
     if name not in [path.name for path in folder.iterdir() if path.is_dir()]:
-        raise JobError(f"data is {name!r}; it must be the name of a folder in {folder}.")
-    return FaceDataset(replace(dataset.job, data=folder / name))
+        raise ScriptError(f"data is {name!r}; it must be the name of a folder in {folder}.")
+    return FaceDataset(replace(dataset.options, data=folder / str(name)))
 
 
-def finetune(dataset: FaceDataset, parameters: dict | None, work_dir: Path) -> dict[str, float | int | str]:
-    """Train with these parameters (the config's own values where none are given); returns NNI's final result.
+def finetune(
+    dataset: FaceDataset, parameters: Mapping[str, Any] | None, work_dir: Path
+) -> dict[str, float | int | str]:
+    """Train with the given parameters; an architecture among them inherits its weights from the starting detector.
 
-    With an architecture among them, training starts from the weights that it inherits from the dataset's detector.
+    Args:
+        dataset: the data set and the starting detector.
+        parameters: values of the search space; the config's own values are used for all others.
+        work_dir: folder for logs, checkpoints and the tuned detector.
+
+    Returns:
+        The trial's final result for NNI.
     """
     from retinaface.parameters import apply_parameters
     from retinaface.training import train
 
-    config = apply_parameters(dataset.job.load_config(), parameters)
-    outcome = train(config, dataset.train, dataset.val, work_dir, _report, dataset.job.gpus)
+    config = apply_parameters(dataset.options.load_config(), parameters)
+    outcome = train(config, dataset.train, dataset.val, work_dir, _report, dataset.options.gpus)
     return {
         "default": outcome.best,
         "epochs": outcome.epochs,

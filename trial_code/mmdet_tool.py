@@ -1,7 +1,7 @@
-"""MMDetection's own tools on this folder's configs: `python mmdet_tool.py train CONFIG ...` or `... test CONFIG FILE`.
+"""MMDetection's own tools for this folder's configs: `python mmdet_tool.py train CONFIG ...` or `... test CONFIG FILE`.
 
-They are run as they come with mmdet, with all their options. It is only that this folder is on the path, and that
-mmcv-lite will do (see retinaface/bridge.py); where mmcv is compiled, mmdet's scripts take the configs by themselves.
+The tools are run as they are, with all their options. This script only makes `retinaface` importable, and mmdet usable
+with mmcv-lite (see retinaface/bridge.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ TOOLS = ("train", "test")
 
 
 def main() -> None:
+    """Run the tool that the command line names."""
     if len(sys.argv) < 2 or sys.argv[1] not in TOOLS:
         sys.exit(f"usage: python mmdet_tool.py {'|'.join(TOOLS)} CONFIG ... (--help lists mmdet's options)")
-    tool = Path(find_spec("mmdet").submodule_search_locations[0], ".mim", "tools", f"{sys.argv[1]}.py")
+    mmdet = find_spec("mmdet")
+    if mmdet is None or not mmdet.submodule_search_locations:
+        sys.exit("mmdet_tool.py: mmdet is not installed; run `pip install 'nni-hyperfd[detector]' mmcv-lite`.")
+    tool = Path(mmdet.submodule_search_locations[0], ".mim", "tools", f"{sys.argv[1]}.py")
     sys.argv[:2] = [str(tool)]
     runpy.run_path(str(tool), run_name="__main__")
 

@@ -1,9 +1,9 @@
-"""Train the detector that the trials start from, and save it as safetensors.
+"""Trains the detector that trials start from, and saves it as a safetensors file.
 
     python pretrain.py --data FOLDER [--also FOLDER ...] --out detector.safetensors [--weights imagenet] ...
 
-The paper's data is WIDER FACE; any folders in the same layout will do. A run that was killed goes on from its last
-checkpoint, in a folder beside --out.
+The HyperFD paper trains on WIDER FACE; all folders with the same layout can be used. A run that was killed is resumed
+from its last checkpoint, which is in a folder beside --out.
 """
 
 from __future__ import annotations
@@ -11,33 +11,48 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from retinaface.job import Job, run_script
-from retinaface.parameters import apply_parameters
-from retinaface.training import train
+from retinaface.options import Options, run_script
 
+from nni_hyperfd import files
 from nni_hyperfd.datasets import coco
 
 
 def main(argv: list[str] | None = None) -> float:
-    parser = Job.parser(__doc__.splitlines()[0])
+    """Train the detector; returns its AP@50."""
+    parser = Options.parser(__doc__)
     parser.add_argument("--also", type=Path, nargs="+", default=[], help="data sets to train and validate on as well")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--optimizer", default="Adam", help="SGD or Adam")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     arguments = parser.parse_args(argv)
-    job = Job.from_arguments(arguments)
-    return pretrain(job, arguments.also, arguments.out, arguments.optimizer, arguments.learning_rate)
+    options = Options.from_arguments(arguments)
+    return pretrain(options, arguments.also, arguments.out, arguments.optimizer, arguments.learning_rate)
 
 
-def pretrain(job: Job, also: list[Path], out: Path, optimizer: str = "Adam", learning_rate: float = 2e-3) -> float:
-    """Write the detector with the best validation to `out`; returns its AP@50."""
-    config = apply_parameters(job.load_config(), {"optimizer": optimizer, "learning_rate": learning_rate})
-    folders = [job.data, *also]
-    splits = [
-        coco.join([coco.load(folder, split, strict=job.strict) for folder in folders]) for split in ("train", "val")
-    ]
-    outcome = train(config, *splits, out.with_suffix(".work"), gpus=job.gpus)
-    shutil.copy(outcome.detector, out)
+def pretrain(options: Options, also: list[Path], out: Path, optimizer: str, learning_rate: float) -> float:
+    """Train on one or several data sets.
+
+    Args:
+        options: first data set, weights to start from, and how to train.
+        also: further data sets.
+        out: file for the detector of the best validation.
+        optimizer: SGD or Adam.
+        learning_rate: initial learning rate.
+
+    Returns:
+        AP@50 of that detector, in [0, 1].
+    """
+    from retinaface.parameters import apply_parameters
+    from retinaface.training import train
+
+    config = apply_parameters(options.load_config(), {"optimizer": optimizer, "learning_rate": learning_rate})
+    training, val = (
+        coco.join([coco.load(folder, split, strict=options.strict) for folder in (options.data, *also)])
+        for split in ("train", "val")
+    )
+    outcome = train(config, training, val, out.with_suffix(".work"), gpus=options.gpus)
+    with files.atomic(out) as partial:
+        shutil.copy(outcome.detector, partial)
     print(f"{out}: AP@50 {outcome.best:.4f} after {outcome.epochs} epochs, {outcome.seconds:.0f} s")
     return outcome.best
 

@@ -14,7 +14,7 @@ TRIAL_CODE = Path(__file__).resolve().parents[2] / "trial_code"
 sys.path.insert(0, str(TRIAL_CODE))
 
 import retinaface  # noqa: E402, F401  makes mmdet importable
-from retinaface.job import CONFIGS, Job  # noqa: E402
+from retinaface.options import CONFIGS, Options  # noqa: E402
 
 from nni_hyperfd.datasets import coco, synthetic  # noqa: E402
 
@@ -28,31 +28,31 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector of the default config with random weights."""
-    return _random_detector(Job(Path()), tmp_path_factory.mktemp("weights") / "random.safetensors")
+    return _random_detector(Options(Path()), tmp_path_factory.mktemp("weights") / "random.safetensors")
 
 
 @pytest.fixture(scope="session")
 def largest_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The largest detector of the architecture space with random weights."""
-    job = Job(Path(), config=CONFIGS / "retinaface_proxylessnas.py")
-    return _random_detector(job, tmp_path_factory.mktemp("weights") / "largest.safetensors")
+    options = Options(Path(), config=CONFIGS / "retinaface_proxylessnas.py")
+    return _random_detector(options, tmp_path_factory.mktemp("weights") / "largest.safetensors")
 
 
-def _random_detector(job: Job, path: Path) -> Path:
+def _random_detector(options: Options, path: Path) -> Path:
     import torch
     from mmdet.registry import MODELS
     from retinaface import modules  # noqa: F401
-    from retinaface.convert import save_detector
+    from retinaface.weight_files import save_detector
 
     torch.manual_seed(0)
-    save_detector(MODELS.build(job.load_config().model), path)
+    save_detector(MODELS.build(options.load_config().model), path)
     return path
 
 
 @pytest.fixture
-def job(faces: Path, detector_file: Path) -> Job:
+def options(faces: Path, detector_file: Path) -> Options:
     """One epoch on `faces` from `detector_file`, as small as it gets."""
-    return Job(
+    return Options(
         data=faces,
         weights=str(detector_file),
         config=CONFIGS / "retinaface_mobilenetv2.py",
@@ -67,9 +67,9 @@ def job(faces: Path, detector_file: Path) -> Job:
 
 
 @pytest.fixture
-def searchable_job(job: Job, largest_file: Path) -> Job:
+def searchable_options(options: Options, largest_file: Path) -> Options:
     """The same for architectures."""
-    return dataclasses.replace(job, weights=str(largest_file), config=CONFIGS / "retinaface_proxylessnas.py")
+    return dataclasses.replace(options, weights=str(largest_file), config=CONFIGS / "retinaface_proxylessnas.py")
 
 
 @pytest.fixture

@@ -158,9 +158,9 @@ def test_boxes_at_the_edge_and_tiny_ones() -> None:
 
 
 @pytest.mark.parametrize(("value", "operations"), [("color", 8), ("geometric", 13), ("box_only", 26)])
-def test_the_policies_of_the_space(job, value: str, operations: int) -> None:
+def test_the_policies_of_the_space(options, value: str, operations: int) -> None:
     """Cumulative, on bytes and before the photometric distortion, which makes floats of them."""
-    config = apply_parameters(job.load_config(), {"augmentation": value})
+    config = apply_parameters(options.load_config(), {"augmentation": value})
     kinds = [step["type"] for step in config.train_dataloader.dataset.pipeline]
     assert kinds.index("FlipFaces") + 1 == kinds.index("AugmentFaces") == kinds.index("PhotoMetricDistortion") - 1
     (policy,) = find_transforms(config.train_dataloader, "AugmentFaces")

@@ -61,8 +61,8 @@ def test_layers_are_stacked() -> None:
 
 
 @pytest.mark.parametrize("name", ["pafpn", "bifpn", "nasfpn"])
-def test_a_neck_gives_the_three_maps_and_learns(job, name: str) -> None:
-    config = apply_parameters(job.load_config(), {"neck": name})
+def test_a_neck_gives_the_three_maps_and_learns(options, name: str) -> None:
+    config = apply_parameters(options.load_config(), {"neck": name})
     torch.manual_seed(0)
     neck = MODELS.build(config.model.neck)
     side = config.model.data_preprocessor.pad_size_divisor

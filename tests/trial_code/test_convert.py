@@ -11,17 +11,11 @@ import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
 from retinaface import modules  # noqa: F401
-from retinaface.convert import (
-    IMAGENET,
-    from_released,
-    from_torchvision,
-    load_detector,
-    load_weights,
-    save_detector,
-    weights_file,
-)
-from retinaface.job import CONFIGS, Job
+from retinaface.build import load_detector
+from retinaface.convert import from_released, from_torchvision, load_weights
+from retinaface.options import CONFIGS, Options
 from retinaface.training import validate
+from retinaface.weight_files import IMAGENET, save_detector, weights_file
 
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.method.weights import WeightsError
@@ -29,7 +23,7 @@ from nni_hyperfd.method.weights import WeightsError
 
 def build(name: str):
     torch.manual_seed(0)
-    return MODELS.build(Job(Path(), config=CONFIGS / f"{name}.py").load_config().model)
+    return MODELS.build(Options(Path(), config=CONFIGS / f"{name}.py").load_config().model)
 
 
 @pytest.fixture
@@ -61,9 +55,11 @@ def test_released_tensors_are_all_used_once(released: Path) -> None:
 
 def test_released_detector_finds_faces_and_wants_rgb(released: Path, real_data: Path) -> None:
     """AP@50 on 24 real images; 0.80 as RGB with shorter side 320."""
-    job = Job(real_data / "facemask", str(released), CONFIGS / "retinaface_mobilenet025.py", eval_size=320, workers=0)
-    config = dataclasses.replace(job, min_face=0.0).load_config()
-    split = coco.load(job.data, "test")
+    options = Options(
+        real_data / "facemask", str(released), CONFIGS / "retinaface_mobilenet025.py", eval_size=320, workers=0
+    )
+    config = dataclasses.replace(options, min_face=0.0).load_config()
+    split = coco.load(options.data, "test")
     numbers = {image["id"] for image in split.images[:24]}
     annotations = [annotation for annotation in split.annotations if annotation["image_id"] in numbers]
     split = dataclasses.replace(split, images=split.images[:24], annotations=annotations)
@@ -120,7 +116,7 @@ def test_narrow_backbones_start_from_the_first_channels_of_imagenets(imagenet: P
 
 
 def test_imagenet_weights_do_not_make_a_detector(imagenet: Path) -> None:
-    config = Job(Path(), config=CONFIGS / "retinaface_mobilenetv2_imagenet.py").load_config()
+    config = Options(Path(), config=CONFIGS / "retinaface_mobilenetv2_imagenet.py").load_config()
     with pytest.raises(WeightsError, match="fills the backbone only"):
         load_detector(config, IMAGENET)
 
@@ -128,7 +124,7 @@ def test_imagenet_weights_do_not_make_a_detector(imagenet: Path) -> None:
 def test_own_file_comes_back_as_it_was(tmp_path: Path) -> None:
     detector = build("retinaface_mobilenetv2")
     save_detector(detector, tmp_path / "detector.safetensors")
-    config = Job(Path(), config=CONFIGS / "retinaface_mobilenetv2.py").load_config()
+    config = Options(Path(), config=CONFIGS / "retinaface_mobilenetv2.py").load_config()
     loaded = load_detector(config, tmp_path / "detector.safetensors")
     assert not loaded.training
     for name, tensor in detector.state_dict().items():
@@ -152,7 +148,7 @@ NAME = "neck.laterals.0.conv.weight"
         (lambda tensors: tensors.pop(NAME), f"'{NAME}' is missing from the RetinaFace weights in"),
         (lambda tensors: tensors.update(extra=torch.zeros(1)), "'extra' does not belong to"),
         (lambda tensors: tensors.update({NAME: torch.zeros(1)}), rf"'{NAME}' .* has shape \(1,\)"),
-        (lambda tensors: tensors.update({NAME: "text"}), "holds something else than named tensors"),
+        (lambda tensors: tensors.update({NAME: "text"}), "holds something other than named tensors"),
     ],
 )
 def test_weights_that_do_not_fit_are_named(change, message: str, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_wider_levels_are_read_or_none(write_folder) -> None:
 
 
 def test_mmdets_tools_get_checked_annotations(write_folder) -> None:
-    """A config names the user's file; what mmdet would train on silently is refused, or repaired, as in a job."""
+    """A config names the user's file; what mmdet would train on silently is refused, or repaired, as in a trial."""
     folder = write_folder([((200, 100), [{"bbox": [190, 10, 20, 30]}])])
     config = {"type": "FaceCocoDataset", "data_root": str(folder), "ann_file": "val.json"}
     with pytest.warns(coco.AnnotationWarning, match="reaches outside its image"):

@@ -20,8 +20,9 @@ from nni.algorithms.hpo.tpe_tuner import TpeTuner
 from retinaface.extended import DIMENSIONS, RESHAPING, SCALES, ParameterError, choose
 from retinaface.losses import AdditiveMarginLoss, SoftmaxFocalLoss
 from retinaface.parameters import NAMES, apply_parameters
-from retinaface.pipelines import find_transform, find_transforms
-from retinaface.training import _too_large, evaluate, train, use_split, validate
+from retinaface.pipelines import find_transform, find_transforms, use_split
+from retinaface.runs import _too_large
+from retinaface.training import evaluate, train, validate
 
 from nni_hyperfd.space.architecture import PARAMETERS
 from nni_hyperfd.space.search_space import SearchSpace
@@ -44,7 +45,7 @@ def test_the_space_is_the_six_hyper_parameters_and_these() -> None:
     assert all(dimension["_type"] == "choice" for dimension in space.values())
 
 
-def test_it_is_a_search_space_of_the_platform(job) -> None:
+def test_it_is_a_search_space_of_the_platform(options) -> None:
     space = SearchSpace.from_nni(json.loads((SPACES / "extended.json").read_text()))
     assert space.kind == "hpo"
     points = space.sample(200, np.random.default_rng(0))
@@ -53,7 +54,7 @@ def test_it_is_a_search_space_of_the_platform(job) -> None:
     for point in points[:5]:
         through_nni = json.loads(json.dumps({k: float(v) if isinstance(v, int) else v for k, v in point.items()}))
         assert choose(through_nni) == choose(point)
-        apply_parameters(job.load_config(), through_nni)
+        apply_parameters(options.load_config(), through_nni)
 
 
 @pytest.mark.parametrize("tuner", [RandomTuner, TpeTuner])
@@ -69,25 +70,25 @@ def test_what_nnis_own_tuners_propose_is_of_the_space(tuner: type) -> None:
 
 
 @pytest.mark.parametrize("config", ["retinaface_mobilenetv2", "retinaface_mobilenet025", "retinaface_proxylessnas"])
-def test_the_first_values_change_nothing(job, config: str) -> None:
-    job = dataclasses.replace(job, config=job.config.with_name(f"{config}.py"))
-    with_them, without = (apply_parameters(job.load_config(), parameters) for parameters in (USUAL, {}))
+def test_the_first_values_change_nothing(options, config: str) -> None:
+    options = dataclasses.replace(options, config=options.config.with_name(f"{config}.py"))
+    with_them, without = (apply_parameters(options.load_config(), parameters) for parameters in (USUAL, {}))
     assert with_them.to_dict() == without.to_dict()
 
 
 @pytest.mark.parametrize(("name", "value"), OTHERS)
-def test_every_other_value_changes_the_config(job, name: str, value: str | int) -> None:
+def test_every_other_value_changes_the_config(options, name: str, value: str | int) -> None:
     """And not the one it was made from; a detector of another shape inherits from the usual one."""
-    before = job.load_config()
+    before = options.load_config()
     usual, changed = (apply_parameters(before, parameters).to_dict() for parameters in ({}, {name: value}))
-    assert changed != usual and before.to_dict() == job.load_config().to_dict()
+    assert changed != usual and before.to_dict() == options.load_config().to_dict()
     inherits = changed["model"].pop("inherits", None)
     assert inherits == (usual["model"] if name in RESHAPING else None)
     assert (changed["model"] != usual["model"]) == (name not in ("crop", "augmentation", "test_scales"))
 
 
-def test_the_usual_head_is_ssds_to_the_last_bit(job) -> None:
-    head = MODELS.build(job.load_config().model).bbox_head
+def test_the_usual_head_is_ssds_to_the_last_bit(options) -> None:
+    head = MODELS.build(options.load_config().model).bbox_head
     generator = torch.Generator().manual_seed(0)
     scores, offsets = torch.randn(300, 2, generator=generator), torch.randn(300, 4, generator=generator)
     labels = (torch.rand(300, generator=generator) > 0.05).long()
@@ -102,9 +103,9 @@ def test_the_usual_head_is_ssds_to_the_last_bit(job) -> None:
 
 
 @pytest.fixture
-def losses_of(job, splits, tmp_path):
+def losses_of(options, splits, tmp_path):
     """Losses of the trial's detector on the same real batch."""
-    config = apply_parameters(job.load_config(), {})
+    config = apply_parameters(options.load_config(), {})
     for loader, split in zip((config.train_dataloader, config.val_dataloader), splits, strict=True):
         use_split(loader, split, tmp_path)
     np.random.seed(0)
@@ -112,7 +113,7 @@ def losses_of(job, splits, tmp_path):
     batch = next(iter(Runner.build_dataloader(config.train_dataloader, seed=0)))
 
     def losses(**parameters) -> dict[str, torch.Tensor]:
-        detector = MODELS.build(apply_parameters(job.load_config(), parameters).model)
+        detector = MODELS.build(apply_parameters(options.load_config(), parameters).model)
         detector.init_weights()
         data = detector.data_preprocessor(batch, training=True)
         found = detector.eval().loss(data["inputs"], data["data_samples"])
@@ -122,10 +123,10 @@ def losses_of(job, splits, tmp_path):
 
 
 @pytest.mark.parametrize(("value", "kind"), [("iou", IoULoss), ("diou", DIoULoss)])
-def test_regression_losses(job, value: str, kind: type) -> None:
+def test_regression_losses(options, value: str, kind: type) -> None:
     """-log IoU, and 1 - IoU + the squared distance of the centres over the squared diagonal around both boxes; over the
     boxes that the offsets stand for."""
-    head = MODELS.build(apply_parameters(job.load_config(), {"regression_loss": value}).model).bbox_head
+    head = MODELS.build(apply_parameters(options.load_config(), {"regression_loss": value}).model).bbox_head
     assert type(head.loss_bbox) is kind
     anchors = torch.tensor([[0.0, 0, 16, 16], [8, 8, 40, 40], [0, 0, 64, 64]])
     offsets = torch.tensor([[0.5, -0.5, 0.4, 0.2], [0.0, 0.3, -0.5, 0.1], [9.0, 9, 9, 9]])
@@ -158,8 +159,8 @@ def test_a_regression_loss_leaves_the_other_losses_alone(losses_of) -> None:
 
 
 @pytest.mark.parametrize("value", ["iou", "diou"])
-def test_without_a_face_there_is_nothing_to_regress(job, value: str) -> None:
-    head = MODELS.build(apply_parameters(job.load_config(), {"regression_loss": value}).model).bbox_head
+def test_without_a_face_there_is_nothing_to_regress(options, value: str) -> None:
+    head = MODELS.build(apply_parameters(options.load_config(), {"regression_loss": value}).model).bbox_head
     offsets, nothing = torch.ones(2, 4, requires_grad=True), torch.zeros(2, 4)
     given = (torch.zeros(2, 2), offsets, torch.ones(2, 4), torch.ones(2).long(), torch.ones(2), nothing, nothing, 1)
     _, loss = head.loss_by_feat_single(*given)
@@ -167,10 +168,10 @@ def test_without_a_face_there_is_nothing_to_regress(job, value: str) -> None:
     assert loss == 0 and not offsets.grad.any()
 
 
-def test_classification_losses(job, losses_of) -> None:
+def test_classification_losses(options, losses_of) -> None:
     """Margins are mined as cross entropy is; focal loss learns from all anchors, whatever the ratio."""
     for value, kind in {"margin": AdditiveMarginLoss, "focal": SoftmaxFocalLoss}.items():
-        config = apply_parameters(job.load_config(), {"classification_loss": value})
+        config = apply_parameters(options.load_config(), {"classification_loss": value})
         assert type(MODELS.build(config.model).bbox_head.loss_cls) is kind
     usual = losses_of()
     margin, fewer = (losses_of(classification_loss="margin", negative_positive_ratio=ratio) for ratio in (7, 2))
@@ -180,8 +181,8 @@ def test_classification_losses(job, losses_of) -> None:
     assert same["loss_cls"] == focal["loss_cls"] != usual["loss_cls"]
 
 
-def test_background_of_the_finest_level_is_the_highest_of_three(job) -> None:
-    head = MODELS.build(apply_parameters(job.load_config(), {"maxout_background": 3}).model).bbox_head
+def test_background_of_the_finest_level_is_the_highest_of_three(options) -> None:
+    head = MODELS.build(apply_parameters(options.load_config(), {"maxout_background": 3}).model).bbox_head
     maps = [torch.randn(2, 80, s, s, generator=torch.Generator().manual_seed(s)) for s in (4, 2, 1)]
     classes, *_ = head(maps)
     usual, more = head.cls_convs[0](maps[0]), head.background_conv(maps[0])
@@ -199,8 +200,8 @@ def test_background_of_the_finest_level_is_the_highest_of_three(job) -> None:
 # -- images ------------------------------------------------------------------------------------------------------------
 
 
-def test_anchors_are_sampled_for_half_of_the_images(job) -> None:
-    config = apply_parameters(job.load_config(), {"crop": "anchor_sampling", "min_crop_ratio": 0.55})
+def test_anchors_are_sampled_for_half_of_the_images(options) -> None:
+    config = apply_parameters(options.load_config(), {"crop": "anchor_sampling", "min_crop_ratio": 0.55})
     kinds = [step["type"] for step in config.train_dataloader.dataset.pipeline]
     assert kinds.index("RandomChoice") == 2
     (choice,) = find_transforms(config.train_dataloader, "RandomChoice")
@@ -211,9 +212,9 @@ def test_anchors_are_sampled_for_half_of_the_images(job) -> None:
 
 
 @pytest.mark.parametrize(("steps", "side", "scale"), [(1, 736, 828), (2, 832, 952)])
-def test_images_are_larger_with_the_compound_scale(job, steps: int, side: int, scale: int) -> None:
+def test_images_are_larger_with_the_compound_scale(options, steps: int, side: int, scale: int) -> None:
     """640 x 1.15 and 640 x 1.15^2 to the next multiple of 32; 720 likewise, without rounding."""
-    whole = dataclasses.replace(job, size=None, eval_size=None).load_config()
+    whole = dataclasses.replace(options, size=None, eval_size=None).load_config()
     config = apply_parameters(whole, {"compound_scale": steps, "crop": "anchor_sampling", "test_scales": 3})
     assert find_transform(config.train_dataloader, "ResizeFaces").scale == (side, side)
     assert find_transform(config.train_dataloader, "DataAnchorSampling")["size"] == side
@@ -236,7 +237,7 @@ class Recorded(BaseMetric):
         return {"images": len(results)}
 
 
-def test_several_scales_are_merged(job, splits) -> None:
+def test_several_scales_are_merged(options, splits) -> None:
     """The detections at each scale, each as a validation at that scale alone has them, suppressed together."""
 
     def detections(config) -> list:
@@ -244,10 +245,10 @@ def test_several_scales_are_merged(job, splits) -> None:
         evaluate(config, splits[1], {"type": "Recorded"})
         return [sample["pred_instances"] for sample in sorted(Recorded.samples, key=lambda sample: sample["img_id"])]
 
-    merged = detections(apply_parameters(job.load_config(), {"test_scales": 3}))
+    merged = detections(apply_parameters(options.load_config(), {"test_scales": 3}))
     alone = []
     for scale in SCALES:
-        single = job.load_config()
+        single = options.load_config()
         resize = find_transform(single.val_dataloader, "ResizeShortestEdge")
         resize.update(scale=round(resize.scale * scale), max_size=round(resize.max_size * scale))
         alone.append(detections(single))
@@ -259,8 +260,8 @@ def test_several_scales_are_merged(job, splits) -> None:
         assert torch.allclose(torch.cat([ours["bboxes"], ours["scores"][:, None]], dim=1), expected[:750], atol=1e-3)
 
 
-def test_the_largest_scale_is_what_a_gpu_is_too_small_for(job) -> None:
-    config = apply_parameters(job.load_config(), {"test_scales": 3})
+def test_the_largest_scale_is_what_a_gpu_is_too_small_for(options) -> None:
+    config = apply_parameters(options.load_config(), {"test_scales": 3})
     assert "validating at batch size 8 and 144 pixels" in _too_large(config, training=False)
 
 
@@ -268,13 +269,13 @@ def test_the_largest_scale_is_what_a_gpu_is_too_small_for(job) -> None:
 
 
 @pytest.mark.parametrize("parameters", TOGETHER, ids=lambda values: "-".join(map(str, values.values())))
-def test_a_trial(job, splits, tmp_path, parameters: dict) -> None:
+def test_a_trial(options, splits, tmp_path, parameters: dict) -> None:
     """Every value trains, validates, and is saved, in the company of others; the same seed gives the same answer."""
     assert {value for trial in TOGETHER for value in trial.items()} == set(OTHERS)
     outcomes = []
     for number in range(1 + (parameters is TOGETHER[0])):
         reported: list[float] = []
-        config = apply_parameters(job.load_config(), parameters)
+        config = apply_parameters(options.load_config(), parameters)
         outcomes.append(train(config, *splits, tmp_path / str(number), reported.append).best)
         assert reported == [outcomes[-1]] and 0 <= outcomes[-1] <= 1
         assert (tmp_path / str(number) / "detector.safetensors").is_file()
@@ -282,7 +283,7 @@ def test_a_trial(job, splits, tmp_path, parameters: dict) -> None:
     # mmengine has written the config down, with which the detector can be built again.
     (written,) = (tmp_path / "0").glob("*.py")
     weights = str(tmp_path / "0" / "detector.safetensors")
-    again = dataclasses.replace(job, config=written, weights=weights, size=None, eval_size=None)
+    again = dataclasses.replace(options, config=written, weights=weights, size=None, eval_size=None)
     assert validate(again.load_config(), splits[1]) == outcomes[0]
 
 
@@ -304,21 +305,21 @@ def test_a_trial(job, splits, tmp_path, parameters: dict) -> None:
         ("augmentation", "", "augmentation is ''"),
     ],
 )
-def test_values_outside_the_space_are_refused(job, name: str, value: object, message: str) -> None:
+def test_values_outside_the_space_are_refused(options, name: str, value: object, message: str) -> None:
     with pytest.raises(ParameterError, match=message):
-        apply_parameters(job.load_config(), {name: value})
+        apply_parameters(options.load_config(), {name: value})
 
 
-def test_unknown_names_are_told_the_known_ones(job) -> None:
+def test_unknown_names_are_told_the_known_ones(options) -> None:
     with pytest.raises(ParameterError, match="unknown parameters necks; this trial knows .*, neck, "):
-        apply_parameters(job.load_config(), {"necks": "fpn"})
+        apply_parameters(options.load_config(), {"necks": "fpn"})
 
 
-def test_what_a_config_does_not_have_is_refused(searchable_job) -> None:
+def test_what_a_config_does_not_have_is_refused(searchable_options) -> None:
     smallest = {name: parameter.values[0] for name, parameter in PARAMETERS.items()}
     with pytest.raises(ParameterError, match="compound_scale changes a FaceMobileNetV1 or FaceMobileNetV2, the config"):
-        apply_parameters(searchable_job.load_config(), {**smallest, "compound_scale": 1})
-    config = searchable_job.load_config()
+        apply_parameters(searchable_options.load_config(), {**smallest, "compound_scale": 1})
+    config = searchable_options.load_config()
     config.model.neck.type = "FPN"
     with pytest.raises(ParameterError, match="neck changes a RetinaFaceNeck, the config has a FPN; take neck out"):
         apply_parameters(config, {"neck": "bifpn"})

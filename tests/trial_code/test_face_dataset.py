@@ -15,9 +15,9 @@ import torch
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.dataset import pseudo_collate
 from retinaface import features
-from retinaface.convert import load_detector
+from retinaface.build import load_detector
 from retinaface.face_dataset import FaceDataset
-from retinaface.job import JobError
+from retinaface.options import ScriptError
 from retinaface.training import validate
 
 from nni_hyperfd.method.weights import WeightsError
@@ -26,8 +26,8 @@ from .conftest import TRIAL_CODE
 
 
 @pytest.fixture
-def dataset(job) -> FaceDataset:
-    return FaceDataset(job)
+def dataset(options) -> FaceDataset:
+    return FaceDataset(options)
 
 
 def test_counts_are_those_of_the_training_split(dataset: FaceDataset, faces: Path) -> None:
@@ -62,23 +62,23 @@ def test_features_of_a_sample(dataset: FaceDataset) -> None:
 def test_evaluate_is_the_validation_of_a_trial(dataset: FaceDataset) -> None:
     found = dataset.evaluate()
     assert isinstance(found, float) and 0 <= found <= 1
-    assert found == validate(dataset.job.load_config(), dataset.val)
+    assert found == validate(dataset.options.load_config(), dataset.val)
 
 
-def test_fingerprint_names_data_weights_and_settings(job, faces: Path, tmp_path: Path) -> None:
-    first = FaceDataset(job).fingerprint()
+def test_fingerprint_names_data_weights_and_settings(options, faces: Path, tmp_path: Path) -> None:
+    first = FaceDataset(options).fingerprint()
     assert len(first) == 64 and int(first, 16)
 
     def of(**changes: object) -> str:
-        return FaceDataset(dataclasses.replace(job, **changes)).fingerprint()
+        return FaceDataset(dataclasses.replace(options, **changes)).fingerprint()
 
     assert of(seed=5, epochs=7, size=128, batch_size=1) == first, "training does not matter"
     shutil.copytree(faces, tmp_path / "copy")
     assert of(data=tmp_path / "copy") == first, "nor does where the folder is"
-    weights = bytearray(Path(job.weights).read_bytes())
+    weights = bytearray(Path(options.weights).read_bytes())
     weights[-1] ^= 1
     (tmp_path / "other.safetensors").write_bytes(weights)
-    (tmp_path / "same.safetensors").write_bytes(Path(job.weights).read_bytes())
+    (tmp_path / "same.safetensors").write_bytes(Path(options.weights).read_bytes())
     assert of(weights=str(tmp_path / "same.safetensors")) == first
     data = json.loads((tmp_path / "copy" / "train.json").read_text())
     data["annotations"][0]["bbox"][2] -= 1
@@ -87,13 +87,13 @@ def test_fingerprint_names_data_weights_and_settings(job, faces: Path, tmp_path:
     assert len({first, *others}) == 4
 
 
-def test_making_one_is_light_and_learn_needs_no_mmdet(job) -> None:
+def test_making_one_is_light_and_learn_needs_no_mmdet(options) -> None:
     """What the `learn` job asks for; it runs beside other trials, so start-up counts."""
     code = f"""
 import sys
 import finetune
 from pathlib import Path
-dataset = finetune.FaceDataset(finetune.Job({str(job.data)!r}, weights={job.weights!r}))
+dataset = finetune.FaceDataset(finetune.Options({str(options.data)!r}, weights={options.weights!r}))
 assert not {{"torch", "mmengine", "mmdet", "mmcv"}} & sys.modules.keys(), "made"
 dataset.num_images, dataset.num_boxes, dataset.fingerprint()
 assert "mmdet" not in sys.modules, "asked"
@@ -105,11 +105,11 @@ assert "mmdet" not in sys.modules, "asked"
     assert result.returncode == 0, result.stderr
 
 
-def test_weights_are_needed(job) -> None:
-    with pytest.raises(JobError, match="name its file with --weights"):
-        FaceDataset(dataclasses.replace(job, weights=None))
+def test_weights_are_needed(options) -> None:
+    with pytest.raises(ScriptError, match="name its file with --weights"):
+        FaceDataset(dataclasses.replace(options, weights=None))
     with pytest.raises(WeightsError, match="there is no weights file"):
-        FaceDataset(dataclasses.replace(job, weights="none.pth")).fingerprint()
+        FaceDataset(dataclasses.replace(options, weights="none.pth")).fingerprint()
 
 
 def random_boxes(count: int, seed: int, size: float = 96) -> torch.Tensor:
@@ -157,8 +157,8 @@ def test_group_means_are_the_loop_over_anchors() -> None:
 
 def test_extraction_sees_what_the_detector_sees(dataset: FaceDataset) -> None:
     """The faster preparation and the frozen copy give the detector's own numbers; boxes come from the annotations."""
-    config = dataset.job.load_config()
-    detector = load_detector(config, dataset.job.weights)
+    config = dataset.options.load_config()
+    detector = load_detector(config, dataset.options.weights)
     samples = list(dataset.training_images(config, 2, seed=0))
     data = detector.data_preprocessor(pseudo_collate(samples))
     inputs = features.normalised(detector.data_preprocessor, [sample["inputs"] for sample in samples])

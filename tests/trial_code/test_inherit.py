@@ -7,35 +7,36 @@ import dataclasses
 import pytest
 import torch
 from mmdet.registry import MODELS
-from retinaface.convert import load_detector, save_detector
+from retinaface.build import load_detector
 from retinaface.inherit import inherit, widen
-from retinaface.job import CONFIGS
+from retinaface.options import CONFIGS
 from retinaface.parameters import apply_parameters
+from retinaface.weight_files import save_detector
 
 from nni_hyperfd.method.weights import WeightsError
 
 
-def started(job, **parameters):
+def started(options, **parameters):
     """The trial's detector as training would begin with it."""
     torch.manual_seed(1)
-    detector = MODELS.build(apply_parameters(job.load_config(), parameters).model)
+    detector = MODELS.build(apply_parameters(options.load_config(), parameters).model)
     detector.init_weights()
     return detector
 
 
 @pytest.fixture(params=["retinaface_mobilenetv2", "retinaface_mobilenet025"])
-def trained_job(job, tmp_path, request):
-    """A job whose detector has statistics and weights as if it had been trained."""
-    job = dataclasses.replace(job, config=CONFIGS / f"{request.param}.py")
+def trained_job(options, tmp_path, request):
+    """Options whose detector has statistics and weights as if it had been trained."""
+    options = dataclasses.replace(options, config=CONFIGS / f"{request.param}.py")
     torch.manual_seed(0)
-    detector = MODELS.build(job.load_config().model)
+    detector = MODELS.build(options.load_config().model)
     for name, tensor in detector.state_dict().items():
         if name.endswith(("running_var", "bn.weight")):
             tensor.uniform_(0.5, 1.5)
         elif name.endswith(("running_mean", "bn.bias")):
             tensor.normal_(0, 0.1)
     save_detector(detector, tmp_path / "trained.safetensors")
-    return dataclasses.replace(job, weights=str(tmp_path / "trained.safetensors"))
+    return dataclasses.replace(options, weights=str(tmp_path / "trained.safetensors"))
 
 
 @pytest.mark.parametrize("steps", [1, 2])
@@ -53,9 +54,9 @@ def test_a_scaled_detector_starts_as_the_one_it_inherits_from(trained_job, steps
 
 
 @pytest.mark.parametrize("name", ["retinaface_mobilenetv2", "retinaface_mobilenet025"])
-def test_what_a_scaled_detector_has_more_learns(job, name: str) -> None:
-    job = dataclasses.replace(job, config=CONFIGS / f"{name}.py", weights=None)
-    detector = started(job, compound_scale=1)
+def test_what_a_scaled_detector_has_more_learns(options, name: str) -> None:
+    options = dataclasses.replace(options, config=CONFIGS / f"{name}.py", weights=None)
+    detector = started(options, compound_scale=1)
     before = {name: p.clone() for name, p in detector.named_parameters() if "_" in name.split(".")[3]}
     assert before
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
@@ -69,8 +70,11 @@ def test_what_a_scaled_detector_has_more_learns(job, name: str) -> None:
 
 
 @pytest.mark.parametrize("neck", ["pafpn", "bifpn", "nasfpn"])
-def test_another_neck_keeps_everything_else(job, neck: str, capsys) -> None:
-    mine, source = started(job, neck=neck).state_dict(), load_detector(job.load_config(), job.weights).state_dict()
+def test_another_neck_keeps_everything_else(options, neck: str, capsys) -> None:
+    mine, source = (
+        started(options, neck=neck).state_dict(),
+        load_detector(options.load_config(), options.weights).state_dict(),
+    )
     for name, tensor in source.items():
         if not name.startswith(("neck.laterals.", "neck.merges.")):
             assert torch.equal(mine.pop(name), tensor)
@@ -78,25 +82,25 @@ def test_another_neck_keeps_everything_else(job, neck: str, capsys) -> None:
     assert f"{len(mine)} new ({len(mine)} of neck.pyramid); 30 of the weights unused" in capsys.readouterr().out
 
 
-def test_more_background_scores_keep_everything(job) -> None:
-    mine, source = started(job, maxout_background=3).state_dict(), started(job).state_dict()
+def test_more_background_scores_keep_everything(options) -> None:
+    mine, source = started(options, maxout_background=3).state_dict(), started(options).state_dict()
     assert all(torch.equal(mine[name], tensor) for name, tensor in source.items())
     assert mine.keys() - source.keys() == {"bbox_head.background_conv.weight", "bbox_head.background_conv.bias"}
     assert mine["bbox_head.background_conv.weight"].shape[0] == 4  # two more for each of two anchors
 
 
-def test_an_architecture_of_the_space_has_another_neck(searchable_job) -> None:
+def test_an_architecture_of_the_space_has_another_neck(searchable_options) -> None:
     from nni_hyperfd.space.architecture import PARAMETERS
 
     smallest = {name: parameter.values[0] for name, parameter in PARAMETERS.items()}
-    mine = started(searchable_job, neck="pafpn", **smallest).state_dict()
-    usual = started(searchable_job, **smallest).state_dict()
+    mine = started(searchable_options, neck="pafpn", **smallest).state_dict()
+    usual = started(searchable_options, **smallest).state_dict()
     backbone = [name for name in usual if name.startswith("backbone.")]
     assert backbone and all(torch.equal(mine[name], usual[name]) for name in backbone)
 
 
-def test_weights_of_another_detector_are_refused_as_ever(job) -> None:
-    other = dataclasses.replace(job, config=CONFIGS / "retinaface_mobilenet025.py")
+def test_weights_of_another_detector_are_refused_as_ever(options) -> None:
+    other = dataclasses.replace(options, config=CONFIGS / "retinaface_mobilenet025.py")
     for parameters in ({}, {"neck": "pafpn"}, {"compound_scale": 1}):
         with pytest.raises(WeightsError, match=r"backbone\.stages"):
             started(other, **parameters)

@@ -18,13 +18,14 @@ from pathlib import Path
 import measure
 import psutil
 import pytest
-from retinaface.job import JobError
+from retinaface.options import ScriptError, run_script
 
 from nni_hyperfd.benchmark import measured
 from nni_hyperfd.datasets import synthetic
+from nni_hyperfd.files import FolderError, locked
 
 from .conftest import TRIAL_CODE
-from .test_scripts import options
+from .test_scripts import command_line
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,20 @@ def space(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def arguments(job, domains: Path, space: Path, tmp_path: Path) -> list[str]:
+def arguments(options, domains: Path, space: Path, tmp_path: Path) -> list[str]:
     own = ["--data", str(domains), "--space", str(space), "--out", str(tmp_path / "out"), "--processes", "1"]
-    return [*options(job), *own, "--batch-size", "2", "--configurations", "2", "--repeated", "1", "--seeds", "2"]
+    return [
+        *command_line(options),
+        *own,
+        "--batch-size",
+        "2",
+        "--configurations",
+        "2",
+        "--repeated",
+        "1",
+        "--seeds",
+        "2",
+    ]
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -67,7 +79,7 @@ def test_fewer_configurations_are_the_first_of_more() -> None:
         space = measure.read_space(TRIAL_CODE.parent / "search_spaces" / f"{name}.json")
         some, more = measure.drawn(space, 5), measure.drawn(space, 20)
         assert list(more.items())[:5] == list(some.items()) and len({*map(str, more.values())}) == 20
-    with pytest.raises(JobError, match="has 216 configurations only"):
+    with pytest.raises(ScriptError, match="has 216 configurations only"):
         measure.drawn(measure.read_space(TRIAL_CODE.parent / "search_spaces" / "hpo.json"), 217)
 
 
@@ -102,13 +114,13 @@ def test_a_killed_run_goes_on_and_a_failed_trial_is_a_row(arguments: list[str], 
     assert len(measured.read(out).trials) == 8
 
 
-def test_a_trial_does_not_depend_on_those_before_it(job, domains: Path) -> None:
+def test_a_trial_does_not_depend_on_those_before_it(options, domains: Path) -> None:
     """As many of them share a process: random numbers, message hubs and what else is global begin anew."""
-    trials = [
-        measure.Trial(dataclasses.replace(job, data=domains / name, seed=seed), {"optimizer": "Adam"})
+    measurements = [
+        measure.Measurement(dataclasses.replace(options, data=domains / name, seed=seed), {"optimizer": "Adam"})
         for name, seed in (("one", 3), ("two", 4), ("one", 3))
     ]
-    first, _, again = (measure.fine_tuned(trial) for trial in trials)
+    first, _, again = map(measure.fine_tuned, measurements)
     assert first == again
 
 
@@ -117,42 +129,47 @@ def test_other_settings_are_refused_by_name(arguments: list[str], space: Path, t
     measure.main(arguments)
     measure.main([*arguments, "--only", "two", "--seeds", "3"])
     assert measured.read(tmp_path / "out").space == measure.read_space(space)
-    for changes, sentence in (
-        (["--size", "96"], "size was 64, is now 96"),
-        (["--only", "three"], "--only names three; .* has the data sets one, two"),
-        (["--configurations", "3"], "2 configurations only"),
+    for changes, error, sentence in (
+        (["--size", "96"], FolderError, "size was 64, is now 96"),
+        (["--only", "three"], ScriptError, "--only names three; .* has the data sets one, two"),
+        (["--configurations", "3"], ScriptError, "2 configurations only"),
     ):
-        with pytest.raises(JobError, match=sentence):
+        with pytest.raises(error, match=sentence):
             measure.main([*arguments, *changes])
     space.write_text(json.dumps({"learning_rate": {"_type": "choice", "_value": [1e-3, 3e-3]}}))
-    with pytest.raises(JobError, match=r"other settings .*: space was \"hpo [0-9a-f]{12}\", is now \"hpo "):
+    with pytest.raises(FolderError, match=r"other settings .*: space was \"hpo [0-9a-f]{12}\", is now \"hpo "):
         measure.main(arguments)
     space.write_text('{"width": {"_type": "choice", "_value": [1, 2]}}')
     with pytest.raises(ValueError, match="unknown parameters width"):
         measure.main(arguments)
     space.write_text("{")
-    with pytest.raises(JobError, match="--space: .* cannot be read as a search space"):
+    with pytest.raises(ScriptError, match="--space: .* cannot be read as a search space"):
         measure.main(arguments)
 
 
 def test_two_runs_do_not_fill_one_folder(arguments: list[str], tmp_path: Path) -> None:
-    with measure.locked(tmp_path / "out"), pytest.raises(JobError, match="is being filled by another process"):
-        measure.main(arguments)
+    """The second one ends with a sentence, as its user can put it right."""
+    with locked(tmp_path / "out"), pytest.raises(SystemExit, match="out: another process is working on it"):
+        run_script(lambda: measure.main(arguments))
 
 
-def test_an_architecture_inherits_and_has_its_flops(searchable_job, domains: Path) -> None:
+def test_an_architecture_inherits_and_has_its_flops(searchable_options, domains: Path) -> None:
     space = measure.read_space(TRIAL_CODE.parent / "search_spaces" / "proxylessnas.json")
     (parameters,) = measure.drawn(space, 1).values()
-    row = measure.measure(measure.Trial(dataclasses.replace(searchable_job, data=domains / "one"), parameters))
+    row = measure.measure(
+        measure.Measurement(dataclasses.replace(searchable_options, data=domains / "one"), parameters)
+    )
     assert row["status"] == "measured" and 0 < row["mflops"] < 730 and row["epochs"] == 1
 
 
-def test_a_trial_whose_process_is_killed_is_a_row(job, tmp_path: Path) -> None:
+def test_a_trial_whose_process_is_killed_is_a_row(options, tmp_path: Path) -> None:
     """Killed for certain within the trial, which waits for its annotations; another process does the next one."""
     (tmp_path / "waiting").mkdir()
     os.mkfifo(tmp_path / "waiting" / "train.json")
-    trials = [measure.Trial(dataclasses.replace(job, data=tmp_path / name), {}) for name in ("waiting", "nowhere")]
-    with ThreadPoolExecutor(1) as pool, contextlib.closing(measure.in_parallel(trials, 1)) as results:
+    measurements = [
+        measure.Measurement(dataclasses.replace(options, data=tmp_path / name), {}) for name in ("waiting", "nowhere")
+    ]
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(measure.in_parallel(measurements, 1)) as results:
         first = pool.submit(next, results)
         with (tmp_path / "waiting" / "train.json").open("w"):  # until a trial reads
             (process,) = multiprocessing.active_children()
@@ -160,7 +177,7 @@ def test_a_trial_whose_process_is_killed_is_a_row(job, tmp_path: Path) -> None:
             place, row = first.result()
         assert place == 0 and row["status"] == "failed" and "its process was killed" in row["reason"]
         # That there is no such data set is no result of a trial: the run ends.
-        with pytest.raises(JobError, match="a trial ended the run with status 1; see above"):
+        with pytest.raises(ScriptError, match="a trial ended the run with status 1; see above"):
             next(results)
     assert not multiprocessing.active_children()
 
@@ -182,19 +199,19 @@ def test_a_run_that_is_told_to_end_takes_its_processes_with_it(arguments: list[s
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] can't allocate memory: you tried 1 TB")]
 )
-def test_a_trial_that_runs_out_of_memory_is_a_row(job, monkeypatch, error: Exception) -> None:
-    def fail(trial: measure.Trial) -> None:
+def test_a_trial_that_runs_out_of_memory_is_a_row(options, monkeypatch, error: Exception) -> None:
+    def fail(measurement: measure.Measurement) -> None:
         raise error
 
     monkeypatch.setattr(measure, "fine_tuned", fail)
-    row = measure.measure(measure.Trial(job, {}))
+    row = measure.measure(measure.Measurement(options, {}))
     assert row["status"] == "failed" and "memory" in row["reason"] and row["val"] == ""
 
 
-def test_other_errors_of_a_trial_are_not_taken_for_its_result(job, monkeypatch) -> None:
-    def fail(trial: measure.Trial) -> None:
+def test_other_errors_of_a_trial_are_not_taken_for_its_result(options, monkeypatch) -> None:
+    def fail(measurement: measure.Measurement) -> None:
         raise RuntimeError("shapes do not agree")
 
     monkeypatch.setattr(measure, "fine_tuned", fail)
     with pytest.raises(RuntimeError, match="shapes do not agree"):
-        measure.measure(measure.Trial(job, {}))
+        measure.measure(measure.Measurement(options, {}))

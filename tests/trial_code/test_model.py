@@ -10,14 +10,14 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 from retinaface import modules  # noqa: F401
-from retinaface.job import CONFIGS, Job
+from retinaface.options import CONFIGS, Options
 
 DETECTORS = sorted(path for path in CONFIGS.glob("retinaface_*.py"))
 
 
 def build(config: Path = CONFIGS / "retinaface_mobilenetv2.py"):
     torch.manual_seed(0)
-    return MODELS.build(Job(Path(), config=config).load_config().model)
+    return MODELS.build(Options(Path(), config=config).load_config().model)
 
 
 @pytest.mark.parametrize("config", DETECTORS, ids=lambda path: path.stem)

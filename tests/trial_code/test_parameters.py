@@ -10,8 +10,9 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.runner import Runner
+from retinaface.build import build_runner
 from retinaface.parameters import NAMES, apply_parameters, check
-from retinaface.training import build_runner, use_split
+from retinaface.pipelines import use_split
 
 from nni_hyperfd.space.architecture import PARAMETERS, Architecture
 from nni_hyperfd.space.search_space import SearchSpace
@@ -20,11 +21,11 @@ SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 
 
 @pytest.fixture
-def runner_with(job, splits, tmp_path):
+def runner_with(options, splits, tmp_path):
     """Builds the trial's Runner for parameters."""
 
     def build(**parameters) -> Runner:
-        config = apply_parameters(job.load_config(), parameters)
+        config = apply_parameters(options.load_config(), parameters)
         use_split(config.train_dataloader, splits[0], tmp_path)
         use_split(config.val_dataloader, splits[1], tmp_path)
         return build_runner(config, tmp_path)
@@ -122,8 +123,8 @@ def test_negative_positive_ratio(runner_with, ratio: int) -> None:
     assert sum(learned) == sum(positives) * (1 + ratio)
 
 
-def test_the_configs_begin_with_the_original_retinafaces_values(job) -> None:
-    config = job.load_config()
+def test_the_configs_begin_with_the_original_retinafaces_values(options) -> None:
+    config = options.load_config()
     assert config.optim_wrapper.optimizer == {"type": "SGD", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4}
     train = config.model.train_cfg
     assert (train.assigner.pos_iou_thr, train.assigner.neg_iou_thr, train.neg_pos_ratio) == (0.35, 0.3, 7)
@@ -133,8 +134,8 @@ def test_the_configs_begin_with_the_original_retinafaces_values(job) -> None:
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
-def test_a_users_config_keeps_what_the_parameters_do_not_set(job, name: str) -> None:
-    before = job.load_config()
+def test_a_users_config_keeps_what_the_parameters_do_not_set(options, name: str) -> None:
+    before = options.load_config()
     before.optim_wrapper.optimizer = {"type": "AdamW", "lr": 0.02, "betas": (0.8, 0.9)}
     before.model.train_cfg.neg_pos_ratio = 5
     assert apply_parameters(before, {}).to_dict() == apply_parameters(before, None).to_dict() == before.to_dict()
@@ -148,9 +149,9 @@ def test_a_users_config_keeps_what_the_parameters_do_not_set(job, name: str) -> 
 
 
 @pytest.mark.parametrize("names", [["optimizer", "learning_rate"], ["learning_rate", "optimizer"]])
-def test_the_order_of_parameters_does_not_matter(job, names: list[str]) -> None:
+def test_the_order_of_parameters_does_not_matter(options, names: list[str]) -> None:
     given = {"optimizer": "Adam", "learning_rate": 1}
-    config = apply_parameters(job.load_config(), {name: given[name] for name in names})
+    config = apply_parameters(options.load_config(), {name: given[name] for name in names})
     assert config.optim_wrapper.optimizer == {"type": "Adam", "lr": 1.0}
 
 
@@ -180,8 +181,8 @@ def test_values_out_of_range_are_named(name: str, value: object) -> None:
         check({name: value})
 
 
-def test_a_pipeline_without_the_crop_is_named(job) -> None:
-    config = job.load_config()
+def test_a_pipeline_without_the_crop_is_named(options) -> None:
+    config = options.load_config()
     del config.train_dataloader.dataset.pipeline[2]
     with pytest.raises(ValueError, match=r"LoadFaceAnnotations, ResizeFaces.* must have RandomSquareCrop once"):
         apply_parameters(config, {"min_crop_ratio": 0.3})
@@ -191,24 +192,24 @@ def test_a_pipeline_without_the_crop_is_named(job) -> None:
 
 
 @pytest.mark.parametrize("name", ["proxylessnas", "joint"])
-def test_a_point_of_each_space_with_architectures_becomes_a_detector(searchable_job, name: str) -> None:
+def test_a_point_of_each_space_with_architectures_becomes_a_detector(searchable_options, name: str) -> None:
     space = SearchSpace.from_nni(json.loads((SPACES / f"{name}.json").read_text()))
     (point,) = space.sample(1, np.random.default_rng(1))
-    config = apply_parameters(searchable_job.load_config(), point)
+    config = apply_parameters(searchable_options.load_config(), point)
     assert MODELS.build(config.model).backbone.architecture == Architecture.of(point)
     assert config.optim_wrapper.optimizer.lr == point.get("learning_rate", 1e-3)
     assert config.model.bbox_head.location_weight == point.get("location_weight", 2.0)
     json.dumps(config.model.backbone)
 
 
-def test_without_an_architecture_the_config_keeps_its_own(searchable_job) -> None:
-    assert "architecture" not in apply_parameters(searchable_job.load_config(), {}).model.backbone
+def test_without_an_architecture_the_config_keeps_its_own(searchable_options) -> None:
+    assert "architecture" not in apply_parameters(searchable_options.load_config(), {}).model.backbone
 
 
-def test_an_architecture_needs_a_backbone_that_can_be_searched(job) -> None:
+def test_an_architecture_needs_a_backbone_that_can_be_searched(options) -> None:
     smallest = {name: parameter.values[0] for name, parameter in PARAMETERS.items()}
     with pytest.raises(ValueError, match="backbone is FaceMobileNetV2, .* name configs/retinaface_proxylessnas.py"):
-        apply_parameters(job.load_config(), smallest)
+        apply_parameters(options.load_config(), smallest)
 
 
 @pytest.mark.parametrize(
@@ -220,6 +221,6 @@ def test_an_architecture_needs_a_backbone_that_can_be_searched(job) -> None:
         ({name: p.values[0] for name, p in PARAMETERS.items()} | {"width": 9}, "unknown parameters width"),
     ],
 )
-def test_an_architecture_outside_the_space_is_refused(searchable_job, parameters, message) -> None:
+def test_an_architecture_outside_the_space_is_refused(searchable_options, parameters, message) -> None:
     with pytest.raises(ValueError, match=message):
-        apply_parameters(searchable_job.load_config(), parameters)
+        apply_parameters(searchable_options.load_config(), parameters)

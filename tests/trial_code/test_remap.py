@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from retinaface import modules  # noqa: F401
 from retinaface.backbones import SearchableMobileNetV2
 from retinaface.convert import load_weights, save_detector
-from retinaface.job import CONFIGS, Job
+from retinaface.options import CONFIGS, Options
 from retinaface.remap import crop, grow, remap, surround
 
 from nni_hyperfd.method.weights import WeightsError
@@ -37,15 +37,15 @@ def changed(stage: int, blocks: tuple[Block, ...]) -> Architecture:
     return Architecture((*LARGEST.stages[: stage - 1], blocks, *LARGEST.stages[stage:]))
 
 
-def detector(job, architecture: Architecture) -> torch.nn.Module:
-    model = job.load_config().model
+def detector(options, architecture: Architecture) -> torch.nn.Module:
+    model = options.load_config().model
     model.weights = None
     model.backbone.architecture = [[list(block) for block in stage] for stage in architecture.stages]
     return MODELS.build(model)
 
 
 def build(config: str) -> torch.nn.Module:
-    return MODELS.build(Job(Path(), config=CONFIGS / f"{config}.py").load_config().model)
+    return MODELS.build(Options(Path(), config=CONFIGS / f"{config}.py").load_config().model)
 
 
 # -- the three rules, by hand ------------------------------------------------------------------------------------------
@@ -119,14 +119,14 @@ def by_hand(architecture: Architecture) -> Iterator[tuple[str, tuple[slice, ...]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=range(len(ARCHITECTURES)))
-def test_every_tensor_is_accounted_for(searchable_job, largest, architecture: Architecture) -> None:
+def test_every_tensor_is_accounted_for(searchable_options, largest, architecture: Architecture) -> None:
     target = remap(largest, architecture)
     expected = dict(by_hand(architecture))
     elsewhere = {name for name in largest if not name.startswith("backbone.stages.")}
     assert target.keys() == expected.keys() | elsewhere
     assert all(torch.equal(target[name], largest[name]) for name in elsewhere)
     assert all(torch.equal(target[name], largest[name][entries]) for name, entries in expected.items())
-    wanted = detector(searchable_job, architecture).state_dict()
+    wanted = detector(searchable_options, architecture).state_dict()
     assert {name: t.shape for name, t in target.items()} == {name: t.shape for name, t in wanted.items()}
     # Three convolutions with a weight and five tensors of batch norm each in a block that is left out.
     blocks_left_out = sum(map(len, LARGEST.stages)) - sum(map(len, architecture.stages))
@@ -134,7 +134,7 @@ def test_every_tensor_is_accounted_for(searchable_job, largest, architecture: Ar
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES[2:5], ids=range(3))
-def test_what_is_inherited_computes_what_the_largest_one_computes(searchable_job, largest, architecture) -> None:
+def test_what_is_inherited_computes_what_the_largest_one_computes(searchable_options, largest, architecture) -> None:
     """Where the largest one's other entries add nothing to its maps, both have the same."""
     for stage, (kept, blocks) in enumerate(zip(architecture.stages, LARGEST.stages, strict=True)):
         for number, block in enumerate(blocks):
@@ -152,7 +152,7 @@ def test_what_is_inherited_computes_what_the_largest_one_computes(searchable_job
             outside = torch.ones(block.kernel, block.kernel, dtype=torch.bool)
             outside[edge : block.kernel - edge, edge : block.kernel - edge] = False
             depthwise[..., outside] = 0
-    whole, part = detector(searchable_job, LARGEST), detector(searchable_job, architecture)
+    whole, part = detector(searchable_options, LARGEST), detector(searchable_options, architecture)
     whole.load_state_dict(largest)
     part.load_state_dict(remap(largest, architecture))
     images = torch.randn(1, 3, 64, 64)
@@ -166,27 +166,27 @@ def test_what_is_inherited_computes_what_the_largest_one_computes(searchable_job
 # -- from a file -------------------------------------------------------------------------------------------------------
 
 
-def test_a_detector_is_loaded_from_the_largest_ones_file_or_from_its_own(searchable_job, tmp_path) -> None:
+def test_a_detector_is_loaded_from_the_largest_ones_file_or_from_its_own(searchable_options, tmp_path) -> None:
     architecture = ARCHITECTURES[2]
-    inherited, again = detector(searchable_job, architecture), detector(searchable_job, architecture)
-    load_weights(inherited, searchable_job.weights)
-    expected = remap(safetensors.torch.load_file(searchable_job.weights), architecture)
+    inherited, again = detector(searchable_options, architecture), detector(searchable_options, architecture)
+    load_weights(inherited, searchable_options.weights)
+    expected = remap(safetensors.torch.load_file(searchable_options.weights), architecture)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in inherited.state_dict().items())
     save_detector(inherited, tmp_path / "own.safetensors")
     load_weights(again, tmp_path / "own.safetensors")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in again.state_dict().items())
 
 
-def test_another_architectures_file_is_refused(searchable_job, tmp_path) -> None:
-    save_detector(detector(searchable_job, ARCHITECTURES[2]), tmp_path / "other.safetensors")
+def test_another_architectures_file_is_refused(searchable_options, tmp_path) -> None:
+    save_detector(detector(searchable_options, ARCHITECTURES[2]), tmp_path / "other.safetensors")
     with pytest.raises(WeightsError, match="other.safetensors has another architecture than the detector: 'stages"):
-        load_weights(detector(searchable_job, ARCHITECTURES[3]), tmp_path / "other.safetensors")
+        load_weights(detector(searchable_options, ARCHITECTURES[3]), tmp_path / "other.safetensors")
 
 
-def test_another_backbones_file_is_refused(searchable_job, tmp_path) -> None:
+def test_another_backbones_file_is_refused(searchable_options, tmp_path) -> None:
     save_detector(build("retinaface_mobilenetv2_imagenet"), tmp_path / "wide.safetensors")
     with pytest.raises(WeightsError, match="wide.safetensors has another architecture .* MobileNetV2 of half width"):
-        load_weights(detector(searchable_job, ARCHITECTURES[2]), tmp_path / "wide.safetensors")
+        load_weights(detector(searchable_options, ARCHITECTURES[2]), tmp_path / "wide.safetensors")
 
 
 # -- the largest one from MobileNetV2 ----------------------------------------------------------------------------------
@@ -211,8 +211,8 @@ def test_a_kernel_is_surrounded_with_zeros() -> None:
     assert surround(three, three.shape) is three
 
 
-def test_the_largest_one_computes_what_the_mobilenet_does(searchable_job, mobilenet) -> None:
-    whole = detector(searchable_job, LARGEST)
+def test_the_largest_one_computes_what_the_mobilenet_does(searchable_options, mobilenet) -> None:
+    whole = detector(searchable_options, LARGEST)
     whole.load_state_dict(remap(mobilenet.state_dict(), LARGEST))
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -234,8 +234,8 @@ def test_every_tensor_of_the_mobilenet_is_used_once_and_copied_into_what_it_does
     assert len(grown) - len(seed) == 3 * 18 and values.count(0.0) == 3 * 2
 
 
-def test_the_largest_one_learns_in_its_own_blocks_as_well(searchable_job, mobilenet) -> None:
-    whole = detector(searchable_job, LARGEST)
+def test_the_largest_one_learns_in_its_own_blocks_as_well(searchable_options, mobilenet) -> None:
+    whole = detector(searchable_options, LARGEST)
     whole.load_state_dict(remap(mobilenet.state_dict(), LARGEST))
     sum(level.square().mean() for level in whole.train()(torch.randn(2, 3, 64, 64))[0]).backward()
     added = whole.backbone.stages[1][2].linear_conv.bn.weight
@@ -243,8 +243,8 @@ def test_the_largest_one_learns_in_its_own_blocks_as_well(searchable_job, mobile
     assert added.abs().max() == 0 and added.grad.abs().max() > 0 and ring.abs().max() > 0
 
 
-def test_any_architecture_starts_from_a_mobilenets_file(searchable_job, detector_file) -> None:
-    found = detector(searchable_job, ARCHITECTURES[2])
+def test_any_architecture_starts_from_a_mobilenets_file(searchable_options, detector_file) -> None:
+    found = detector(searchable_options, ARCHITECTURES[2])
     assert load_weights(found, detector_file) is found
     expected = remap(remap(safetensors.torch.load_file(detector_file), LARGEST), ARCHITECTURES[2])
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found.state_dict().items())

@@ -44,8 +44,8 @@ def test_mobilenetv2_of_half_width_is_a_point_of_the_space() -> None:
     assert flops == Architecture(MOBILENET).flops
 
 
-def test_the_config_builds_the_largest_one_and_every_block_is_as_chosen(searchable_job) -> None:
-    model = searchable_job.load_config().model
+def test_the_config_builds_the_largest_one_and_every_block_is_as_chosen(searchable_options) -> None:
+    model = searchable_options.load_config().model
     assert MODELS.build(model).backbone.architecture == Architecture.largest()
     for architecture in architectures(5, seed=1):
         model.backbone.architecture = [[list(block) for block in stage] for stage in architecture.stages]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from mmdet.registry import MODELS
 from retinaface import modules  # noqa: F401
-from retinaface.convert import load_detector, load_weights
-from retinaface.job import CONFIGS, Job
+from retinaface.build import load_detector
+from retinaface.convert import load_weights
+from retinaface.options import CONFIGS, Options
 from retinaface.parameters import apply_parameters
 from retinaface.training import validate
 
@@ -24,12 +25,12 @@ SHIPPED = TRIAL_CODE / "weights" / "retinaface_mobilenetv2.safetensors"
 
 def test_it_is_small_and_fits_the_default_config() -> None:
     assert SHIPPED.stat().st_size < 5_000_000
-    load_detector(Job(Path()).load_config(), SHIPPED)
+    load_detector(Options(Path()).load_config(), SHIPPED)
 
 
 def test_searched_backbones_inherit_from_it() -> None:
     space = ArchitectureSpace.of({name: parameter.values for name, parameter in PARAMETERS.items()})
-    config = Job(Path(), config=CONFIGS / "retinaface_proxylessnas.py").load_config()
+    config = Options(Path(), config=CONFIGS / "retinaface_proxylessnas.py").load_config()
     found = MODELS.build(apply_parameters(config, space.sample(np.random.default_rng(0))).model)
     assert load_weights(found, SHIPPED) is found
 
@@ -37,5 +38,5 @@ def test_searched_backbones_inherit_from_it() -> None:
 @pytest.mark.parametrize(("domain", "least"), [("fddb", 0.7), ("portrait_grey", 0.7)])
 def test_it_finds_faces(real_data: Path, domain: str, least: float) -> None:
     """Floors below what was measured on more images (trial_code/weights/README.md)."""
-    job = Job(real_data / domain, weights=str(SHIPPED), eval_size=360, workers=0)
-    assert validate(job.load_config(), coco.load(job.data, "val")) > least
+    options = Options(real_data / domain, weights=str(SHIPPED), eval_size=360, workers=0)
+    assert validate(options.load_config(), coco.load(options.data, "val")) > least

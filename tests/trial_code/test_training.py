@@ -14,14 +14,16 @@ import torch
 from mmdet.registry import HOOKS, METRICS
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from retinaface.job import JobError
+from retinaface.options import ScriptError
 from retinaface.parameters import apply_parameters
+from retinaface.pipelines import use_split
 from retinaface.ranks import run_on
-from retinaface.training import Outcome, train, use_split, validate
+from retinaface.runs import Outcome
+from retinaface.training import train, validate
 
 
-def run(job, splits, work_dir: Path, reported: list[float] | None = None, **parameters) -> Outcome:
-    config = apply_parameters(job.load_config(), parameters)
+def run(options, splits, work_dir: Path, reported: list[float] | None = None, **parameters) -> Outcome:
+    config = apply_parameters(options.load_config(), parameters)
     return train(config, *splits, work_dir, report=(reported if reported is not None else []).append)
 
 
@@ -49,9 +51,9 @@ class RecordRates(Hook):
         RecordRates.rates.append(runner.optim_wrapper.get_lr()["lr"][0])
 
 
-def scripted(job, values: Iterable[float], *, epochs: int = 50):
+def scripted(options, values: Iterable[float], *, epochs: int = 50):
     """The config of a run of short epochs whose validations have these APs."""
-    config = apply_parameters(dataclasses.replace(job, epochs=epochs).load_config(), {})
+    config = apply_parameters(dataclasses.replace(options, epochs=epochs).load_config(), {})
     config.val_evaluator = {"type": "ScriptedAP"}
     config.custom_hooks.append({"type": "RecordRates"})
     for loader in (config.train_dataloader, config.val_dataloader):
@@ -66,11 +68,11 @@ def hook_of(config, kind: str):
     return found
 
 
-def test_same_seed_same_ap_and_weights(job, splits, tmp_path: Path) -> None:
+def test_same_seed_same_ap_and_weights(options, splits, tmp_path: Path) -> None:
     weights, reports = [], []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         reports.append([])
-        outcome = run(dataclasses.replace(job, seed=seed), splits, tmp_path / name, reports[-1], optimizer="Adam")
+        outcome = run(dataclasses.replace(options, seed=seed), splits, tmp_path / name, reports[-1], optimizer="Adam")
         assert outcome.epochs == len(reports[-1]) == 1
         weights.append(safetensors.torch.load_file(outcome.detector))
     assert reports[0] == reports[1]
@@ -78,32 +80,32 @@ def test_same_seed_same_ap_and_weights(job, splits, tmp_path: Path) -> None:
     assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
 
 
-def test_the_detector_of_the_best_validation_is_saved(job, splits, tmp_path: Path) -> None:
+def test_the_detector_of_the_best_validation_is_saved(options, splits, tmp_path: Path) -> None:
     """Validated again it has the AP that was reported as best; training has changed it."""
     reported: list[float] = []
-    job = dataclasses.replace(job, epochs=4, val_interval=2)
-    outcome = run(job, splits, tmp_path, reported, optimizer="Adam", learning_rate=3e-3)
+    options = dataclasses.replace(options, epochs=4, val_interval=2)
+    outcome = run(options, splits, tmp_path, reported, optimizer="Adam", learning_rate=3e-3)
     assert len(reported) == 2 and outcome.best == max(reported) and outcome.epochs == 4 and outcome.seconds > 0
-    tuned = dataclasses.replace(job, weights=str(outcome.detector))
+    tuned = dataclasses.replace(options, weights=str(outcome.detector))
     assert validate(tuned.load_config(), splits[1]) == pytest.approx(outcome.best, abs=1e-6)
-    start, end = (safetensors.torch.load_file(path) for path in (job.weights, outcome.detector))
+    start, end = (safetensors.torch.load_file(path) for path in (options.weights, outcome.detector))
     assert not torch.equal(start["neck.laterals.0.conv.weight"], end["neck.laterals.0.conv.weight"])
 
 
-def test_last_epoch_is_validated_whatever_the_interval(job, splits, tmp_path: Path) -> None:
+def test_last_epoch_is_validated_whatever_the_interval(options, splits, tmp_path: Path) -> None:
     reported: list[float] = []
-    run(dataclasses.replace(job, epochs=1, val_interval=10), splits, tmp_path, reported)
+    run(dataclasses.replace(options, epochs=1, val_interval=10), splits, tmp_path, reported)
     assert len(reported) == 1
 
 
-def test_invalid_loss_ends_the_run(job, splits, tmp_path: Path) -> None:
+def test_invalid_loss_ends_the_run(options, splits, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match=r"the loss became (nan|inf) in step \d+ \(epoch 1\) at learning rate"):
-        run(job, splits, tmp_path, learning_rate=1e30)
+        run(options, splits, tmp_path, learning_rate=1e30)
 
 
-def test_the_papers_schedule_counts_validations(job, splits, tmp_path: Path, capsys) -> None:
+def test_the_papers_schedule_counts_validations(options, splits, tmp_path: Path, capsys) -> None:
     """Rate / 10 after the fifth validation without a rise, the end after the eighth; a line for each."""
-    config = scripted(job, [0.1, 0.2, 0.3, *[0.3, 0.25] * 10])
+    config = scripted(options, [0.1, 0.2, 0.3, *[0.3, 0.25] * 10])
     reported: list[float] = []
     outcome = train(config, *splits, tmp_path, report=reported.append)
     assert reported == [0.1, 0.2, 0.3, *[0.3, 0.25] * 4]
@@ -119,9 +121,9 @@ def test_the_papers_schedule_counts_validations(job, splits, tmp_path: Path, cap
 
 
 @pytest.mark.parametrize(("seconds", "epochs"), [(0.0, (5, 6)), (1e9, (4, 6))])
-def test_files_that_a_run_leaves(job, splits, tmp_path: Path, seconds: float, epochs: tuple[int, int]) -> None:
+def test_files_that_a_run_leaves(options, splits, tmp_path: Path, seconds: float, epochs: tuple[int, int]) -> None:
     """The last two checkpoints, of validated epochs only where the others follow fast, and the best validated one."""
-    config = scripted(dataclasses.replace(job, val_interval=2), [0.1, 0.4, 0.2], epochs=6)
+    config = scripted(dataclasses.replace(options, val_interval=2), [0.1, 0.4, 0.2], epochs=6)
     config.default_hooks.checkpoint.seconds = seconds
     train(config, *splits, tmp_path)
     names = sorted(path.name for path in tmp_path.glob("*.pth"))
@@ -146,12 +148,12 @@ def kill_at(*validations: int):
     return report
 
 
-def test_a_killed_run_goes_on_with_its_counts(job, splits, tmp_path: Path, capsys) -> None:
+def test_a_killed_run_goes_on_with_its_counts(options, splits, tmp_path: Path, capsys) -> None:
     """Killed in the validations of epochs 3 and 4, it repeats those epochs and ends as one that was not killed."""
     settings = {"values": [0.1, 0.3, *[0.2] * 20]}
 
     def prepared():
-        config = scripted(job, settings["values"])
+        config = scripted(options, settings["values"])
         hook_of(config, "ResumableEarlyStopping").patience = 4
         config.param_scheduler[0].patience = 1
         return config
@@ -179,10 +181,10 @@ def test_a_killed_run_goes_on_with_its_counts(job, splits, tmp_path: Path, capsy
     assert (again.best, again.epochs) == (killed.best, killed.epochs) and len(RecordRates.rates) == 8
 
 
-def test_another_run_in_the_same_folder_starts_anew(job, splits, tmp_path: Path, capsys) -> None:
+def test_another_run_in_the_same_folder_starts_anew(options, splits, tmp_path: Path, capsys) -> None:
     for rate in (1e-3, 3e-3):
         reported: list[float] = []
-        run(job, splits, tmp_path, reported, learning_rate=rate)
+        run(options, splits, tmp_path, reported, learning_rate=rate)
         assert len(reported) == 1
     assert "going on" not in capsys.readouterr().out
 
@@ -210,39 +212,39 @@ class FullMemory(Hook):
         ("val", "out of memory validating at batch size 8 and 96 pixels; lower --eval-size"),
     ],
 )
-def test_full_gpu_memory_names_the_sizes(job, splits, tmp_path: Path, stage: str, message: str) -> None:
-    config = apply_parameters(job.load_config(), {})
+def test_full_gpu_memory_names_the_sizes(options, splits, tmp_path: Path, stage: str, message: str) -> None:
+    config = apply_parameters(options.load_config(), {})
     config.custom_hooks.append({"type": "FullMemory", "stage": stage})
-    with pytest.raises(JobError, match=message):
+    with pytest.raises(ScriptError, match=message):
         train(config, *splits, tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("changes", [{"gpus": 2}, {"amp": True}], ids=str)
-def test_gpus_that_are_not_there(job, changes: dict) -> None:
-    with pytest.raises(JobError, match=r"--(gpus 2|amp) needs \d GPUs?, torch finds 0 here"):
-        dataclasses.replace(job, **changes).load_config()
+def test_gpus_that_are_not_there(options, changes: dict) -> None:
+    with pytest.raises(ScriptError, match=r"--(gpus 2|amp) needs \d GPUs?, torch finds 0 here"):
+        dataclasses.replace(options, **changes).load_config()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="mixed precision needs a GPU")
-def test_mixed_precision_trains(job, splits, tmp_path: Path) -> None:
-    assert run(dataclasses.replace(job, amp=True), splits, tmp_path).epochs == 1
+def test_mixed_precision_trains(options, splits, tmp_path: Path) -> None:
+    assert run(dataclasses.replace(options, amp=True), splits, tmp_path).epochs == 1
 
 
 @pytest.mark.long
-def test_two_processes_share_a_batch(job, splits, tmp_path: Path) -> None:
+def test_two_processes_share_a_batch(options, splits, tmp_path: Path) -> None:
     """On this machine's processor, in place of two GPUs: one AP a validation, of all images, and one detector."""
-    config = apply_parameters(dataclasses.replace(job, epochs=2).load_config(), {})
+    config = apply_parameters(dataclasses.replace(options, epochs=2).load_config(), {})
     config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "device_ids": None, "broadcast_buffers": False}
     use_split(config.train_dataloader, splits[0], tmp_path)
     use_split(config.val_dataloader, splits[1], tmp_path)
-    with pytest.raises(JobError, match="a batch of 4 cannot be shared by 3 GPUs"):
+    with pytest.raises(ScriptError, match="a batch of 4 cannot be shared by 3 GPUs"):
         run_on(3, config, tmp_path, print)
     reported: list[float] = []
     outcome = run_on(2, copy.deepcopy(config), tmp_path, reported.append)
     assert len(reported) == outcome.epochs == 2 and outcome.best == max(reported)
-    tuned = dataclasses.replace(job, weights=str(outcome.detector))
+    tuned = dataclasses.replace(options, weights=str(outcome.detector))
     assert validate(tuned.load_config(), splits[1]) == pytest.approx(outcome.best, abs=1e-6)
     config.optim_wrapper.optimizer.lr = 1e30
-    with pytest.raises(JobError, match="FloatingPointError: the loss became .* lower the learning rate"):
+    with pytest.raises(ScriptError, match="FloatingPointError: the loss became .* lower the learning rate"):
         run_on(2, config, tmp_path, reported.append)

@@ -114,11 +114,11 @@ def test_crop_looks_for_faces_that_are_learned_only() -> None:
     assert RandomSquareCrop(0.3)(nothing)["img"].shape[0] >= 18
 
 
-def test_pipeline_keeps_landmarks_inside_boxes(job, splits, tmp_path) -> None:
+def test_pipeline_keeps_landmarks_inside_boxes(options, splits, tmp_path) -> None:
     """The whole training pipeline of the config, on drawn faces."""
-    from retinaface.training import use_split
+    from retinaface.pipelines import use_split
 
-    config = job.load_config()
+    config = options.load_config()
     use_split(config.train_dataloader, splits[0], tmp_path)
     np.random.seed(0)
     dataset = DATASETS.build(config.train_dataloader.dataset)

@@ -1,7 +1,8 @@
-"""RetinaFace as an MMDetection 3.x job.
+"""RetinaFace as modules of MMDetection 3.x.
 
-Importing the package is light: it only makes mmdet importable where mmcv has no compiled ops (see `bridge`). What
-registers modules with mmdet is imported by `retinaface.modules`, which the configs name in `custom_imports`.
+Importing the package imports neither torch nor mmdet. It only makes mmdet importable where mmcv has no compiled ops
+(see `bridge`). The modules are registered with mmdet by `retinaface.modules`, which the configs name in
+`custom_imports`.
 """
 
 from retinaface import bridge

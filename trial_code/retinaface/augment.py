@@ -1,27 +1,33 @@
-"""mmdet's augmentation operations on faces: landmarks go along, and an operation may act inside a face's box only."""
+"""mmdet's augmentation operations for faces: landmarks are transformed too, optionally only inside of face boxes."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import RandAugment
 from mmdet.registry import TRANSFORMS
+from numpy.typing import NDArray
 
-from retinaface.transforms import inside, keep_faces
+from retinaface.transforms import FloatArray, inside, keep_faces
 
-_MATRIX = "homography_matrix"  # mmdet's geometric transforms leave there what they did
-_SMALLEST = 4
+_MATRIX = "homography_matrix"
+"""Key under which mmdet's geometric transforms leave their matrix."""
+
+_SMALLEST = 4  # pixels
 
 
 @TRANSFORMS.register_module()
 class AugmentFaces(RandAugment):
     """mmdet's RandAugment: `aug_num` random operations of `aug_space`, one after the other.
 
-    Landmarks are moved as the image is; those that leave it count as not annotated, and faces whose centre does are
+    Landmarks are moved with the image. Those that leave it count as not annotated, and faces whose centre leaves it are
     dropped.
     """
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Apply the operations to a sample."""
         for index in self.random_pipeline_index():
             boxes = results["gt_bboxes"].tensor.numpy()
             centres = (boxes[:, :2] + boxes[:, 2:]) / 2
@@ -37,17 +43,22 @@ class AugmentFaces(RandAugment):
 
 @TRANSFORMS.register_module()
 class BoxOnly(BaseTransform):
-    """One of mmdet's operations inside the box of each face, with probability `prob`; the box stays where it is.
+    """One of mmdet's operations inside the box of each face; the box itself stays where it is.
 
-    It is from Zoph et al., "Learning Data Augmentation Strategies for Object Detection", 2019. Landmarks inside the box
-    are moved as what is in it; those that leave it count as not annotated. Boxes of less than 4 pixels are left alone.
+    Landmarks inside the box are moved with its content; those that leave it count as not annotated. Boxes of less than
+    4 pixels are not changed. Source: Zoph et al., "Learning Data Augmentation Strategies for Object Detection", 2019.
+
+    Args:
+        operation: config of the operation.
+        prob: probability that a face is changed.
     """
 
-    def __init__(self, operation: dict, prob: float) -> None:
+    def __init__(self, operation: dict[str, Any], prob: float) -> None:
         self.operation = TRANSFORMS.build(operation)
         self.prob = prob
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Apply the operation to a sample."""
         image, landmarks = results["img"].copy(), results["gt_landmarks"].copy()
         height, width = image.shape[:2]
         edges = np.rint(results["gt_bboxes"].tensor.numpy()).astype(int)
@@ -58,19 +69,26 @@ class BoxOnly(BaseTransform):
             patch = self.operation(patch)
             image[y1:y2, x1:x2] = patch["img"]
             if (matrix := patch.get(_MATRIX)) is not None:
-                corner = np.float32([x1, y1, 0])
-                within = inside(landmarks[..., :2] - corner[:2], x2 - x1, y2 - y1)
-                moved = _moved(landmarks - corner, matrix)
-                moved[~inside(moved[..., :2], x2 - x1, y2 - y1), 2] = 0
-                landmarks[within] = (moved + corner)[within]
+                _move_inside(landmarks, (x1, y1, x2, y2), matrix)
         results["img"], results["gt_landmarks"] = image, landmarks
         return results
 
 
-def _project(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Points (..., 2) where an affine homography (3, 3) puts them."""
-    return points @ matrix[:2, :2].T + matrix[:2, 2]
+def _move_inside(landmarks: FloatArray, box: tuple[int, int, int, int], matrix: NDArray[Any]) -> None:
+    """Move the landmarks that lie in a box as its content was moved, in place."""
+    x1, y1, x2, y2 = box
+    corner = np.array([x1, y1, 0], np.float32)
+    within = inside(landmarks[..., :2] - corner[:2], x2 - x1, y2 - y1)
+    moved = _moved(landmarks - corner, matrix)
+    moved[~inside(moved[..., :2], x2 - x1, y2 - y1), 2] = 0
+    landmarks[within] = (moved + corner)[within]
 
 
-def _moved(landmarks: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _project(points: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
+    """Points (..., 2) transformed by an affine homography (3, 3)."""
+    projected: NDArray[Any] = points @ matrix[:2, :2].T + matrix[:2, 2]
+    return projected
+
+
+def _moved(landmarks: FloatArray, matrix: NDArray[Any]) -> FloatArray:
     return np.concatenate([_project(landmarks[..., :2], matrix), landmarks[..., 2:]], axis=-1).astype(np.float32)

@@ -1,10 +1,11 @@
-"""MobileNets that return the feature maps of strides 8, 16 and 32."""
+"""MobileNets that return feature maps of strides 8, 16 and 32."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import Any
 
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
 from mmdet.models.layers import InvertedResidual
@@ -14,16 +15,22 @@ from torch import Tensor, nn
 
 from nni_hyperfd.space.architecture import MAP_STAGES, STAGES, STEM_WIDTH, Architecture
 
+NEGATIVE_SLOPE = 0.1
 BATCH_NORM = {"type": "BN"}
-LEAKY_RELU = {"type": "LeakyReLU", "negative_slope": 0.1}
-RELU6 = {"type": "ReLU6"}
+LEAKY_RELU: dict[str, Any] = {"type": "LeakyReLU", "negative_slope": NEGATIVE_SLOPE}
+RELU6: dict[str, Any] = {"type": "ReLU6"}
 
 
 class _StagedBackbone(BaseModule):
-    """`stages` in a row, each ending at one of the strides 8, 16, 32; `out_channels` are theirs."""
+    """Three stages in a row, which end at the strides 8, 16 and 32.
+
+    Attributes:
+        stages: the stages.
+        out_channels: number of channels at the end of each stage.
+    """
 
     stages: nn.ModuleList
-    out_channels: tuple[int, int, int]
+    out_channels: tuple[int, ...]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) -> three maps (B, out_channels[i], H/8/2^i, W/8/2^i)."""
@@ -36,24 +43,25 @@ class _StagedBackbone(BaseModule):
 
 
 class _Stage(nn.Sequential):
-    """Blocks in a row. Those of a deeper network have names of their own, so that the others keep theirs."""
+    """Blocks in a row. `deepen` adds blocks with names of another form, so that the usual blocks keep theirs."""
 
     def __init__(self, *blocks: nn.Module) -> None:
         super().__init__(*blocks)
         self._usual = len(blocks)
 
     def add(self, block: nn.Module) -> None:
+        """Append a usual block."""
         self.add_module(str(self._usual), block)
         self._usual += 1
 
     def deepen(self, count: int, depth: float, make: Callable[[], nn.Module]) -> None:
-        """After a group of `count` blocks, add as many as make it `depth` times as many, rounded up."""
+        """Append blocks to a group of `count` blocks until it has `depth` times as many, rounded up."""
         for number in range(1, math.ceil(count * depth) - count + 1):
             self.add_module(f"{self._usual - 1}_{number}", make())
 
 
-class _Added(nn.Module):
-    """What a block adds to its input; at first nothing, as its last normalisation multiplies by 0."""
+class _Residual(nn.Module):
+    """A block beside an identity. At first it adds nothing, as its last normalisation multiplies by 0."""
 
     def __init__(self, block: DepthwiseSeparableConvModule) -> None:
         super().__init__()
@@ -61,14 +69,21 @@ class _Added(nn.Module):
         self.block = block
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.block(x)
+        """(B, C, H, W) -> (B, C, H, W)."""
+        output: Tensor = x + self.block(x)
+        return output
 
 
 @MODELS.register_module()
 class FaceMobileNetV1(_StagedBackbone):
-    """MobileNetV1 with LeakyReLU; `width` 0.25 is the backbone of the released RetinaFace.
+    """MobileNetV1 with LeakyReLU; the released RetinaFace has it with width 0.25.
 
-    `depth` multiplies the blocks of one width, rounded up; those added change nothing until they have learned.
+    Args:
+        width: factor of all numbers of channels.
+        depth: factor of the number of blocks in each group of equal channels, rounded up; the added blocks have no
+            effect until they are trained.
+        act_cfg: activation function.
+        init_cfg: see mmengine's BaseModule.
     """
 
     # (channels at width 1, stride) of the depthwise separable blocks of each stage
@@ -79,7 +94,11 @@ class FaceMobileNetV1(_StagedBackbone):
     )
 
     def __init__(
-        self, width: float = 0.25, depth: float = 1.0, act_cfg: dict = LEAKY_RELU, init_cfg: dict | None = None
+        self,
+        width: float = 0.25,
+        depth: float = 1.0,
+        act_cfg: dict[str, Any] = LEAKY_RELU,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
 
@@ -98,7 +117,7 @@ class FaceMobileNetV1(_StagedBackbone):
                 for stride in strides:
                     blocks.add(block(channels, wide, stride))
                     channels = wide
-                blocks.deepen(len(strides), depth, lambda wide=wide: _Added(block(wide, wide)))
+                blocks.deepen(len(strides), depth, lambda wide=wide: _Residual(block(wide, wide)))
         self.out_channels = tuple(round(stage[-1][0] * width) for stage in self.STAGES)
 
 
@@ -106,9 +125,15 @@ class FaceMobileNetV1(_StagedBackbone):
 class FaceMobileNetV2(_StagedBackbone):
     """MobileNetV2 up to its last inverted residual, without the 1280-channel convolution of the classifier.
 
-    `width` multiplies the channels without rounding to multiples of 8, as the paper's half-width space has it
-    (8, 12, 16, 32, 48, 80, 160). Width 1 with ReLU6 takes torchvision's ImageNet weights. `depth` multiplies the blocks
-    of each group, rounded up; those added change nothing until they have learned.
+    With width 1 and ReLU6 it accepts torchvision's ImageNet weights.
+
+    Args:
+        width: factor of all numbers of channels. They are not rounded to multiples of 8, as in the half-width space of
+            the HyperFD paper (8, 12, 16, 32, 48, 80, 160).
+        depth: factor of the number of blocks in each group, rounded up; the added blocks have no effect until they are
+            trained.
+        act_cfg: activation function.
+        init_cfg: see mmengine's BaseModule.
     """
 
     # (expansion, channels at width 1, blocks, stride) of the groups of each stage
@@ -119,13 +144,17 @@ class FaceMobileNetV2(_StagedBackbone):
     )
 
     def __init__(
-        self, width: float = 1.0, depth: float = 1.0, act_cfg: dict = RELU6, init_cfg: dict | None = None
+        self,
+        width: float = 1.0,
+        depth: float = 1.0,
+        act_cfg: dict[str, Any] = RELU6,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
 
         def added(wide: int, expansion: int) -> InvertedResidual:
             made = _inverted_residual(wide, wide, expansion, 1, act_cfg)
-            nn.init.zeros_(made.linear_conv.bn.weight)  # it has the identity beside it already
+            nn.init.zeros_(made.linear_conv.bn.weight)  # it has an identity already
             return made
 
         channels = round(32 * width)
@@ -143,13 +172,19 @@ class FaceMobileNetV2(_StagedBackbone):
 
 @MODELS.register_module()
 class SearchableMobileNetV2(BaseModule):
-    """Any backbone of the architecture space (`nni_hyperfd.space.architecture`).
+    """Any backbone of the architecture space of `nni_hyperfd.space`.
 
-    `architecture` lists for each of the seven stages its blocks, each as (expand ratio, kernel); without it this is the
-    largest one, from which the others inherit their weights (`remap`). `out_channels` are those of the three maps, at
-    the ends of stages 3, 5 and 7.
+    Args:
+        architecture: blocks of each of the seven stages, each as (expand ratio, kernel). None is the largest
+            architecture, from which the others inherit their weights (see `remap`).
+        act_cfg: activation function.
+        init_cfg: see mmengine's BaseModule.
 
-    Raises ArchitectureError for blocks that the space does not have.
+    Attributes:
+        out_channels: number of channels of the three maps, at the ends of stages 3, 5 and 7.
+
+    Raises:
+        ArchitectureError: the space does not have such blocks.
     """
 
     out_channels = tuple(STAGES[number - 1].width for number in MAP_STAGES)
@@ -157,8 +192,8 @@ class SearchableMobileNetV2(BaseModule):
     def __init__(
         self,
         architecture: Sequence[Sequence[Sequence[int]]] | None = None,
-        act_cfg: dict = LEAKY_RELU,
-        init_cfg: dict | None = None,
+        act_cfg: dict[str, Any] = LEAKY_RELU,
+        init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
         self.architecture = Architecture.largest() if architecture is None else Architecture(architecture)
@@ -185,7 +220,7 @@ class SearchableMobileNetV2(BaseModule):
 
 
 def _inverted_residual(
-    channels: int, out_channels: int, expand: int, stride: int, act_cfg: dict, kernel: int = 3
+    channels: int, out_channels: int, expand: int, stride: int, act_cfg: dict[str, Any], kernel: int = 3
 ) -> InvertedResidual:
     return InvertedResidual(
         channels,

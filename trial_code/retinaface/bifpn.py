@@ -1,4 +1,4 @@
-"""EfficientDet's BiFPN (Tan et al., 2020), which mmdet has among its projects but not in its package."""
+"""EfficientDet's BiFPN (Tan et al., 2020), which mmdet's package does not contain."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from retinaface.backbones import BATCH_NORM, LEAKY_RELU
+from retinaface.backbones import BATCH_NORM, NEGATIVE_SLOPE
 
 EPSILON = 1e-4
 
 
 class Fusion(nn.Module):
-    """Fast normalised fusion of `count` maps: their mean with learned weights, none below 0; then one convolution."""
+    """Fast normalised fusion: mean of `count` maps with learned, non-negative weights, then a convolution."""
 
     def __init__(self, count: int, channels: int) -> None:
         super().__init__()
@@ -25,13 +25,15 @@ class Fusion(nn.Module):
         )
 
     def forward(self, *maps: Tensor) -> Tensor:
+        """`count` maps (B, channels, H, W) -> one of the same shape."""
         weights = self.weights.relu()
         fused = sum(weight * x for weight, x in zip(weights, maps, strict=True)) / (weights.sum() + EPSILON)
-        return self.conv(F.leaky_relu(fused, LEAKY_RELU["negative_slope"]))
+        output: Tensor = self.conv(F.leaky_relu(fused, NEGATIVE_SLOPE))
+        return output
 
 
 class _Layer(nn.Module):
-    """Once from the coarsest level down and once up again; between the ends the second pass sees the input as well."""
+    """One pass from the coarsest to the finest level and one back; the second one also uses the input of the layer."""
 
     def __init__(self, levels: int, channels: int) -> None:
         super().__init__()
@@ -39,6 +41,7 @@ class _Layer(nn.Module):
         self.up = nn.ModuleList(Fusion(3 if level < levels - 1 else 2, channels) for level in range(1, levels))
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps from fine to coarse -> maps of the same shapes."""
         lower = list(maps)
         for i in reversed(range(len(self.down))):
             coarser = F.interpolate(lower[i + 1], size=maps[i].shape[-2:], mode="nearest")
@@ -53,9 +56,12 @@ class _Layer(nn.Module):
 
 @MODELS.register_module()
 class BiFPN(BaseModule):
-    """1x1 laterals, then `stack_times` layers that pass information down and up, each fusion with weights of its own.
+    """1x1 lateral convolutions, then layers that pass information from coarse to fine levels and back.
 
-    Maps from fine to coarse, each of half its predecessor's sides -> as many with `out_channels` channels.
+    Args:
+        in_channels: number of channels of each map.
+        out_channels: number of channels of the results.
+        stack_times: number of layers, each with weights of its own.
     """
 
     def __init__(self, in_channels: list[int], out_channels: int, stack_times: int = 3) -> None:
@@ -66,4 +72,5 @@ class BiFPN(BaseModule):
         self.layers = nn.Sequential(*(_Layer(len(in_channels), out_channels) for _ in range(stack_times)))
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps from fine to coarse, each half as high and wide as the previous one -> as many of the same sizes."""
         return tuple(self.layers([lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]))

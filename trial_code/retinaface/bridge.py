@@ -1,9 +1,9 @@
-"""Lets mmdet run on `mmcv-lite`, the build of mmcv without compiled ops.
+"""Makes mmdet run on `mmcv-lite`, the build of mmcv without compiled ops.
 
-`mmdet.structures` imports `mmcv.ops`, which looks up every function of the extension `mmcv._ext` at import time. This
-detector calls exactly one of them, `nms`. So where the extension is absent a module of its name is put in its place:
-`nms` in torch, everything else an error when it is called. No file of mmcv is changed, and where mmcv was compiled
-the bridge steps aside.
+`mmdet.structures` imports `mmcv.ops`, which looks up every function of the extension module `mmcv._ext` on import. This
+detector calls only one of them, `nms`. If the extension is missing, a module with that name is registered instead: its
+`nms` is written in torch, and all other functions raise an error when called. No file of mmcv is changed, and nothing
+is registered if mmcv has its compiled ops.
 """
 
 from __future__ import annotations
@@ -21,10 +21,16 @@ EXTENSION = "mmcv._ext"
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) -> Tensor:
-    """Greedy non-maximum suppression, with the contract of mmcv's compiled op.
+    """Greedy non-maximum suppression, as in mmcv's compiled op. Memory is O(n^2).
 
-    boxes (n, 4) as x1, y1, x2, y2; scores (n,); offset is added to every width and height. Returns the indices of the
-    boxes that are kept, by falling score; of equal scores the earlier goes first. Memory is O(n^2).
+    Args:
+        boxes: (n, 4) as x1, y1, x2, y2.
+        scores: (n,).
+        iou_threshold: a box is suppressed if its IoU with a box of a higher score is greater.
+        offset: added to every width and height, 0 or 1.
+
+    Returns:
+        Indices of the boxes that are kept, int64, by falling score; of equal scores the first one comes first.
     """
     import numpy as np
     import torch
@@ -36,7 +42,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int = 0) ->
     height = (torch.minimum(y2[:, None], y2) - torch.maximum(y1[:, None], y1) + offset).clamp_(min=0)
     shared = width * height
     suppresses = (shared > iou_threshold * (area[:, None] + area - shared)).cpu().numpy()
-    kept = np.ones(len(suppresses), bool)  # the loop is numpy's: short steps on tensors take ten times as long
+    kept = np.ones(len(suppresses), bool)  # NumPy, since many short steps take ten times as long with tensors
     for i, later in enumerate(suppresses):
         if kept[i]:
             kept[i + 1 :] &= ~later[i + 1 :]
@@ -49,22 +55,22 @@ class _Extension(ModuleType):
             raise AttributeError(name)
 
         def missing(*_args: object, **_kwargs: object) -> NoReturn:
-            raise NotImplementedError(f"the op {name!r} needs the compiled mmcv==2.1.0 in place of mmcv-lite")
+            raise NotImplementedError(f"the op {name!r} needs the compiled mmcv in place of mmcv-lite")
 
         return missing
 
 
 def is_compiled() -> bool:
-    """Whether the installed mmcv has its compiled ops (found without importing mmcv)."""
+    """Whether the installed mmcv has its compiled ops; mmcv is not imported."""
     mmcv = importlib.util.find_spec("mmcv")
     return mmcv is not None and PathFinder.find_spec(EXTENSION, mmcv.submodule_search_locations) is not None
 
 
 def install() -> None:
-    """Put the stand-in for `mmcv._ext` in place, unless mmcv was compiled or it is there already."""
+    """Register the replacement of `mmcv._ext`, unless mmcv has its compiled ops or it is registered already."""
     if EXTENSION in sys.modules or is_compiled():
         return
     extension = _Extension(EXTENSION)
-    extension.__spec__ = ModuleSpec(EXTENSION, None)  # mmengine takes a loader of None for "no compiled mmcv"
-    extension.nms = nms
+    extension.__spec__ = ModuleSpec(EXTENSION, None)  # no loader, by which mmengine recognises mmcv-lite
+    extension.nms = nms  # type: ignore[attr-defined]  # this is what makes it the replacement
     sys.modules[EXTENSION] = extension

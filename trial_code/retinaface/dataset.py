@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmdet.datasets import BaseDetDataset
@@ -17,24 +18,33 @@ from nni_hyperfd.datasets.coco import WIDER_LEVELS as LEVELS
 class FaceCocoDataset(BaseDetDataset):
     """Faces with their landmarks, from a folder in the layout of `nni_hyperfd.datasets.coco`.
 
-    `ann_file` is checked as it says there (AnnotationError; `strict` makes repairs an error), as mmdet's own class
-    would drop or train on most defective records; `checked` says that the file is what was written after a check.
+    The annotations are checked by that module, since mmdet's own class drops most defective records silently, or even
+    trains on them. A face is ignored (neither a training target nor counted for or against a detection) if its
+    annotation says `ignore` or `iscrowd`, or if it is too small.
 
-    A face is ignored, that is neither a training target nor counted for or against a detection, if its annotation says
-    `ignore` or `iscrowd`, or if its shorter side is less than `min_face` times the shorter side of its image (the
-    paper's 36 of 720 pixels is 0.05).
+    Args:
+        args, kwargs: passed to mmdet's BaseDetDataset.
+        min_face: smallest shorter side of a face that is not ignored, as a share of the shorter side of its image; the
+            HyperFD paper's 36 of 720 pixels is 0.05 (appendix B.1).
+        checked: `ann_file` was written by `CocoSplit.write` and is not checked again.
+        strict: refuse annotations that would otherwise be repaired with a warning.
+
+    Raises:
+        AnnotationError: the annotations cannot be used.
     """
 
     METAINFO = {"classes": ("face",), "palette": [(0, 255, 0)]}
 
-    def __init__(self, *args, min_face: float = 0.0, checked: bool = False, strict: bool = False, **kwargs) -> None:
+    def __init__(
+        self, *args: Any, min_face: float = 0.0, checked: bool = False, strict: bool = False, **kwargs: Any
+    ) -> None:
         self.min_face = min_face
         self.checked = checked
         self.strict = strict
         super().__init__(*args, **kwargs)
 
-    def load_data_list(self) -> list[dict]:
-        """One record an image, in mmdet's form, with its faces as `instances`."""
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """A record for each image, in mmdet's format, with its faces as `instances`."""
         path = Path(self.ann_file)
         if self.checked:
             data = json.loads(path.read_text())
@@ -43,12 +53,12 @@ class FaceCocoDataset(BaseDetDataset):
             split = coco.load(path.parent, path.stem, strict=self.strict)
             images = [{**image, "file_name": str(split.image_path(image))} for image in split.images]
             annotations = split.annotations
-        faces: dict[int, list[dict]] = {}
+        faces: dict[int, list[dict[str, Any]]] = {}
         for annotation in annotations:
             faces.setdefault(annotation["image_id"], []).append(annotation)
         return [self._record(image, faces.get(image["id"], [])) for image in images]
 
-    def _record(self, image: dict, faces: list[dict]) -> dict:
+    def _record(self, image: dict[str, Any], faces: list[dict[str, Any]]) -> dict[str, Any]:
         smallest = self.min_face * min(image["width"], image["height"])
         return {
             "img_path": image["file_name"],
@@ -63,7 +73,7 @@ class FaceCocoDataset(BaseDetDataset):
 _NO_LANDMARKS = np.zeros((5, 3), np.float32)
 
 
-def _instance(face: dict, smallest: float) -> dict:
+def _instance(face: dict[str, Any], smallest: float) -> dict[str, Any]:
     x, y, width, height = face["bbox"]
     ignored = face.get("ignore") or face.get("iscrowd") or min(width, height) < smallest
     points = face.get("keypoints")

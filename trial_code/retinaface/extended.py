@@ -1,6 +1,6 @@
-"""The dimensions of search_spaces/extended.json beside the six hyper-parameters: what each value does to a config.
+"""The dimensions of search_spaces/extended.json besides the six hyper-parameters: how each value changes a config.
 
-The first value of each is what the config does as it stands, and leaves it alone.
+The first value of each dimension is what the configs do anyway, and changes nothing.
 """
 
 from __future__ import annotations
@@ -20,28 +20,29 @@ if TYPE_CHECKING:
 COLOR = ("AutoContrast", "Equalize", "Color", "Contrast", "Brightness", "Sharpness", "Posterize", "SolarizeAdd")
 GEOMETRY = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 OPERATIONS, OPERATION_PROB, BOX_PROB = 2, 0.5, 1 / 3
-# EfficientNet's alpha, beta and gamma: each step about doubles the FLOPs.
+# EfficientNet's alpha, beta and gamma (Tan and Le, 2019): each step about doubles the FLOPs.
 DEPTH, WIDTH, RESOLUTION = 1.2, 1.1, 1.15
 STRIDE = 32
 SCALES = (0.5, 1.0, 1.5)
 NORM = {"type": "BN"}
-NASFPN_STRIDE = 128  # it works on two levels more, the coarsest of this stride
+NASFPN_STRIDE = 128  # of the coarser of the two levels that it adds
 
 
 class ParameterError(ValueError):
-    """A parameter of a trial is unknown or has a value that it cannot have; the message names it."""
+    """A parameter of a trial is unknown or has an invalid value; the message names it."""
 
 
 def choose(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the given parameters that are dimensions of this module, each with its own value.
+    """The parameters that are dimensions of this module, with values of exactly the right type.
 
-    Raises ParameterError for a value that the dimension does not have.
+    Raises:
+        ParameterError: a dimension does not have the given value.
     """
     chosen = {}
     for name, edits in DIMENSIONS.items():
         if name in given:
             value = given[name]
-            # NNI's JSON may turn 1 into 1.0; True is not meant by 1.
+            # NNI may turn 1 into 1.0 in its JSON. True, which equals 1 in Python, is refused.
             same = [own for own in edits if own == value and not isinstance(value, bool)]
             if not same:
                 raise ParameterError(f"{name} is {value!r}; it must be one of {', '.join(map(str, edits))}.")
@@ -50,10 +51,16 @@ def choose(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def extend(config: Config, chosen: Mapping[str, Any]) -> None:
-    """Change the config to what `choose` has found.
+    """Change a config in place.
 
-    A detector of another shape inherits its weights from that of the config as it was. Raises ParameterError where the
-    config has not what a value changes.
+    A detector with other tensors inherits its weights from the detector that the config had before.
+
+    Args:
+        config: the config.
+        chosen: what `choose` returns.
+
+    Raises:
+        ParameterError: the config does not have what a value changes.
     """
     original = copy.deepcopy(config.model)
     for name, edits in DIMENSIONS.items():
@@ -71,9 +78,9 @@ def _require(name: str, part: Config, *kinds: str) -> None:
 
 
 def _scale(config: Config, steps: int) -> None:
-    """Depth and width of the backbone, and the sides of images in training and validation.
+    """Scale the depth and the width of the backbone, and the sizes of images in training and validation.
 
-    Neck and head keep their channels, so that a scaled detector starts as the one that it inherits from.
+    Neck and head keep their channels, so that a scaled detector starts by computing what the usual one computes.
     """
     from mmdet.registry import MODELS
 
@@ -94,7 +101,7 @@ def _set_neck(config: Config, **pyramid: Any) -> None:
     config.model.neck.pyramid = pyramid
     if pyramid["type"] == "NASFPN":
         config.model.data_preprocessor.pad_size_divisor = NASFPN_STRIDE
-        config.find_unused_parameters = True  # its last layer's two coarsest maps lead nowhere
+        config.find_unused_parameters = True  # the two coarsest maps of its last layer are not used
 
 
 def _set_head(config: Config, name: str, **changes: Any) -> None:
@@ -103,13 +110,13 @@ def _set_head(config: Config, name: str, **changes: Any) -> None:
 
 
 def _set_focal(config: Config) -> None:
-    """Focal loss is there to do without mining."""
+    """Focal loss, which replaces the mining of hard negatives."""
     _set_head(config, "classification_loss", loss_cls={"type": "SoftmaxFocalLoss"})
     config.model.train_cfg.neg_pos_ratio = None
 
 
 def _sample_anchors(config: Config) -> None:
-    """Half of the images are cropped to a random anchor's size, as by PyramidBox's code, the others as before."""
+    """Crop half of the images by data-anchor-sampling, as in PyramidBox's code, and the others as before."""
     crop = find_transform(config.train_dataloader, "RandomSquareCrop")
     anchors = config.model.bbox_head.anchor_generator
     sampling = {
@@ -122,7 +129,10 @@ def _sample_anchors(config: Config) -> None:
 
 
 def _augment(config: Config, kinds: int) -> None:
-    """Color operations; geometric ones as well; both inside boxes as well: Zoph et al. add them in this order."""
+    """Add random operations: 1 kind: colours; 2: also geometric ones; 3: also both of them inside of boxes.
+
+    Zoph et al. (2019) add them in this order.
+    """
     whole = [{"type": name, "prob": OPERATION_PROB} for name in (*COLOR, *(GEOMETRY if kinds > 1 else ()))]
     boxes = [{"type": "BoxOnly", "operation": {"type": op["type"]}, "prob": BOX_PROB} for op in whole]
     space = whole + (boxes if kinds > 2 else [])
@@ -133,22 +143,21 @@ def _augment(config: Config, kinds: int) -> None:
 
 
 def _test_at_scales(config: Config) -> None:
-    """mmdet's test-time augmentation, in each validation."""
+    """Validate at several scales, with mmdet's test-time augmentation."""
     resize = find_transform(config.val_dataloader, "ResizeShortestEdge")
     pipeline = config.val_dataloader.dataset.pipeline
     place = pipeline.index(resize)
     sizes = [
         {**resize, "scale": round(resize.scale * scale), "max_size": round(resize.max_size * scale)} for scale in SCALES
     ]
-    # DetTTAModel asks each image whether it is flipped.
+    # DetTTAModel reads from each image whether it is flipped.
     steps = [sizes, [{"type": "RandomFlip", "prob": 0.0}], *([step] for step in pipeline[place + 1 :])]
     pipeline[place:] = [{"type": "TestTimeAug", "transforms": steps}]
     find_transform(config.val_dataloader, "PackDetInputs").meta_keys += ("flip", "flip_direction")
     config.val_cfg.type = "MultiScaleValLoop"
 
 
-# In the order in which they act: the crop that samples anchors and the scales of the test have the sides that the
-# compound scale gives them.
+# In the order in which they are applied: data-anchor-sampling and the test scales use the sizes of the compound scale.
 DIMENSIONS: dict[str, dict[str | int, Edit | None]] = {
     "compound_scale": {0: None, 1: partial(_scale, steps=1), 2: partial(_scale, steps=2)},
     "neck": {

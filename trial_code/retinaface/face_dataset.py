@@ -1,4 +1,4 @@
-"""A face data set as the trial hook sees it: how big it is, how good the starting detector is on it, its features."""
+"""A face data set for `nni_hyperfd.get_next_parameter`: its size, the starting detector's AP@50, and its features."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.datasets import coco
-from retinaface.job import Job, JobError
+from retinaface.options import Options
+from retinaface.pipelines import use_split
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -21,67 +22,80 @@ if TYPE_CHECKING:
 
 
 class FaceDataset:
-    """Implements `nni_hyperfd.experiment.trial.Dataset` for the data and the starting detector of a job.
+    """Implements `nni_hyperfd.Dataset` for a data set and a starting detector.
 
-    Making it costs nothing: annotations are checked when they are first asked for (coco.AnnotationError), and torch
-    and mmdet are imported by the methods that need them.
+    Creating it is fast: annotations are checked when they are first used, and torch and mmdet are imported by the
+    methods that need them.
+
+    Args:
+        options: the data set, the detector, and the sizes of training and validation.
+
+    Raises:
+        ScriptError: the options name no detector to start from.
+        AnnotationError: (on first use) the annotations cannot be used.
     """
 
-    def __init__(self, job: Job) -> None:
-        if job.weights is None:
-            raise JobError("the detector to start from is not given; name its file with --weights.")
-        self.job = job
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.weights = options.require_weights()
 
     @cached_property
     def train(self) -> coco.CocoSplit:
-        return coco.load(self.job.data, "train", strict=self.job.strict)
+        """The annotations to train on."""
+        return coco.load(self.options.data, "train", strict=self.options.strict)
 
     @cached_property
     def val(self) -> coco.CocoSplit:
-        return coco.load(self.job.data, "val", strict=self.job.strict)
+        """The annotations to validate on."""
+        return coco.load(self.options.data, "val", strict=self.options.strict)
 
     @property
     def num_images(self) -> int:
-        """Images of the training split."""
+        """Number of images of the training split."""
         return self.train.num_images
 
     @property
     def num_boxes(self) -> int:
-        """Boxes of the training split, without ignored ones."""
+        """Number of boxes of the training split, without ignored ones."""
         return self.train.num_boxes
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of data, detector weights and those settings that features and AP depend on."""
-        from retinaface.convert import weights_file
+        """Name of the data, the detector's weights and the settings that features and AP depend on: sha256 (hex)."""
+        from retinaface.weight_files import weights_file
 
-        config = self.job.load_config()
-        config.model.weights = hashlib.sha256(weights_file(self.job.weights).read_bytes()).hexdigest()
-        evaluation = {**config.val_dataloader.dataset, "data_root": None}  # where the data lie changes nothing
+        config = self.options.load_config()
+        config.model.weights = hashlib.sha256(weights_file(self.weights).read_bytes()).hexdigest()
+        evaluation = {**config.val_dataloader.dataset, "data_root": None}  # the place of the data does not matter
         settings = {"model": config.model, "evaluation": evaluation}
         parts = [self.train.fingerprint(), self.val.fingerprint(), json.dumps(settings, sort_keys=True)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def evaluate(self) -> float:
-        """AP@50 in [0, 1] of the starting detector on the validation split, measured as in every trial."""
+        """AP@50, in [0, 1], of the starting detector on the validation split, measured as in every trial."""
         from retinaface.training import validate
 
-        return validate(self.job.load_config(), self.val)
+        return validate(self.options.load_config(), self.val)
 
     def image_features(self, limit: int, seed: int) -> Tensor:
-        """float32 (n, 3, 3, C + 4) on the CPU: the features of n = min(limit, num_images) training images.
+        """Features of training images, without their ignored faces.
 
-        Which images is drawn by `seed`, without replacement; they come in the order of the annotation file. See
-        `features.image_features` for the axes; ignored boxes take no part.
+        Args:
+            limit: maximum number of images; they are drawn without replacement.
+            seed: seed of the draw.
+
+        Returns:
+            float32 (n, 3, 3, C + 4) on the CPU with n = min(limit, num_images), in the order of the annotation file;
+            see `features.image_features` for the axes.
         """
-        from retinaface.convert import load_detector
+        from retinaface.build import load_detector
         from retinaface.features import extract, frozen
 
-        config = self.job.load_config()
-        detector = frozen(load_detector(config, self.job.weights))
+        config = self.options.load_config()
+        detector = frozen(load_detector(config, self.weights))
         return extract(detector, self.training_images(config, limit, seed))
 
-    def training_images(self, config: Config, limit: int, seed: int) -> Iterable[dict]:
-        """The images that `image_features` looks at, as the evaluation pipeline gives them."""
+    def training_images(self, config: Config, limit: int, seed: int) -> Iterable[dict[str, Any]]:
+        """The images that `image_features` uses, as the evaluation pipeline returns them."""
         import numpy as np
         from torch.utils.data import DataLoader, Subset
 
@@ -90,13 +104,12 @@ class FaceDataset:
         return DataLoader(images, batch_size=None, num_workers=config.val_dataloader.num_workers)
 
 
-def images_of(config: Config, split: coco.CocoSplit) -> Dataset:
-    """A split's images as the config's evaluation pipeline gives them, none of their faces too small to count."""
+def images_of(config: Config, split: coco.CocoSplit) -> Dataset[dict[str, Any]]:
+    """Images of a split as the config's evaluation pipeline returns them, with faces of all sizes."""
     from mmdet.registry import DATASETS
-
-    from retinaface.training import use_split
 
     settings = copy.deepcopy(config.val_dataloader)
     with TemporaryDirectory() as folder:
         use_split(settings, split, Path(folder))
-        return DATASETS.build({**settings.dataset, "min_face": 0.0})
+        images: Dataset[dict[str, Any]] = DATASETS.build({**settings.dataset, "min_face": 0.0})
+    return images

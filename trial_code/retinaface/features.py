@@ -1,10 +1,11 @@
-"""What the frozen detector tells about an image: mean features of its positive, negative and ignored anchors."""
+"""Image features of a frozen detector: means over the positive, negative and ignored anchors of an image."""
 
 from __future__ import annotations
 
 import copy
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
@@ -14,15 +15,24 @@ from torch import Tensor, nn
 POSITIVE_IOU = 0.5
 NEGATIVE_IOU = 0.3
 POSITIVE, NEGATIVE, IGNORED = range(3)
+"""The groups of anchors, in the order of the features' third axis."""
 
 BATCH = 8
 
+Sample = dict[str, Any]
+"""An image of an mmdet pipeline: `inputs` (3, h, w), uint8, and `data_samples`."""
+
 
 def match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Each anchor's group and its best-matching box.
+    """Assign anchors to groups and boxes.
 
-    anchors (A, 4) and boxes (G, 4) as x1, y1, x2, y2. Returns groups (A,), int64: positive from IoU 0.5 with the best
-    box, negative below 0.3, ignored between; and that box (A, 4), zeros for an anchor that overlaps none.
+    Args:
+        anchors: (A, 4) as x1, y1, x2, y2.
+        boxes: (G, 4) as x1, y1, x2, y2.
+
+    Returns:
+        Groups (A,), int64: positive from an IoU of 0.5 with the best-matching box, negative below 0.3, ignored between;
+        and best-matching boxes (A, 4), zeros for an anchor that overlaps none.
     """
     if not len(boxes):
         return torch.full((len(anchors),), NEGATIVE, device=anchors.device), torch.zeros_like(anchors)
@@ -34,8 +44,10 @@ def match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _iou(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """IoU (G, A). One coordinate at a time, four times as fast as mmdet's bbox_overlaps, which would take as long as a
-    tenth of the forward pass."""
+    """IoU (G, A) of boxes (G, 4) and anchors (A, 4), one coordinate at a time.
+
+    It is four times as fast as mmdet's bbox_overlaps, which would take a tenth of the time of the forward pass.
+    """
     ax1, ay1, ax2, ay2 = anchors.T.contiguous()
     bx1, by1, bx2, by2 = boxes.T[..., None]
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
@@ -47,21 +59,33 @@ def _iou(boxes: Tensor, anchors: Tensor) -> Tensor:
 def group_means(features: Tensor, groups: Tensor, boxes: Tensor) -> Tensor:
     """Mean of [feature of the anchor's cell | anchor's box] over each group of one pyramid stage.
 
-    features (B, C, H, W); groups (B, A) and boxes (B, A, 4) with A = H * W * anchors a cell, the cell's anchors next to
-    each other. Returns (B, 3, C + 4); an empty group is NaN throughout.
+    Args:
+        features: (B, C, H, W).
+        groups: (B, A) with A = H x W x anchors per cell, the anchors of a cell next to each other.
+        boxes: (B, A, 4), boxes of the anchors.
+
+    Returns:
+        (B, 3, C + 4); all values of an empty group are NaN.
     """
     member = torch.nn.functional.one_hot(groups, 3).to(features.dtype)  # (B, A, 3)
     cells = features.shape[-2] * features.shape[-1]
-    in_cell = member.unflatten(1, (cells, -1)).sum(dim=2)  # (B, H * W, 3): a cell counts once for each such anchor
+    in_cell = member.unflatten(1, (cells, -1)).sum(dim=2)  # (B, H * W, 3): a cell counts once per anchor
     sums = torch.cat([torch.bmm(features.flatten(2), in_cell).mT, torch.bmm(member.mT, boxes)], dim=2)
     return sums / member.sum(dim=1)[..., None]
 
 
 def image_features(detector: nn.Module, images: Tensor, boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
-    """(B, 3, 3, C + 4): image, pyramid stage, group, feature.
+    """Features of a batch of images.
 
-    images (B, 3, H, W), normalised; boxes: for each image (G, 4) as x1, y1, x2, y2 in its pixels; sizes (B, 2): width
-    and height of each image before it was padded, by which its boxes are divided. Boxes come out as cx, cy, w, h.
+    Args:
+        detector: the detector.
+        images: (B, 3, H, W), normalised.
+        boxes: for each image (G, 4) as x1, y1, x2, y2 in its pixels.
+        sizes: (B, 2), width and height of each image before padding.
+
+    Returns:
+        (B, 3, 3, C + 4): image, pyramid stage, group, feature. The last four are the mean box of the group as centre x,
+        centre y, width and height, as shares of the image's size.
     """
     stages = detector.extract_feat(images)
     shapes = [stage.shape[-2:] for stage in stages]
@@ -75,26 +99,32 @@ def image_features(detector: nn.Module, images: Tensor, boxes: Sequence[Tensor],
 
 
 def frozen(detector: nn.Module) -> nn.Module:
-    """A copy of the detector that only extracts features: same numbers up to rounding, in 0.6 of the time.
+    """A copy of a detector for extracting features: same numbers up to rounding, in 0.6 of the time.
 
-    Each batch normalisation goes into its convolution, and maps are laid out with channels last. It is on the GPU where
-    there is one.
+    Batch normalisations are merged into their convolutions, and the memory format is channels last. The copy is on the
+    GPU if there is one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return fuse_conv_bn(copy.deepcopy(detector)).to(device, memory_format=torch.channels_last)
+    copied: nn.Module = fuse_conv_bn(copy.deepcopy(detector)).to(device, memory_format=torch.channels_last)
+    return copied
 
 
 @torch.inference_mode()
-def extract(detector: nn.Module, samples: Iterable[dict]) -> Tensor:
-    """Features of all images of an evaluation pipeline, float32 (n, 3, 3, C + 4) on the CPU, in their order.
+def extract(detector: nn.Module, samples: Iterable[Sample]) -> Tensor:
+    """Features of images, without their ignored faces.
 
-    Faces that are ignored take no part.
+    Args:
+        detector: what `frozen` returns.
+        samples: n images of an evaluation pipeline.
+
+    Returns:
+        float32 (n, 3, 3, C + 4) on the CPU, in the order of the samples; see `image_features` for the axes.
     """
     rows: dict[int, Tensor] = {}
     for batch in batches_of_like_size(samples, detector.data_preprocessor.pad_size_divisor):
         truths = [sample["data_samples"] for sample in batch.values()]
         images = normalised(detector.data_preprocessor, [sample["inputs"] for sample in batch.values()])
-        # The pipeline leaves boxes in the pixels of the file.
+        # The pipeline keeps boxes in the pixels of the file.
         scales = images.new_tensor([truth.scale_factor for truth in truths]).repeat(1, 2)
         found = [truth.gt_instances.bboxes.tensor.to(images.device) for truth in truths]
         boxes = [corners * scale for corners, scale in zip(found, scales, strict=True)]
@@ -106,7 +136,7 @@ def extract(detector: nn.Module, samples: Iterable[dict]) -> Tensor:
 def normalised(preprocessor: DetDataPreprocessor, images: Sequence[Tensor]) -> Tensor:
     """Images (3, h, w), uint8, as one normalised batch (B, 3, H, W), padded with zeros at the right and the bottom.
 
-    The same numbers as the preprocessor gives itself, without its six copies of every image.
+    The result is that of the preprocessor itself, which would copy each image six times.
     """
     divisor = preprocessor.pad_size_divisor
     largest = torch.tensor([image.shape[-2:] for image in images]).amax(dim=0)
@@ -119,12 +149,15 @@ def normalised(preprocessor: DetDataPreprocessor, images: Sequence[Tensor]) -> T
     return batch
 
 
-def batches_of_like_size(samples: Iterable[dict], divisor: int) -> Iterator[dict[int, dict]]:
-    """Samples by position, in batches whose images have one size when padded to multiples of `divisor`.
+def batches_of_like_size(samples: Iterable[Sample], divisor: int) -> Iterator[dict[int, Sample]]:
+    """Batches of images that have the same size once they are padded to multiples of `divisor`.
 
-    So none is padded further for another, and its features do not depend on what else is in the batch.
+    So no image is padded further than by itself, and its features do not depend on the others in its batch.
+
+    Yields:
+        Samples by their position among all `samples`.
     """
-    waiting: dict[tuple[int, int], dict[int, dict]] = {}
+    waiting: dict[tuple[int, int], dict[int, Sample]] = {}
     for position, sample in enumerate(samples):
         height, width = sample["inputs"].shape[-2:]
         shape = math.ceil(height / divisor), math.ceil(width / divisor)

@@ -1,6 +1,6 @@
-"""Weights for a detector of another shape than the one that has them: deeper, wider, or with another part.
+"""Weights for a detector that is deeper or wider than the one they belong to, or has another neck or head.
 
-It starts as the detector that it inherits from, as far as both have the same parts.
+As far as both have the same parts, it starts by computing what the given detector computes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,18 @@ from torch import Tensor
 
 
 def inherit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Weights with the names and shapes of `own`, and a sentence that says how many come from where.
+    """Combine given weights with a detector's own.
 
-    A tensor that both have in one shape is the given one, one that is larger here is widened from it; others are
-    `own`'s.
+    Args:
+        given: tensors to inherit, by name.
+        own: tensors of the detector, by name.
+
+    Returns:
+        Tensors with the names and shapes of `own`, and a sentence that says how many of them were inherited. A tensor
+        of the same shape is inherited as it is, a larger one is widened from the given one, all others are `own`'s.
     """
-    result, widened, new = {}, 0, Counter()
+    result: dict[str, Tensor] = {}
+    widened, new = 0, Counter[str]()
     for name, tensor in own.items():
         like = given.get(name)
         if like is not None and like.shape == tensor.shape:
@@ -38,9 +44,9 @@ def inherit(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[dic
 
 
 def widen(given: Tensor, own: Tensor) -> Tensor:
-    """`own`, whose first channels are the given ones and do not listen to the new ones.
+    """`own` with the given tensor as its first channels, which do not depend on the other channels.
 
-    In a network of such tensors the first channels are those of the given network, whatever the new ones are.
+    So in a network of widened tensors the first channels have the values that they have in the given network.
     """
     widened = own.clone()
     if own.ndim > 1:
@@ -50,7 +56,7 @@ def widen(given: Tensor, own: Tensor) -> Tensor:
 
 
 def _fits(given: Tensor, own: Tensor) -> bool:
-    """Whether the two differ in channels only, of which `own` has no fewer."""
+    """Whether the tensors differ only in their numbers of channels, and `own` has no fewer."""
     return (
         given.ndim == own.ndim
         and given.shape[2:] == own.shape[2:]

@@ -1,9 +1,11 @@
-"""Classification losses for the scores of face and background that mmdet lacks; its box losses need no change.
+"""Classification losses that mmdet does not have; its box losses are used as they are.
 
-All take (n, 2) scores as logits, face first, and (n,) labels, 0 for a face and 1 for background.
+All take logits (n, 2), face first, and labels (n,), 0 for a face and 1 for background.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch.nn.functional as F
 from mmdet.models.losses import CrossEntropyLoss, FocalLoss
@@ -13,35 +15,46 @@ from torch import Tensor
 
 @MODELS.register_module()
 class AdditiveMarginLoss(CrossEntropyLoss):
-    """Cross entropy with margin m off the score z of the right class y: -log(e^(z_y - m) / (e^(z_y - m) + e^z_other)).
+    """Cross entropy whose logit z of the true class y is lowered by a margin m.
 
-    This is the large margin of CosFace (Wang et al., 2018), after which ASFD has its margin-based classification (whose
-    formula it does not give), on the scores as they are. CosFace normalises weights and features; a detector that was
-    trained without could not go on from there.
+    The loss is -log(e^(z_y - m) / (e^(z_y - m) + e^z_other)), the large margin of CosFace (Wang et al., 2018). ASFD
+    names it as the source of its margin-based classification, without a formula. CosFace also normalises weights and
+    features, which is left out here: a detector that was trained without it could not be fine-tuned with it.
+
+    Args:
+        margin: m.
+        kwargs: passed to mmdet's CrossEntropyLoss.
     """
 
-    def __init__(self, margin: float = 1.0, **kwargs) -> None:
+    def __init__(self, margin: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.margin = margin
 
-    def forward(self, scores: Tensor, labels: Tensor, *args, **kwargs) -> Tensor:
-        right = F.one_hot(labels, scores.shape[1])
-        return super().forward(scores - self.margin * right, labels, *args, **kwargs)
+    def forward(self, scores: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of logits (n, 2) and labels (n,), reduced as in CrossEntropyLoss."""
+        true = F.one_hot(labels, scores.shape[1])
+        loss: Tensor = super().forward(scores - self.margin * true, labels, *args, **kwargs)
+        return loss
 
 
 @MODELS.register_module()
 class SoftmaxFocalLoss(FocalLoss):
-    """mmdet's focal loss for the softmax of two scores, which is the sigmoid of their difference."""
+    """mmdet's focal loss for the softmax of two logits, which is the sigmoid of their difference."""
 
-    def forward(self, scores: Tensor, labels: Tensor, *args, **kwargs) -> Tensor:
-        # Targets of the scores' shape take mmdet's version in torch, which needs no compiled mmcv on a GPU.
-        return super().forward(scores[:, :1] - scores[:, 1:], (labels == 0)[:, None], *args, **kwargs)
+    def forward(self, scores: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The loss of logits (n, 2) and labels (n,), reduced as in FocalLoss."""
+        # For targets of the same shape as the logits mmdet uses its version in torch, which needs no compiled mmcv.
+        loss: Tensor = super().forward(scores[:, :1] - scores[:, 1:], (labels == 0)[:, None], *args, **kwargs)
+        return loss
 
 
 def hard_sum(losses: Tensor, labels: Tensor, ratio: int | None) -> Tensor:
-    """The sum of losses (n,) over faces and over the highest ones of background, `ratio` times as many as the faces.
+    """Sum of the losses of all faces and of the hardest background anchors.
 
-    None takes all of the background.
+    Args:
+        losses: (n,).
+        labels: (n,), 0 for a face and 1 for background.
+        ratio: number of background anchors per face; None takes all of them.
     """
     faces, background = losses[labels == 0], losses[labels == 1]
     if ratio is not None:

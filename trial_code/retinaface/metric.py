@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from mmdet.evaluation.functional.mean_ap import average_precision, tpfp_default
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
+from numpy.typing import NDArray
+from torch import Tensor
+
+Counts = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], int]
+"""Of one image: scores, hits and misses (n,) of its detections, and its number of faces that count."""
 
 
 @METRICS.register_module()
 class FaceAP(BaseMetric):
-    """Average precision at IoU 0.5: area under the curve, unrounded, without the legacy pixel added to every side.
+    """Average precision at IoU 0.5: area under the curve, unrounded, without the legacy pixel added to each side.
 
-    It is mmdet's `eval_map` for one class, which would start a pool of processes at each call. A detection whose best
-    box is an ignored one counts neither for nor against. Reported as `face/ap50`, in [0, 1], with the number of faces
-    that count as `face/faces`.
+    It equals mmdet's `eval_map` for one class, which would start a pool of processes at each call. A detection whose
+    best match is an ignored face is not counted. Reported as `face/ap50`, in [0, 1]; the number of faces that count is
+    reported as `face/faces`.
     """
 
     default_prefix = "face"
 
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
+        """Match the detections of a batch with its faces."""
         for sample in data_samples:
             found = sample["pred_instances"]
             detections = np.hstack([_array(found["bboxes"], 4), _array(found["scores"], 1)])
@@ -30,7 +37,12 @@ class FaceAP(BaseMetric):
             hits, misses = tpfp_default(detections, truth, ignored, iou_thr=0.5)
             self.results.append((detections[:, 4], hits[0], misses[0], len(truth)))
 
-    def compute_metrics(self, results: list[tuple[np.ndarray, np.ndarray, np.ndarray, int]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[Counts]) -> dict[str, float]:
+        """The metrics of all images.
+
+        Raises:
+            ValueError: no face counts.
+        """
         scores, hits, misses, faces = zip(*results, strict=True)
         if not sum(faces):
             raise ValueError("the split that is evaluated has no face that counts; lower the data set's min_face")
@@ -40,5 +52,5 @@ class FaceAP(BaseMetric):
         return {"ap50": float(average_precision(hits / sum(faces), precision)), "faces": sum(faces)}
 
 
-def _array(values, columns: int) -> np.ndarray:
+def _array(values: Tensor, columns: int) -> NDArray[np.float32]:
     return np.asarray(values.cpu(), np.float32).reshape(-1, columns)

@@ -1,13 +1,12 @@
-"""What the search spaces choose, and where the six hyper-parameters and the architecture act in a config."""
+"""Applies the parameters of a trial to a config: six hyper-parameters, an architecture, and those of `extended`."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nni_hyperfd.space import architecture
-from nni_hyperfd.space.architecture import Architecture
+from nni_hyperfd.space.architecture import PARAMETERS, Architecture
 from retinaface import extended
 from retinaface.extended import ParameterError
 from retinaface.pipelines import find_transform
@@ -22,7 +21,7 @@ OPTIMIZERS = {
 NEGATIVE_IOU = 0.3
 SEARCHABLE = "SearchableMobileNetV2"
 
-_RANGES = {
+_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("above 0", lambda value: 0 < value < float("inf")),
     "min_crop_ratio": ("in (0, 1]", lambda value: 0 < value <= 1),
     "positive_iou": ("in (0, 1]", lambda value: 0 < value <= 1),
@@ -33,7 +32,11 @@ NAMES = ("optimizer", *_RANGES)
 
 
 def check(parameters: Mapping[str, Any]) -> None:
-    """Raises ParameterError for a name or a value that is not one of the six hyper-parameters'."""
+    """Check the names and values of hyper-parameters.
+
+    Raises:
+        ParameterError: a name is not one of the six hyper-parameters', or its value is out of range.
+    """
     if unknown := sorted(parameters.keys() - set(NAMES)):
         known = ", ".join([*NAMES, *extended.DIMENSIONS])
         raise ParameterError(f"unknown parameters {', '.join(unknown)}; this trial knows {known}.")
@@ -46,16 +49,21 @@ def check(parameters: Mapping[str, Any]) -> None:
 
 
 def apply_parameters(config: Config, parameters: Mapping[str, Any] | None) -> Config:
-    """A copy of the config in which those of the six hyper-parameters, the architecture and the dimensions of
-    `extended` that are among the parameters are set; all else stays as the config has it.
+    """A copy of a config with the parameters of a trial; whatever they do not name is not changed.
 
-    Anchors below IoU 0.3 are negative whatever the positive threshold is; those between are ignored.
+    Anchors below an IoU of 0.3 are negative for every `positive_iou`; those between are ignored.
 
-    Raises ParameterError for a name or a value that is not one of a search space, or an architecture for a config whose
-    backbone cannot be searched; ArchitectureError for an architecture over the FLOPs limit.
+    Args:
+        config: the config; not changed.
+        parameters: values of any search space in search_spaces/.
+
+    Raises:
+        ParameterError: a name or a value is invalid, or an architecture is chosen for a config whose backbone has one
+            architecture only.
+        ArchitectureError: the architecture is incomplete or over the FLOPs limit.
     """
     given = dict(parameters or {})
-    chosen = {name: given.pop(name) for name in architecture.PARAMETERS if name in given}
+    chosen = {name: given.pop(name) for name in PARAMETERS if name in given}
     extensions = extended.choose(given)
     values = {name: value for name, value in given.items() if name not in extensions}
     check(values)

@@ -1,9 +1,9 @@
-"""Parameter remapping (FNA, Fang et al., 2020): a backbone inherits its weights from one of other blocks.
+"""Parameter remapping (FNA, Fang et al., 2020): a backbone inherits its weights from one with other blocks.
 
-An architecture inherits from the largest one. Depth: a stage keeps its first blocks. Width: of an expanded block the
-first channels, the same ones in its three convolutions. Kernel: the centre. Everything else of the detector has one
-shape in all architectures and stays. The largest one itself can start from MobileNetV2 (`grow`), which is FNA's way
-from a seed network to a super network, and half a MobileNetV2 from a whole one (`narrow`).
+Each architecture inherits from the largest one: a stage keeps its first blocks, an expanded block its first channels
+(the same ones in all three convolutions), and a kernel its centre. The rest of the detector has the same shape in all
+architectures. The largest architecture can start from MobileNetV2 (`grow`), as FNA's super network does from a seed
+network, and a MobileNetV2 of half width from one of full width (`narrow`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,21 @@ from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
 _BACKBONE = "backbone."
 _SEED_STEM = "stages.0.0"
 HALF = 0.5
-"""Width of the MobileNetV2 whose blocks are those of the architecture space."""
+"""Width of the MobileNetV2 that has the blocks of the architecture space."""
 
 
 def remap(detector: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """The state dict of a detector of this architecture, from that of one with the largest or with half a MobileNetV2.
+    """The state dict of a detector of an architecture.
 
-    Tensors that stay whole share their memory with the given ones. Raises WeightsError, naming a tensor, if the given
-    backbone is another one.
+    Args:
+        detector: state dict of a detector with the largest architecture, or with a MobileNetV2 of half width.
+        architecture: the architecture to inherit for.
+
+    Returns:
+        The tensors; those that are not cropped share their memory with the given ones.
+
+    Raises:
+        WeightsError: the given detector has another backbone; the message names a tensor.
     """
     backbone = {n.removeprefix(_BACKBONE): t for n, t in detector.items() if n.startswith(_BACKBONE)}
     inherited = {name: tensor for name, tensor in detector.items() if not name.startswith(_BACKBONE)}
@@ -35,7 +42,7 @@ def remap(detector: Mapping[str, Tensor], architecture: Architecture) -> dict[st
 
 
 def remap_backbone(backbone: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """`remap` for the backbone alone, by names relative to it."""
+    """`remap` for the backbone only, with names relative to it."""
     if f"{_SEED_STEM}.conv.weight" in backbone:
         backbone = grow(backbone)
     check_like(backbone, _backbone_like(Architecture.largest()), "the largest backbone, from which others inherit")
@@ -43,11 +50,13 @@ def remap_backbone(backbone: Mapping[str, Tensor], architecture: Architecture) -
 
 
 def grow(mobilenet: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The largest backbone from half a MobileNetV2, of which it computes the same maps.
+    """State dict of the largest backbone that computes the same maps as a MobileNetV2 of half width.
 
-    Kernels are surrounded with zeros. Blocks that MobileNetV2 does not have are copies of the last one of their stage
-    whose last normalisation is 0: they add nothing until they are trained. Raises WeightsError, naming a tensor, unless
-    the given ones are those of a FaceMobileNetV2 of width 0.5.
+    Kernels are surrounded with zeros. Blocks that MobileNetV2 does not have are copies of the last block of their
+    stage, whose last normalisation is set to 0: they have no effect until they are trained.
+
+    Raises:
+        WeightsError: the tensors are not those of a FaceMobileNetV2 of width 0.5; the message names one.
     """
     check_like(mobilenet, half_mobilenet(), "the MobileNetV2 of half width, from which to start")
     grown = {}
@@ -61,14 +70,16 @@ def grow(mobilenet: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def narrow(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the tensors that `like` has as well, cropped to its shapes."""
+    """The tensors whose names `like` has as well, cropped to its shapes."""
     return {name: crop(tensors[name], template.shape) for name, template in like.items() if name in tensors}
 
 
 def crop(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """The first entries along the first two axes (output and input channels), the centre of the others (the kernel).
+    """Crop a tensor: first entries of the first two axes (output and input channels), centre of the others (kernel).
 
-    An axis that is shorter than in `shape` stays as it is; kernels differ by an even number.
+    Args:
+        tensor: the tensor.
+        shape: size of each axis; an axis that is shorter is not changed. Sizes of kernels differ by an even number.
     """
     for axis, size in enumerate(shape):
         size = min(size, tensor.shape[axis])
@@ -78,15 +89,18 @@ def crop(tensor: Tensor, shape: torch.Size) -> Tensor:
 
 
 def surround(tensor: Tensor, shape: torch.Size) -> Tensor:
-    """Zeros around a kernel, equally many on all sides, so that it has this shape; other tensors as they are."""
+    """Pad a kernel with zeros to a shape, equally on all sides; a tensor that has this shape is not changed."""
     if tensor.shape == shape:
         return tensor
     return torch.nn.functional.pad(tensor, [(shape[-1] - tensor.shape[-1]) // 2] * 4)
 
 
 def _seed_name(name: str) -> tuple[str, bool]:
-    """A tensor of half a MobileNetV2 from which one of the largest backbone starts, and whether that one's block is
-    beyond those of MobileNetV2."""
+    """Source of a tensor of the largest backbone.
+
+    Returns:
+        Name of the tensor in the MobileNetV2 of half width, and whether MobileNetV2 does not have the block itself.
+    """
     part, _, rest = name.partition(".")
     if part == "stem":
         return f"{_SEED_STEM}.{rest}", False
@@ -96,7 +110,7 @@ def _seed_name(name: str) -> tuple[str, bool]:
 
 
 def _seed_blocks() -> list[list[str]]:
-    """The blocks of FaceMobileNetV2 in the seven stages of the architecture space."""
+    """Names of the blocks of FaceMobileNetV2, for each of the seven stages of the architecture space."""
     blocks = []
     for number, groups in enumerate(FaceMobileNetV2.STAGES):
         first = 0 if number else 1  # the stem
@@ -110,12 +124,12 @@ _SEED_BLOCKS = _seed_blocks()
 
 
 def _backbone_like(architecture: Architecture) -> dict[str, Tensor]:
-    """Tensors of the names and shapes that a backbone has. (Under torch's meta device this takes ten times as long.)"""
+    """Tensors with the names and shapes of a backbone; torch's meta device would take ten times as long."""
     with torch.random.fork_rng(devices=[]):
-        return SearchableMobileNetV2(architecture.stages).state_dict()
+        return dict(SearchableMobileNetV2(architecture.stages).state_dict())
 
 
 def half_mobilenet() -> dict[str, Tensor]:
-    """Tensors of the names and shapes of the MobileNetV2 from which the largest backbone can start."""
+    """Tensors with the names and shapes of the MobileNetV2 of half width."""
     with torch.random.fork_rng(devices=[]):
-        return FaceMobileNetV2(HALF).state_dict()
+        return dict(FaceMobileNetV2(HALF).state_dict())

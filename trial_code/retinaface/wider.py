@@ -1,45 +1,54 @@
-"""WIDER FACE's own protocol: easy, medium and hard. Its numbers are no AP@50 and are not to be set beside one."""
+"""WIDER FACE's own protocol: easy, medium and hard. Its numbers cannot be compared with AP@50."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from mmdet.registry import METRICS
 from mmengine.evaluator import BaseMetric
+from numpy.typing import NDArray
 
 from nni_hyperfd.datasets.coco import WIDER_LEVELS as LEVELS
 
 THRESHOLDS = 1000
 IOU = 0.5
 
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Image:
-    """One image's detections by falling score, and its faces; boxes float64 (n, 4) as x1, y1, x2, y2.
+    """Detections and faces of one image.
 
-    `levels` (faces,): the place in LEVELS of the easiest level that a face belongs to, 3 for those of none.
+    Attributes:
+        boxes: (n, 4), boxes of the detections as x1, y1, x2, y2.
+        scores: (n,), falling.
+        faces: (m, 4), boxes of the faces as x1, y1, x2, y2.
+        levels: (m,), index in LEVELS of the easiest level that a face belongs to, 3 for none.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    faces: np.ndarray
-    levels: np.ndarray
+    boxes: Floats
+    scores: Floats
+    faces: Floats
+    levels: NDArray[np.int_]
 
 
 @METRICS.register_module()
 class WiderFaceAP(BaseMetric):
     """`wider/easy`, `wider/medium` and `wider/hard`, each in [0, 1], as WIDER FACE's evaluation computes them.
 
-    Each level's faces are those of the level and of all easier ones; the others are ignored. Which faces those are is
-    what the benchmark's own lists say; here it is the key `wider_level` of an annotation, one of LEVELS, absent for
-    a face of no level. The pipeline has to pack the meta key `instances`.
+    The faces of a level are those of it and of all easier levels; others are ignored. The levels come from the
+    benchmark's own lists, as the key `wider_level` of the annotations: one of LEVELS, absent for a face of no level.
+    The pipeline has to pack the meta key `instances`.
     """
 
     default_prefix = "wider"
 
-    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: dict[str, Any], data_samples: Sequence[dict[str, Any]]) -> None:
+        """Collect the detections and faces of a batch."""
         for sample in data_samples:
             scores = sample["pred_instances"]["scores"].cpu().numpy().astype(np.float64)
             order = np.argsort(-scores, kind="stable")
@@ -49,15 +58,15 @@ class WiderFaceAP(BaseMetric):
             self.results.append(Image(boxes[order], scores[order], faces, levels))
 
     def compute_metrics(self, results: list[Image]) -> dict[str, float]:
+        """AP of each level."""
         return dict(zip(LEVELS, wider_ap(results), strict=True))
 
 
 def wider_ap(images: Sequence[Image]) -> list[float]:
-    """AP of each of LEVELS; NaN for one without faces.
+    """AP of each of LEVELS, NaN for a level without faces.
 
-    What sets it apart from AP@50: scores are stretched to [0, 1] over all images, and looked at through 1000
-    thresholds; IoU has the legacy pixel added to each side; and an image without any box, or without any detection,
-    adds nothing but its faces.
+    It differs from AP@50: scores are stretched to [0, 1] over all images and compared with 1000 thresholds, a pixel is
+    added to each side of a box for its IoU, and an image without faces or without detections only adds its faces.
     """
     images = _stretched(images)
     overlaps = [_iou(image.boxes, image.faces) for image in images]
@@ -65,6 +74,7 @@ def wider_ap(images: Sequence[Image]) -> list[float]:
 
 
 def _stretched(images: Sequence[Image]) -> list[Image]:
+    """The images with scores that run from 0 to 1."""
     scores = np.concatenate([image.scores for image in images]) if images else np.empty(0)
     if not len(scores):
         return list(images)
@@ -73,17 +83,24 @@ def _stretched(images: Sequence[Image]) -> list[Image]:
     return [Image(image.boxes, (image.scores - low) / span, image.faces, image.levels) for image in images]
 
 
-def _iou(boxes: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(n, 4) and (m, 4) -> (n, m), with every width and height one pixel larger than the difference of its ends."""
+def _iou(boxes: Floats, faces: Floats) -> Floats:
+    """IoU (n, m) of boxes (n, 4) and (m, 4), with each width and height one pixel larger than its coordinates say."""
     low = np.maximum(boxes[:, None, :2], faces[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], faces[None, :, 2:])
     shared = np.clip(high - low + 1, 0, None).prod(axis=2)
     area, other = ((b[:, 2:] - b[:, :2] + 1).prod(axis=1) for b in (boxes, faces))
-    return shared / (area[:, None] + other[None] - shared)
+    overlap: Floats = shared / (area[:, None] + other[None] - shared)
+    return overlap
 
 
-def _ap(counted: Sequence[np.ndarray], overlaps: Sequence[np.ndarray], images: Sequence[Image]) -> float:
-    """AP of the faces for which `counted` holds; the others are ignored."""
+def _ap(counted: Sequence[NDArray[np.bool_]], overlaps: Sequence[Floats], images: Sequence[Image]) -> float:
+    """AP of some faces, NaN without any.
+
+    Args:
+        counted: for each image (m,), whether a face counts; the others are ignored.
+        overlaps: for each image (n, m), IoU of detections and faces.
+        images: n detections and m faces each.
+    """
     total = sum(int(mask.sum()) for mask in counted)
     if not total:
         return float("nan")
@@ -95,7 +112,7 @@ def _ap(counted: Sequence[np.ndarray], overlaps: Sequence[np.ndarray], images: S
         best = overlap.argmax(axis=1)
         on_face = overlap.max(axis=1) >= IOU
         right = on_face & mask[best]
-        # A face counts from its first detection on; one on an ignored face is no proposal.
+        # A face is found by its first detection; a detection of an ignored face is not a proposal.
         first = np.zeros(len(best), bool)
         first[np.flatnonzero(right)[np.unique(best[right], return_index=True)[1]]] = True
         recalled, proposed = np.cumsum(first), np.cumsum(right | ~on_face)
@@ -106,8 +123,8 @@ def _ap(counted: Sequence[np.ndarray], overlaps: Sequence[np.ndarray], images: S
     return _area(found / total, precision)
 
 
-def _area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Area under the curve, its precision made falling from the right, as in PASCAL VOC since 2010."""
+def _area(recall: Floats, precision: Floats) -> float:
+    """Area under the curve whose precision is made monotonically falling, as in PASCAL VOC since 2010."""
     recall = np.concatenate([[0.0], recall, [1.0]])
     falling = np.maximum.accumulate(np.concatenate([precision, [0.0]])[::-1])[::-1]
     return float((np.diff(recall) * falling).sum())
