@@ -1,7 +1,7 @@
-"""Sizes of image files, each decoded once: a later look at an unchanged file costs a `stat`.
+"""Sizes of image files, each decoded once: looking at an unchanged file again costs one `stat` call.
 
-What is known of a folder's files lies in the user's cache, by path, length and time of change. Nothing depends on it:
-where it cannot be read or written, files are decoded again.
+The sizes of a folder's files are kept in the user's cache, with each file's path, length and modification time. Nothing
+depends on the cache: where it cannot be read or written, files are decoded again.
 """
 
 from __future__ import annotations
@@ -18,30 +18,45 @@ from pathlib import Path
 import platformdirs
 from PIL import Image
 
-# What Pillow, which checks, and OpenCV, which decodes for the detector, read alike (a rotated TIFF they do not).
+from nni_hyperfd import files
+
+# The formats that Pillow, which checks, and OpenCV, which decodes for the detector, read alike; rotated TIFF is none.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
-_ORIENTATION = 0x0112  # Exif tag; from 5 on, the picture lies on its side
+_ORIENTATION = 0x0112  # Exif tag; a value of 5 or more exchanges width and height
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
 
 
-def sizes_or_reasons(folder: Path, paths: Sequence[Path]) -> list[tuple[int, int] | str]:
-    """Width and height of each file as the detector sees it, or why it cannot be decoded; `folder` names the cache."""
-    known = _known(cache := _cache_file(folder))
-    stamps = [[str(path.absolute()), *_stamp(path)] for path in paths]
-    found: list[tuple[int, int] | str | None] = []
-    for name, *stamp in stamps:
-        length, changed, *size = known.get(name) or (None, None)
-        found.append(tuple(size) if [length, changed] == stamp else None)
-    missing = [place for place, size in enumerate(found) if size is None]
-    # Pillow decodes without holding the interpreter's lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for place, size in zip(missing, pool.map(_size_or_reason, [paths[place] for place in missing]), strict=True):
-            found[place] = size
+def sizes_or_reasons(folder: Path, paths: Sequence[Path]) -> list[Size | str]:
+    """Decode image files, or look their sizes up in the cache.
+
+    Args:
+        folder: what the cache file is named after; usually the folder of the data set.
+        paths: the image files, all of which must exist.
+
+    Returns:
+        For each file its size as the detector sees it (after Exif rotation), or why it cannot be decoded.
+    """
+    cache = _cache_file(folder)
+    entries = _read(cache)
+    names, stamps = [str(path.absolute()) for path in paths], [_stamp(path) for path in paths]
+    found: list[Size | str | None] = [
+        _cached_size(entries.get(name), stamp) for name, stamp in zip(names, stamps, strict=True)
+    ]
+    missing = [index for index, size in enumerate(found) if size is None]
+    # Pillow releases the interpreter's lock while it decodes, so threads are enough.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
+        decoded = threads.map(_size_or_reason, (paths[index] for index in missing))
+        for index, size in zip(missing, decoded, strict=True):
+            found[index] = size
+            if isinstance(size, tuple):
+                entries[names[index]] = [*stamps[index], *size]
     if missing:
-        sound = {
-            name: [*stamp, *size] for (name, *stamp), size in zip(stamps, found, strict=True) if isinstance(size, tuple)
-        }
-        _remember(cache, {**known, **sound})
-    return found
+        # The cache only saves time: a folder that cannot be written must not stop anyone.
+        with suppress(OSError):
+            files.write_json(cache, entries, indent=None)
+    return [size for size in found if size is not None]
 
 
 def _cache_file(folder: Path) -> Path:
@@ -49,39 +64,37 @@ def _cache_file(folder: Path) -> Path:
     return Path(platformdirs.user_cache_path("nni_hyperfd"), "decoded", f"{name}.json")
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> list[int]:
+    """Length in bytes and modification time in ns."""
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    return [status.st_size, status.st_mtime_ns]
 
 
-def _known(cache: Path) -> dict[str, list[int]]:
+def _read(cache: Path) -> dict[str, list[int]]:
+    """Length, modification time, width and height by path; entries that are not four integers are left out."""
     try:
-        known = json.loads(cache.read_text(encoding="utf-8"))
+        entries = json.loads(cache.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {
         name: entry
-        for name, entry in (known.items() if isinstance(known, dict) else ())
+        for name, entry in (entries.items() if isinstance(entries, dict) else ())
         if isinstance(entry, list) and len(entry) == 4 and all(type(number) is int for number in entry)
     }
 
 
-def _remember(cache: Path, known: dict[str, list[int]]) -> None:
-    partial = cache.with_suffix(f".{os.getpid()}")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(known), encoding="utf-8")
-        partial.replace(cache)
-    except OSError:
-        with suppress(OSError):
-            partial.unlink()
+def _cached_size(entry: list[int] | None, stamp: list[int]) -> Size | None:
+    """The size in a cache entry, if the file has not changed since."""
+    if entry is None or entry[:2] != stamp:
+        return None
+    return entry[2], entry[3]
 
 
-def _size_or_reason(path: Path) -> tuple[int, int] | str:
+def _size_or_reason(path: Path) -> Size | str:
     """Width and height as the detector sees them, or why the image cannot be decoded.
 
-    All of the file is decoded, because only that finds a cut-off one (OpenCV fills what is missing with grey); a JPEG
-    at an eighth of its size, which takes a fifth of the time for large ones (30 ms for 12 megapixels).
+    The whole file is decoded, because only that finds a truncated one (OpenCV fills the missing part with grey). JPEG
+    is decoded at an eighth of its size, which takes a fifth of the time for large images (30 ms for 12 megapixels).
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from nni_hyperfd.datasets import DOMAINS, coco, make, synthetic, write_contact_sheet
+from nni_hyperfd.datasets import DOMAINS, coco, make, synthetic
 from nni_hyperfd.datasets.drawing import Canvas
 
 SIZE = 160
@@ -28,7 +28,7 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_every_split_passes_the_door_strictly(made, domain):
+def test_every_split_passes_the_strict_check(made, domain):
     for split, count in zip(("train", "val", "test"), (24, 4, 2), strict=True):
         loaded = coco.load(made[domain], split, strict=True)
         assert loaded.num_images == count
@@ -181,26 +181,3 @@ def test_a_folder_in_use_is_left_as_it_is(tmp_path):
     with pytest.raises(FileExistsError, match="not empty"):
         make(tmp_path, "plain", images=(1, 0, 0))
     assert (tmp_path / "train.json").read_text() == "mine"
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_contact_sheet_shows_boxes_and_landmarks(made, tmp_path, suffix):
-    path = tmp_path / f"sheet{suffix}"
-    write_contact_sheet(made["plain"], "val", path, columns=3, cell=200)
-    sheet = cv2.imread(str(path)).astype(int)
-    assert sheet.shape == (400, 600, 3)  # four pictures in rows of three
-    blue, green, red = np.moveaxis(sheet, 2, 0)
-    assert ((green > 150) & (blue < 90) & (red < 90)).sum() > 50
-    assert (sheet[216:, 216:] > 250).all()
-    assert not (sheet[200:, :200] > 250).all()
-
-
-def test_contact_sheet_of_an_unknown_format(made, tmp_path):
-    with pytest.raises(ValueError, match=r"\.jpg or \.png"):
-        write_contact_sheet(made["plain"], "val", tmp_path / "sheet.txt")
-
-
-def test_contact_sheet_of_real_data(real_data, tmp_path):
-    folder = min(path.parent for path in real_data.glob("*/val.json"))
-    write_contact_sheet(folder, "val", tmp_path / "sheet.jpg", count=2, columns=2, cell=50)
-    assert cv2.imread(str(tmp_path / "sheet.jpg")).shape == (50, 100, 3)

@@ -1,5 +1,6 @@
-"""Face data sets as their authors publish them, converted to the COCO layout that `nni_hyperfd.datasets.coco` reads.
+"""Published face data sets, converted to the COCO layout that `nni_hyperfd.datasets.coco` reads.
 
-A layout (`layouts`) yields `record.Picture`s as annotated; `cleaning` drops and clips what cannot be used and keeps
-count; `splitting` divides what is left; `conversion` runs the three and writes the folder.
+A layout (`layouts`) yields the pictures as annotated (`record.Picture`), `cleaning` drops and clips what cannot be used
+and lists it, `splitting` divides the rest, and `conversion` does all of it and writes the folder. Afterwards,
+`weak_labels` can replace poor annotations by a detector's boxes.
 """

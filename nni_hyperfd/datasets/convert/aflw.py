@@ -11,8 +11,8 @@ from pathlib import Path
 from nni_hyperfd.datasets.convert.record import ConvertError, Face, Picture, Point
 from nni_hyperfd.datasets.convert.sources import only
 
+# The landmarks that are kept, in the order of `record.Face`. In AFLW, too, left is the viewer's.
 _FIVE = ("LeftEyeCenter", "RightEyeCenter", "NoseCenter", "MouthLeftCorner", "MouthRightCorner")
-"""Of AFLW's landmarks those that are kept, in the order of `record`; its left is the viewer's, too."""
 
 _FACES = """
     SELECT FaceImages.filepath, Faces.face_id, FaceRect.x, FaceRect.y, FaceRect.w, FaceRect.h
@@ -26,21 +26,28 @@ _POINTS = """
 
 
 def aflw(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """AFLW; no official splits. A face without a rectangle in the database is left out."""
+    """Read AFLW, which has no official splits. A face without a rectangle in the database is left out."""
     file = only(source, "aflw.sqlite")
     folders = [path for path in sorted(source.rglob("flickr")) if path.is_dir()]
     if len(folders) != 1:
         raise ConvertError(f"{source}: holds {len(folders)} folders named flickr; unpack the images into one.")
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            points: dict[int, dict[str, Point]] = defaultdict(dict)
-            for number, name, x, y in database.execute(_POINTS):
-                points[number][name] = float(x), float(y)
-            faces: dict[str, list[Face]] = defaultdict(list)
-            for name, number, *box in database.execute(_FACES):
-                five = tuple(points[number].get(name) for name in _FIVE)
-                faces[name].append(Face(tuple(map(float, box)), five if any(five) else None))
+        faces = _read(file)
     except (sqlite3.Error, TypeError, ValueError) as error:
         raise ConvertError(f"{file}: cannot be read as AFLW's database ({error}); it may be cut off.") from None
     for name, found in faces.items():
         yield Picture(folders[0] / name, tuple(found), f"{file}, image {name}")
+
+
+def _read(file: Path) -> dict[str, list[Face]]:
+    """The faces of every image, by its path."""
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        points: dict[int, dict[str, Point]] = defaultdict(dict)
+        for number, landmark, x, y in database.execute(_POINTS):
+            points[number][landmark] = float(x), float(y)
+        faces: dict[str, list[Face]] = defaultdict(list)
+        for name, number, x, y, width, height in database.execute(_FACES):
+            five = tuple(points[number].get(landmark) for landmark in _FIVE)
+            box = float(x), float(y), float(width), float(height)
+            faces[name].append(Face(box, five if any(five) else None))
+    return faces

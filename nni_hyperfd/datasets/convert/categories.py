@@ -8,7 +8,16 @@ from nni_hyperfd.datasets.convert.record import ConvertError
 
 
 def faces_among(names: Collection[str], wanted: Collection[str], where: str) -> set[str]:
-    """The names that count as faces: those wanted; if none are, `face` in any case, or the only name there is."""
+    """Choose the categories that count as faces.
+
+    Args:
+        names: all categories of the source.
+        wanted: those that the user names; if none, `face` (in any case) is taken, else the only category there is.
+        where: what error messages begin with.
+
+    Raises:
+        ConvertError: the source has no such category, or it is unclear which ones are faces.
+    """
     chosen = set(wanted) or {name for name in names if name.lower() == "face"} or set(names)
     unknown = chosen - set(names)
     listed = ", ".join(sorted(names)) or "none"

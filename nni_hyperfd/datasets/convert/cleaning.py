@@ -1,4 +1,4 @@
-"""What of a source can be used: readable images, once each, and faces with an area inside them."""
+"""What of a source can be used: each readable image once, and the faces that have an area inside it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
-from nni_hyperfd.datasets.convert.record import Face, Picture, Point
+from nni_hyperfd.datasets.convert.record import Box, Face, Picture, Point
 from nni_hyperfd.datasets.decoded import sizes_or_reasons
 
 _BATCH = 500  # pictures decoded between two writes of the cache of sizes
 
 
 @dataclass(frozen=True)
-class Clean:
-    """A picture that can be used: its faces clipped to ``width`` x ``height``, ``digest`` the sha256 of its file."""
+class CleanPicture:
+    """A picture that can be used.
+
+    Attributes:
+        picture: its faces are clipped to the image; boxes are in pixels.
+        width: of the image in px.
+        height: of the image in px.
+        digest: SHA-256 (hex) of the file.
+    """
 
     picture: Picture
     width: int
@@ -29,21 +36,31 @@ class Clean:
 
 @dataclass
 class Changes:
-    """What was dropped or changed, by kind: the place of each one and what it was."""
+    """What was dropped or changed.
+
+    Attributes:
+        items: for each kind of change the place and the content of every case.
+    """
 
     items: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def note(self, kind: str, where: str, what: str = "") -> None:
+        """Add a case: its place, and the content that was dropped or changed."""
         self.items[kind].append(f"{where}: {what}" if what else where)
 
     def counts(self) -> Counter[str]:
+        """Return the number of cases of each kind."""
         return Counter({kind: len(items) for kind, items in self.items.items()})
 
 
-def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterator[Clean]:
-    """The pictures that can be used, in their order; all else is noted in ``changes``.
+def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterator[CleanPicture]:
+    """Yield the pictures that can be used, in their order.
 
-    ``source`` names the cache of image sizes, so that a second run decodes nothing again.
+    Args:
+        source: folder or file of the data set; images outside it are not taken. The cache of image sizes is named after
+            it, so that a second run does not decode images again.
+        pictures: as annotated.
+        changes: gets everything that is dropped or changed.
     """
     first: dict[str, Path] = {}
     stream = iter(pictures)
@@ -63,12 +80,13 @@ def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterat
             if all(face.ignore for face in faces):
                 changes.note("image without a face", picture.where, str(picture.path))
                 continue
-            yield Clean(replace(picture, faces=faces, normalised=False), *size, digest)
+            yield CleanPicture(replace(picture, faces=faces, normalised=False), *size, digest)
 
 
 def _is_present(source: Path, picture: Picture, changes: Changes) -> bool:
     folder = source if source.is_dir() else source.parent
-    # A crafted annotation must not carry other files of this machine into the data set; links are the owner's own.
+    # A crafted annotation must not copy other files of this machine into the data set. Links are the owner's decision,
+    # so they are not resolved.
     if not Path(os.path.abspath(picture.path)).is_relative_to(os.path.abspath(folder)):
         changes.note("image outside the source", picture.where, str(picture.path))
     elif not picture.path.is_file():
@@ -79,8 +97,17 @@ def _is_present(source: Path, picture: Picture, changes: Changes) -> bool:
 
 
 def clean_faces(picture: Picture, width: int, height: int, changes: Changes) -> Iterator[Face]:
-    """Faces in pixels, clipped to the image; boxes without area, outside the image or given twice are left out."""
-    seen = set()
+    """Yield the faces of a picture in pixels, clipped to the image.
+
+    Boxes without area, outside the image, thinner than a pixel or given twice are left out.
+
+    Args:
+        picture: as annotated.
+        width: of the image in px.
+        height: of the image in px.
+        changes: gets everything that is dropped or changed.
+    """
+    seen: set[Box] = set()
     for face in picture.faces:
         x, y, w, h = face.box
         if picture.normalised:
@@ -89,8 +116,7 @@ def clean_faces(picture: Picture, width: int, height: int, changes: Changes) -> 
         if not all(map(math.isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
             changes.note("box without area", picture.where, text)
             continue
-        left, top = max(x, 0.0), max(y, 0.0)
-        box = left, top, min(x + w, float(width)) - left, min(y + h, float(height)) - top
+        box = clip((x, y, w, h), width, height)
         if min(box[2:]) < 1:
             kind = "box outside the image" if min(w, h) >= 1 else "box thinner than a pixel"
             changes.note(kind, picture.where, text)
@@ -102,6 +128,13 @@ def clean_faces(picture: Picture, width: int, height: int, changes: Changes) -> 
         if any(abs(new - old) > 1e-6 for new, old in zip(box, (x, y, w, h), strict=True)):
             changes.note("box clipped to the image", picture.where, text)
         yield replace(face, box=box, landmarks=_inside(picture, face, width, height, changes))
+
+
+def clip(box: Box, width: int, height: int) -> Box:
+    """Clip a box to an image of `width` x `height` px; what is left has negative sides where the two are apart."""
+    x, y, w, h = box
+    left, top = max(x, 0.0), max(y, 0.0)
+    return left, top, min(x + w, float(width)) - left, min(y + h, float(height)) - top
 
 
 def _inside(picture: Picture, face: Face, width: int, height: int, changes: Changes) -> tuple[Point | None, ...] | None:

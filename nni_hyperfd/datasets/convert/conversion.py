@@ -1,38 +1,51 @@
 """One conversion: from a source folder to ``<out>/{train,val,test}.json``, ``<out>/images/`` and a report.
 
-Images are named by the sha256 of their bytes, so that the name is safe whatever the source called them. The report is
-written last: it marks a finished conversion. A run that was ended before that is continued by the same command.
+Images are named after the SHA-256 of their bytes, so that the name is safe whatever the source called them. The report
+is written last and marks a finished conversion; an interrupted one goes on when the same command is repeated.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from nni_hyperfd.datasets.convert.cleaning import Changes, Clean, clean
+from nni_hyperfd.datasets import resumable
+from nni_hyperfd.datasets.coco import FACE, Record
+from nni_hyperfd.datasets.convert.cleaning import Changes, CleanPicture, clean
 from nni_hyperfd.datasets.convert.layouts import LAYOUTS
 from nni_hyperfd.datasets.convert.record import ConvertError, Face
-from nni_hyperfd.datasets.convert.splitting import split
+from nni_hyperfd.datasets.convert.splitting import SPLITS, split
+from nni_hyperfd.files import atomic, write_json
 
 REPORT = "report.json"
-_BEGUN = "conversion.json"
+"""The report's file name."""
+_SETTINGS = "conversion.json"
 
 
 def convert(
     name: str, source: Path, out: Path, *, categories: Collection[str] = (), seed: int = 0, resplit: bool = False
 ) -> dict[str, Any]:
-    """Convert ``source``, which is in the layout ``name``, into the new folder ``out``; returns the report.
+    """Convert a published data set to COCO.
 
-    ``resplit`` draws 6 : 1 : 3 over all images even where there are official splits. The report holds ``settings``;
-    per split the number of ``images`` and of ``faces`` (those not ignored); and under ``changes``, by kind, the place
-    and text of everything that was dropped or changed.
+    Args:
+        name: its layout, one of `LAYOUTS`.
+        source: the folder with the unpacked data set; for COCO a file is possible, too.
+        out: a new folder, or one in which the same conversion was interrupted.
+        categories: those that count as faces; if there are none, they are found out.
+        seed: of the drawn splits.
+        resplit: draw 6 : 1 : 3 over all images although there are official splits.
 
-    Raises ConvertError for a source that is not in that layout, an unknown layout, and an ``out`` that holds something
-    else or a finished conversion; OSError where the disk refuses.
+    Returns:
+        The report: `settings`; `splits`, for each split the number of `images` and of `faces` that are not ignored;
+        and `changes`, for each kind of change a text with place and content of everything that was dropped or changed.
+
+    Raises:
+        ConvertError: the layout is unknown, or the source is not in it.
+        FolderError: `out` holds a finished conversion, one with other settings, or something else.
+        OSError: a file cannot be read or written.
     """
     if name not in LAYOUTS:
         raise ConvertError(f"there is no layout '{name}'; use one of {', '.join(LAYOUTS)}.")
@@ -45,43 +58,41 @@ def convert(
         "seed": seed,
         "resplit": resplit,
     }
-    _check(out, settings)
+    resumable.check(out / _SETTINGS, out / REPORT, settings)
     changes = Changes()
     pictures = list(clean(source, LAYOUTS[name](source, categories), changes))
     if not pictures:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in changes.counts().items()) or "it holds no images"
         raise ConvertError(f"{source}: nothing of it can be used ({kinds}); check the folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / _BEGUN, settings)
-    (out / "images").mkdir(exist_ok=True)
-    splits = split([None if resplit else picture.picture.split for picture in pictures], seed)
-    counts = {}
-    for part in ("train", "val", "test"):
-        chosen = [picture for picture, own in zip(pictures, splits, strict=True) if own == part]
-        if chosen:
-            write_json(out / f"{part}.json", _coco(source, out, chosen))
-            faces = sum(not face.ignore for picture in chosen for face in picture.picture.faces)
-            counts[part] = {"images": len(chosen), "faces": faces}
+    resumable.begin(out / _SETTINGS, settings)
+    counts = _write_splits(source, out, pictures, seed, resplit)
     listed = {kind: list(map(_printable, items)) for kind, items in changes.items.items()}
     report = {"settings": settings, "splits": counts, "changes": listed}
     write_json(out / REPORT, report)
-    (out / _BEGUN).unlink()
+    (out / _SETTINGS).unlink()
     return report
 
 
-def _check(out: Path, settings: dict[str, Any]) -> None:
-    """Refuse an ``out`` that is neither new nor holds a conversion with these settings that was begun."""
-    if (out / REPORT).exists():
-        raise ConvertError(f"{out}: holds a finished conversion; name another folder, or remove this one to redo it.")
-    if (out / _BEGUN).exists():
-        if json.loads((out / _BEGUN).read_text()) != settings:
-            raise ConvertError(f"{out}: holds the beginning of another conversion; name another folder or remove it.")
-    elif out.is_file() or (out.exists() and {path.name for path in out.iterdir()} - {_partial(out / _BEGUN).name}):
-        raise ConvertError(f"{out}: is not empty; name a new folder.")
+def _write_splits(
+    source: Path, out: Path, pictures: Sequence[CleanPicture], seed: int, resplit: bool
+) -> dict[str, dict[str, int]]:
+    """Write images and annotations of every split; return the numbers of images and faces."""
+    (out / "images").mkdir(exist_ok=True)
+    assigned = split([None if resplit else picture.picture.split for picture in pictures], seed)
+    counts = {}
+    for name in SPLITS:
+        chosen = [picture for picture, own in zip(pictures, assigned, strict=True) if own == name]
+        if chosen:
+            write_json(out / f"{name}.json", _write_images(source, out, chosen))
+            faces = sum(not face.ignore for picture in chosen for face in picture.picture.faces)
+            counts[name] = {"images": len(chosen), "faces": faces}
+    return counts
 
 
-def _coco(source: Path, out: Path, pictures: list[Clean]) -> dict[str, Any]:
-    images, annotations = [], []
+def _write_images(source: Path, out: Path, pictures: Sequence[CleanPicture]) -> dict[str, list[Record]]:
+    """Put the images of a split into ``<out>/images``; return their COCO annotations."""
+    images: list[Record] = []
+    annotations: list[Record] = []
     for number, clean_picture in enumerate(pictures, start=1):
         path = clean_picture.picture.path
         name = clean_picture.digest + path.suffix.lower()
@@ -91,12 +102,13 @@ def _coco(source: Path, out: Path, pictures: list[Clean]) -> dict[str, Any]:
         images.append({"id": number, "file_name": name, **size, "source": _printable(str(origin))})
         for face in clean_picture.picture.faces:
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, **_annotation(face)})
-    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "face"}]}
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": FACE}]}
 
 
-def _annotation(face: Face) -> dict[str, Any]:
+def _annotation(face: Face) -> Record:
+    """What COCO says of a face, without ids; numbers are rounded to thousandths of a pixel."""
     box = [round(value, 3) for value in face.box]
-    result = {"bbox": box, "area": round(box[2] * box[3], 3), "iscrowd": 0, "ignore": int(face.ignore)}
+    result: Record = {"bbox": box, "area": round(box[2] * box[3], 3), "iscrowd": 0, "ignore": int(face.ignore)}
     if face.landmarks is not None:
         triples = [(*point, 2) if point else (0, 0, 0) for point in face.landmarks]
         result["keypoints"] = [value for triple in triples for value in triple]
@@ -107,28 +119,19 @@ def _annotation(face: Face) -> dict[str, Any]:
 
 
 def place_image(image: Path, target: Path) -> None:
-    """Link the image to its new name, or copy it where links are impossible; never leaves half a file."""
+    """Give an image another name, by a hard link, or by a copy where links are impossible.
+
+    A `target` that exists is left as it is, for its name says what it contains.
+    """
     if target.exists():
         return
     try:
         os.link(image.resolve(), target)
     except OSError:
-        partial = _partial(target)
-        shutil.copyfile(image, partial)
-        partial.replace(target)
-
-
-def write_json(path: Path, content: object, *, indent: int | None = 1) -> None:
-    """Write a whole file or none."""
-    partial = _partial(path)
-    partial.write_text(json.dumps(content, indent=indent))
-    partial.replace(path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_suffix(".partial")
+        with atomic(target) as partial:
+            shutil.copyfile(image, partial)
 
 
 def _printable(text: str) -> str:
-    """Bytes of a name that are no UTF-8 as \\x escapes."""
+    r"""Bytes of a file name that are not UTF-8 as \x escapes."""
     return os.fsencode(text).decode("utf-8", errors="backslashreplace")

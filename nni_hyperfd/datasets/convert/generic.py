@@ -1,11 +1,10 @@
-"""The layouts that annotation tools write: COCO json, VOC xml, YOLO txt.
+"""The layouts that annotation tools write: COCO JSON, VOC XML, YOLO TXT.
 
-Images are looked for by the name that the annotation gives, then by their base name anywhere below the source.
+Images are searched by the name that the annotation gives, then by their base name anywhere below the source.
 """
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PureWindowsPath
@@ -14,15 +13,17 @@ from xml.etree import ElementTree
 
 from nni_hyperfd.datasets.convert.categories import faces_among
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
-from nni_hyperfd.datasets.convert.sources import images, lines, numbers, split_of
+from nni_hyperfd.datasets.convert.sources import images, lines, numbers, read_json, split_of
 
 Finder = Callable[[Path, str], Path]
+"""Finds an image by the annotation's folder and the name that the annotation gives."""
 
 
 def finder(source: Path) -> Finder:
-    """A function that finds the image ``name`` of an annotation in ``folder``; if there is none, where it should be.
+    """Make a function that finds the images of a source.
 
-    A base name that occurs more than once below the source says nothing, so it finds nothing.
+    It returns the expected path if there is no such image, or if its base name alone is known and occurs more than once
+    below the source.
     """
     by_name: dict[str, list[Path]] = defaultdict(list)
     for path in images(source):
@@ -45,7 +46,7 @@ def finder(source: Path) -> Finder:
 
 
 def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
-    """A COCO json file, or every one in a folder; its split is in its name or in that of its folder.
+    """Read a COCO JSON file, or all of a folder. The name of a file or of its folder says which split it is.
 
     For example `train.json`, `instances_val2017.json`, `test/_annotations.coco.json`.
     """
@@ -53,9 +54,9 @@ def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     if not files:
         raise ConvertError(f"{source}: holds no COCO json (images, annotations, categories); check the folder.")
     find = finder(source.parent if source.is_file() else source)
-    # A file of all images beside those of the splits comes last, so that each image keeps its split.
+    # A file of all images that accompanies those of the splits comes last, so that each image keeps its split.
     for file in sorted(files, key=lambda file: _coco_split(file) is None):
-        yield from _coco_file(file, find, wanted)
+        yield from _read_coco(file, find, wanted)
 
 
 def _coco_split(file: Path) -> str | None:
@@ -67,49 +68,50 @@ def _is_coco(path: Path) -> bool:
     return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
 
 
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConvertError(f"{path}: cannot be read ({error.strerror}); check the source folder.") from None
-    except UnicodeDecodeError as error:
-        raise ConvertError(f"{path}: is not UTF-8 ({error.reason}); write it again as UTF-8.") from None
-    except json.JSONDecodeError as error:
-        raise ConvertError(f"{path}, line {error.lineno}: is no json ({error.msg}); it may be cut off.") from None
-
-
-def _coco_file(file: Path, find: Finder, wanted: Collection[str]) -> Iterator[Picture]:
+def _read_coco(file: Path, find: Finder, wanted: Collection[str]) -> list[Picture]:
     data = read_json(file)
     try:
-        names = {category["id"]: str(category["name"]) for category in data["categories"]}
-        chosen = faces_among(set(names.values()), wanted, str(file))
-        faces: dict[object, list[Face]] = {}
-        records = {}
-        for image in data["images"]:
-            if image["id"] in faces:
-                raise ConvertError(f"{file}: image id {image['id']} occurs twice; give every image its own.")
-            faces[image["id"]], records[image["id"]] = [], image
-        for annotation in data["annotations"]:
-            if annotation["image_id"] not in faces:
-                where = f"annotation {annotation.get('id')}"
-                raise ConvertError(f"{file}: {where} is of the unknown image {annotation['image_id']}; remove it.")
-            if names[annotation["category_id"]] in chosen:
-                x, y, width, height = map(float, annotation["bbox"])
-                ignore = bool(annotation.get("ignore") or annotation.get("iscrowd"))
-                points = _keypoints(annotation.get("keypoints"))
-                faces[annotation["image_id"]].append(Face((x, y, width, height), points, ignore))
-        for number, image in records.items():
-            path = find(file.parent, str(image["file_name"]))
-            yield Picture(path, tuple(faces[number]), f"{file}, image {number}", _coco_split(file))
+        faces = _coco_faces(file, data, wanted)
+        return [
+            Picture(
+                find(file.parent, str(image["file_name"])),
+                tuple(faces[image["id"]]),
+                f"{file}, image {image['id']}",
+                _coco_split(file),
+            )
+            for image in data["images"]
+        ]
     except (KeyError, TypeError, AttributeError) as error:
         raise ConvertError(f"{file}: is not COCO ({type(error).__name__}: {error}); check its records.") from None
+    except ConvertError:
+        raise
     except ValueError as error:
-        if isinstance(error, ConvertError):
-            raise
         raise ConvertError(f"{file}: has a box that is no four numbers ({error}); correct it.") from None
 
 
+def _coco_faces(file: Path, data: dict[str, Any], wanted: Collection[str]) -> dict[object, list[Face]]:
+    """The faces of every image, by its id."""
+    names = {category["id"]: str(category["name"]) for category in data["categories"]}
+    chosen = faces_among(set(names.values()), wanted, str(file))
+    faces: dict[object, list[Face]] = {}
+    for image in data["images"]:
+        if image["id"] in faces:
+            raise ConvertError(f"{file}: image id {image['id']} occurs twice; give every image its own.")
+        faces[image["id"]] = []
+    for annotation in data["annotations"]:
+        if annotation["image_id"] not in faces:
+            where = f"annotation {annotation.get('id')}"
+            raise ConvertError(f"{file}: {where} is of the unknown image {annotation['image_id']}; remove it.")
+        if names[annotation["category_id"]] in chosen:
+            x, y, width, height = map(float, annotation["bbox"])
+            ignore = bool(annotation.get("ignore") or annotation.get("iscrowd"))
+            points = _keypoints(annotation.get("keypoints"))
+            faces[annotation["image_id"]].append(Face((x, y, width, height), points, ignore))
+    return faces
+
+
 def _keypoints(values: object) -> tuple[Point | None, ...] | None:
+    """Five landmarks from 5 x (x, y, visibility); None for anything else."""
     if not isinstance(values, list) or len(values) != 15:
         return None
     triples = [values[start : start + 3] for start in range(0, 15, 3)]
@@ -117,9 +119,9 @@ def _keypoints(values: object) -> tuple[Point | None, ...] | None:
 
 
 def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
-    """VOC xml files, one an image, anywhere below a folder; coordinates are taken as they stand (from 0).
+    """Read VOC XML files, one for each image, anywhere below a folder; coordinates count from 0.
 
-    Folders named train, valid, test are official splits; so are the lists of ImageSets/Main, if they name every file.
+    Folders named train, valid, test are official splits; so are the lists of `ImageSets/Main`, if there are any.
     """
     trees = [(path, parse_xml(path)) for path in sorted(source.rglob("*.xml"))]
     if not trees:
@@ -138,6 +140,11 @@ def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
 
 
 def parse_xml(path: Path) -> ElementTree.Element:
+    """Read an XML file.
+
+    Raises:
+        ConvertError: the file cannot be read, or is not XML.
+    """
     try:
         return ElementTree.parse(path).getroot()
     except ElementTree.ParseError as error:
@@ -148,7 +155,11 @@ def parse_xml(path: Path) -> ElementTree.Element:
 
 
 def text(element: ElementTree.Element, tag: str, path: Path) -> str:
-    """The text of a tag that must be there."""
+    """Return the text of an element's tag.
+
+    Raises:
+        ConvertError: there is no such tag, or it is empty; the message begins with `path`.
+    """
     found = element.findtext(tag)
     if not found or not found.strip():
         raise ConvertError(f"{path}: a <{element.tag}> has no <{tag}>; complete or remove the file.")
@@ -156,7 +167,11 @@ def text(element: ElementTree.Element, tag: str, path: Path) -> str:
 
 
 def bounding_box(element: ElementTree.Element, path: Path) -> Box:
-    """x, y, width, height of an element's <bndbox>."""
+    """Return x, y, width and height of an element's `<bndbox>`.
+
+    Raises:
+        ConvertError: it is incomplete, or has other than numbers; the message begins with `path`.
+    """
     tags = ("xmin", "ymin", "xmax", "ymax")
     corners = [text(element, f"bndbox/{tag}", path) for tag in tags]
     left, top, right, bottom = numbers(corners, 4, f"{path}, <bndbox>")
@@ -164,7 +179,11 @@ def bounding_box(element: ElementTree.Element, path: Path) -> Box:
 
 
 def voc_lists(source: Path, task: str) -> dict[str, str]:
-    """Split by file stem from ImageSets/``task``/{train,val,test}.txt; empty if there are no such lists."""
+    """Read ``ImageSets/<task>/{train,val,test}.txt``.
+
+    Returns:
+        The split by the stem of the annotation file; empty if there are no such lists.
+    """
     splits = {}
     for split in ("train", "val", "test"):
         for file in sorted(source.rglob(f"ImageSets/{task}/{split}.txt")):
@@ -173,10 +192,10 @@ def voc_lists(source: Path, task: str) -> dict[str, str]:
 
 
 def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
-    """YOLO txt files beside the images or in `labels/` beside `images/`; class names from `classes.txt`, if any.
+    """Read YOLO TXT files beside the images, or in `labels/` beside `images/`; class names from `classes.txt`, if any.
 
-    Every image below the source belongs to it; one without a txt file has no face. With one class it is the face's;
-    with several and no names, --category takes their numbers.
+    Every image below the source belongs to it; one without a TXT file has no face. A single class is that of the faces;
+    of several without names, --category takes their numbers.
     """
     found = list(images(source))
     if not found:
@@ -197,11 +216,11 @@ def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
 
 
 def _yolo_label(image: Path) -> Path:
-    """`images` nearest to the file becomes `labels`; else the txt file lies beside the image."""
+    """The TXT file of an image: in `labels/` in place of the innermost `images/`, if it is there, else beside it."""
     parts = list(image.with_suffix(".txt").parts)
-    for place in reversed(range(len(parts) - 1)):
-        if parts[place] == "images":
-            moved = Path(*parts[:place], "labels", *parts[place + 1 :])
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index] == "images":
+            moved = Path(*parts[:index], "labels", *parts[index + 1 :])
             if moved.is_file():
                 return moved
             break
@@ -209,6 +228,7 @@ def _yolo_label(image: Path) -> Path:
 
 
 def _yolo_rows(label: Path) -> Iterator[tuple[str, Box]]:
+    """Class number and box (fractions of the image) of every line of a TXT file."""
     for number, line in enumerate(lines(label) if label.is_file() else [], start=1):
         if not line:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from nni_hyperfd.datasets.convert import files, generic, lists, matlab
+from nni_hyperfd.datasets.convert import generic, lists, matlab, per_image
 from nni_hyperfd.datasets.convert.aflw import aflw
 from nni_hyperfd.datasets.convert.record import Picture
 
@@ -15,12 +15,16 @@ LAYOUTS: dict[str, Callable[[Path, Collection[str]], Iterator[Picture]]] = {
     "yolo": generic.yolo,
     "aflw": aflw,
     "anime": generic.voc,
-    "facemask": files.facemask,
+    "facemask": per_image.facemask,
     "fddb": lists.fddb,
     "mafa": matlab.mafa,
-    "pascal": files.pascal,
+    "pascal": per_image.pascal,
     "ufdd": lists.ufdd,
     "wider": lists.wider,
     "wiki": matlab.wiki,
 }
-"""Each takes the source folder (COCO: or file) and the categories to take as faces (none: found out)."""
+"""Readers of the layouts.
+
+Each takes the source folder (COCO: or file) and the categories that count as faces (none: found out; only `coco`, `voc`
+and `yolo` use them), yields the pictures, and raises `ConvertError` for a source that is not in its layout.
+"""

@@ -8,17 +8,20 @@ from pathlib import Path
 
 from nni_hyperfd.datasets.convert.matlab import wider_levels
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
-from nni_hyperfd.datasets.convert.sources import lines, numbers, only
+from nni_hyperfd.datasets.convert.sources import first_box, lines, numbers, only
 
 _INVALID = 7  # field of a WIDER FACE line: x y w h blur expression illumination invalid occlusion pose
 
+Rows = list[tuple[str, list[str]]]
+"""Lines of faces: the place of each, for messages, and its words."""
+
 
 def wider(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """WIDER FACE: `wider_face_split/wider_face_{train,val}_bbx_gt.txt` and `WIDER_{train,val}/images/`.
+    """Read WIDER FACE: `wider_face_split/wider_face_{train,val}_bbx_gt.txt` and `WIDER_{train,val}/images/`.
 
-    Faces that are marked invalid are ignored. Where RetinaFace's landmarks lie in the source (a `label.txt` below a
-    folder named train), training faces get the five points; where the benchmark's `wider_{easy,medium,hard}_val.mat`
-    do, validation faces get their level. The test split has no published annotations.
+    Faces that are marked invalid are ignored. If the source contains RetinaFace's landmarks (a `label.txt` in a folder
+    named train), training faces get the five points; if it contains the benchmark's `wider_{easy,medium,hard}_val.mat`,
+    validation faces get their level. The test split has no published annotations.
     """
     points, levels = _landmarks(source), wider_levels(source)
     for split in ("train", "val"):
@@ -28,24 +31,25 @@ def wider(source: Path, _: Collection[str]) -> Iterator[Picture]:
             faces = []
             for number, (row_where, words) in enumerate(rows, start=1):
                 values = numbers(words, 10, row_where)
-                box, level = _box(values), levels.get((name, number)) if split == "val" else None
+                box = first_box(values)
+                level = levels.get((name, number)) if split == "val" else None
                 faces.append(Face(box, points.get((name, box)), values[_INVALID] == 1, level))
             yield Picture(folder / name, tuple(faces), where, split)
 
 
 def ufdd(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """UFDD: `UFDD_val_bbx_gt.txt`, written as WIDER FACE's, and `UFDD_val/images/`; no official splits.
+    """Read UFDD: `UFDD_val_bbx_gt.txt`, written as WIDER FACE's, and `UFDD_val/images/`; no official splits.
 
-    Distractors, which are images without a face, are left out by the cleaning, as in Table 7.
+    Distractors, which are images without a face, are dropped by the cleaning, as in Table 7 of the HyperFD paper.
     """
     file = only(source, "UFDD_val_bbx_gt.txt")
     for name, where, rows in _counted(file):
-        faces = [Face(_box(numbers(words, 4, row_where))) for row_where, words in rows]
+        faces = [Face(first_box(numbers(words, 4, row_where))) for row_where, words in rows]
         yield Picture(source / "UFDD_val" / "images" / name, tuple(faces), where)
 
 
 def fddb(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """FDDB: `FDDB-folds/FDDB-fold-XX-ellipseList.txt` and `originalPics/`; ten folds, but no official splits."""
+    """Read FDDB: `FDDB-folds/FDDB-fold-XX-ellipseList.txt` and `originalPics/`; ten folds, but no official splits."""
     files = sorted(source.rglob("FDDB-fold-*-ellipseList.txt"))
     if not files:
         raise ConvertError(f"{source}: holds no FDDB-fold-XX-ellipseList.txt; unpack FDDB-folds.tgz into it.")
@@ -56,27 +60,27 @@ def fddb(source: Path, _: Collection[str]) -> Iterator[Picture]:
 
 
 def ellipse_box(major: float, minor: float, angle: float, x: float, y: float) -> Box:
-    """The upright box around an ellipse: radii and centre in pixels, angle of the major axis to the x axis in radians.
+    """Compute the upright box around an ellipse.
 
-    The extreme of ``major cos(t) cos(angle) - minor sin(t) sin(angle)`` over t is the root of the sum of squares.
+    The maximum of ``major cos(t) cos(angle) - minor sin(t) sin(angle)`` over t is the root of the sum of squares of the
+    two factors.
+
+    Args:
+        major: the larger radius in pixels.
+        minor: the smaller radius in pixels.
+        angle: of the major axis to the x axis, in radians.
+        x: of the centre, in pixels.
+        y: of the centre, in pixels.
     """
     half_width = math.hypot(major * math.cos(angle), minor * math.sin(angle))
     half_height = math.hypot(major * math.sin(angle), minor * math.cos(angle))
     return x - half_width, y - half_height, 2 * half_width, 2 * half_height
 
 
-def _box(values: list[float]) -> Box:
-    x, y, width, height = values[:4]
-    return x, y, width, height
-
-
-Rows = list[tuple[str, list[str]]]
-
-
 def _counted(file: Path) -> Iterator[tuple[str, str, Rows]]:
-    """Images of a list: a line with the name, a line with the number n of faces, n lines, each with its place.
+    """Name, place and rows of every image of a list: a line with the name, one with the number n of faces, n lines.
 
-    WIDER FACE gives an image without faces a line of zeros all the same; other lists do not.
+    For an image without faces WIDER FACE adds a line of zeros; other lists do not.
     """
     content = lines(file)
     place = 0
@@ -102,11 +106,11 @@ def _counted(file: Path) -> Iterator[tuple[str, str, Rows]]:
 def _landmarks(source: Path) -> dict[tuple[str, Box], tuple[Point | None, ...]]:
     """RetinaFace's landmarks of the training faces, by image and box.
 
-    Lines of `label.txt`: ``# name`` of the image, then for each face x y w h, five times (x y flag) and a last number;
-    -1 stands for a landmark that is not annotated.
+    Lines of `label.txt`: ``# name`` of the image, then for each face x y w h, five times (x y flag) and one more
+    number; -1 stands for a landmark that is not annotated.
     """
     files = [path for path in sorted(source.rglob("label.txt")) if path.parent.name == "train"]
-    found = {}
+    found: dict[tuple[str, Box], tuple[Point | None, ...]] = {}
     for file in files:
         name = ""
         for number, line in enumerate(lines(file), start=1):
@@ -117,5 +121,5 @@ def _landmarks(source: Path) -> dict[tuple[str, Box], tuple[Point | None, ...]]:
                 triples = [values[start : start + 3] for start in range(4, 19, 3)]
                 points = tuple(None if x < 0 or y < 0 else (x, y) for x, y, _ in triples)
                 if any(points):
-                    found[name, _box(values)] = points
+                    found[name, first_box(values)] = points
     return found

@@ -1,4 +1,4 @@
-"""Data sets annotated in MATLAB files: MAFA and WIKI; the levels of WIDER FACE."""
+"""Data sets annotated in MATLAB files: MAFA and WIKI, and the levels of WIDER FACE."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import scipy.io
 
 from nni_hyperfd.datasets.coco import WIDER_LEVELS
 from nni_hyperfd.datasets.convert.record import ConvertError, Face, Picture
-from nni_hyperfd.datasets.convert.sources import only
+from nni_hyperfd.datasets.convert.sources import first_box, only
 
 _INVALID = 3  # face_type of MAFA's test labels: 1 masked, 2 unmasked, 3 invalid
 
 
 def mafa(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """MAFA: `LabelTrainAll.mat`, `LabelTestAll.mat` and `{train,test}-images/images/`; both splits are official.
+    """Read MAFA: `LabelTrainAll.mat`, `LabelTestAll.mat` and `{train,test}-images/images/`; both splits are official.
 
-    A label starts with x, y, width, height. Invalid faces of the test split are ignored. Of the landmarks only the eyes
-    of the training split are annotated, which are left behind, as in Table 7.
+    A label starts with x, y, width, height. Invalid faces of the test split are ignored. The only annotated landmarks,
+    the eyes of the training split, are not used, as in Table 7 of the HyperFD paper.
     """
     for split, file_name, variable, first in (
         ("train", "LabelTrainAll.mat", "label_train", 1),  # fields: original name, name, label (21 numbers)
@@ -33,7 +33,7 @@ def mafa(source: Path, _: Collection[str]) -> Iterator[Picture]:
             try:
                 name, labels = str(record[first].item()), np.atleast_2d(record[first + 1]).astype(float)
                 faces = [
-                    Face(tuple(map(float, label[:4])), ignore=split == "test" and label[4] == _INVALID)
+                    Face(first_box(list(map(float, label))), ignore=split == "test" and label[4] == _INVALID)
                     for label in labels
                     if label.size
                 ]
@@ -43,10 +43,10 @@ def mafa(source: Path, _: Collection[str]) -> Iterator[Picture]:
 
 
 def wiki(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """WIKI (of IMDB-WIKI): `wiki.mat` beside its folders of images; no official splits.
+    """Read WIKI (of IMDB-WIKI): `wiki.mat` beside its folders of images; no official splits.
 
-    Every image has the one face that the authors' detector took for the person's. Where it found none (score of minus
-    infinity) the location is the whole image, so such an image counts as one without a face.
+    Every image has one face: the one that the authors' detector took for the person's. Where it found none (a score of
+    minus infinity), the location is the whole image; such an image counts as one without a face.
     """
     file = only(source, "wiki.mat")
     try:
@@ -63,11 +63,17 @@ def wiki(source: Path, _: Collection[str]) -> Iterator[Picture]:
 
 
 def wider_levels(source: Path) -> dict[tuple[str, int], str]:
-    """The easiest level that each validation face of WIDER FACE is on, by image name (`event/file.jpg`) and the number
-    of the face in its list, from 1; faces on no list are left out. Empty without `wider_{easy,medium,hard}_val.mat`.
+    """Read the easiest level of each validation face of WIDER FACE from `wider_{easy,medium,hard}_val.mat`.
 
     Each file has for every event (`event_list`) its images (`file_list`, without suffix) and the numbers of the faces
     that count (`gt_list`).
+
+    Returns:
+        The level by image name (`event/file.jpg`) and number of the face in its list, from 1. Faces on no list are left
+        out; without the files there are none.
+
+    Raises:
+        ConvertError: a file is missing or cannot be read.
     """
     found: dict[tuple[str, int], str] = {}
     if not any(source.rglob("wider_*_val.mat")):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Box = tuple[float, float, float, float]
+"""x, y, width, height; x and y from 0."""
 Point = tuple[float, float]
+"""x, y in pixels."""
 
 
 class ConvertError(ValueError):
@@ -17,9 +19,12 @@ class ConvertError(ValueError):
 class Face:
     """A face as annotated, not yet checked.
 
-    ``box``: x, y, width, height in pixels, x and y from 0. ``landmarks``: left eye, right eye, nose, left and
-    right corner of the mouth, left and right as the viewer sees them, None for a point that is not annotated.
-    ``ignore``: neither trained on nor counted in AP. ``wider_level``: the easiest of WIDER FACE's lists that it is on.
+    Attributes:
+        box: in pixels, or as fractions (see `Picture.normalised`).
+        landmarks: left eye, right eye, nose, left and right corner of the mouth, where left and right are those of the
+            viewer; None for a point that is not annotated, or in place of them all.
+        ignore: the face is neither trained on nor counted in AP.
+        wider_level: the easiest of WIDER FACE's evaluation lists that the face is on.
     """
 
     box: Box
@@ -32,8 +37,12 @@ class Face:
 class Picture:
     """An image file with its faces.
 
-    ``where`` is the place of the annotation (file, and line where it has lines) for messages. ``split`` is the official
-    one (train, val or test) or None. With ``normalised``, boxes are fractions of the picture's width and height.
+    Attributes:
+        path: the file, which need not exist.
+        faces: as annotated.
+        where: place of the annotation (file, and line where it has lines), for messages.
+        split: the official one (train, val or test), or None.
+        normalised: boxes are fractions of the picture's width and height.
     """
 
     path: Path

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from nni_hyperfd.datasets.convert.record import ConvertError
+from nni_hyperfd.datasets.convert.record import Box, ConvertError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def lines(path: Path) -> list[str]:
-    """The lines of a text file without their ends; bytes that are no UTF-8 as in the names that `os` gives."""
+    """Read the lines of a text file, without surrounding white space.
+
+    Bytes that are not UTF-8 are decoded as in the file names that `os` returns.
+
+    Raises:
+        ConvertError: the file cannot be read.
+    """
     try:
         return [os.fsdecode(line).strip() for line in path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines()]
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read ({error.strerror}); check the source folder.") from None
 
 
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        ConvertError: the file cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read ({error.strerror}); check the source folder.") from None
+    except UnicodeDecodeError as error:
+        raise ConvertError(f"{path}: is not UTF-8 ({error.reason}); write it again as UTF-8.") from None
+    except json.JSONDecodeError as error:
+        raise ConvertError(f"{path}, line {error.lineno}: is no json ({error.msg}); it may be cut off.") from None
+
+
 def numbers(words: Sequence[str], count: int, where: str) -> list[float]:
-    """The first ``count`` words as numbers."""
+    """Convert the first `count` words to numbers.
+
+    Raises:
+        ConvertError: there are not as many, or one is not a number; the message begins with `where`.
+    """
     try:
         values = [float(word) for word in words[:count]]
     except ValueError:
@@ -32,8 +60,18 @@ def numbers(words: Sequence[str], count: int, where: str) -> list[float]:
     return values
 
 
+def first_box(values: Sequence[float]) -> Box:
+    """Take the first four numbers as a box."""
+    x, y, width, height = values[:4]
+    return x, y, width, height
+
+
 def only(source: Path, pattern: str) -> Path:
-    """The one file below ``source`` that fits ``pattern``, wherever its archive was unpacked."""
+    """Find the one file below `source` that fits `pattern`, wherever its archive was unpacked.
+
+    Raises:
+        ConvertError: there is none, or more than one.
+    """
     found = sorted(source.rglob(pattern))
     if len(found) != 1:
         what = "no" if not found else f"{len(found)} files"
@@ -42,11 +80,11 @@ def only(source: Path, pattern: str) -> Path:
 
 
 def images(folder: Path) -> Iterator[Path]:
-    """Image files below a folder, sorted."""
+    """Yield the image files below a folder, sorted."""
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or file name stands for (`train`, `valid`, `val2017`, ...), None if for none."""
+    """Return the split that a folder or file name (`train`, `valid`, `val2017`, ...) stands for, if any."""
     word = name.lower().rstrip("0123456789").removeprefix("instances_").rstrip("_-")
     return _SPLITS.get(word)

@@ -1,6 +1,6 @@
-"""The paper's augmentation of the server's data (appendix B.4): many subsets of a few data sets that really differ.
+"""Many data sets that differ, made from a few: how the HyperFD paper augments the server's data (appendix B.4).
 
-`pool` joins the sources; `looks`, `labels` and `models` describe every image in numbers; `clusterings` groups them by
-each description; `filters` keeps the groups that can be data sets of their own; `report` says how they differ;
-`flow` runs it all and writes the folder.
+`pool` joins the sources; `looks`, `labels` and `networks` describe every image in numbers; `clusterings` groups the
+images by each description; `filters` selects the groups that can be data sets of their own; `report` says how they
+differ; `flow` does all of it and writes the folder.
 """

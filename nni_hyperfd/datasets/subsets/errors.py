@@ -1,7 +1,7 @@
-"""What stops making subsets."""
+"""What ends the making of subsets."""
 
 from __future__ import annotations
 
 
 class SubsetsError(ValueError):
-    """Something that subsets cannot be made from; the message names what, where and what to do."""
+    """Subsets cannot be made; the message names what is wrong, where, and what to do."""

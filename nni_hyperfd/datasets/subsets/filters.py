@@ -1,7 +1,8 @@
 """Which clusters can be data sets of their own.
 
-The paper keeps those of at least 800 of WIDER FACE's 16,097 images, 5 %, drops what is too large, does not say where
-that begins, and drops splits "too deviated from balance", without a number. Here the latter two are the half.
+The HyperFD paper (appendix B.4) keeps clusters of at least 800 of WIDER FACE's 16,097 images, 5 %. It drops those that
+are too large, without saying where that begins, and those whose splits are "too deviated from balance", without a
+number. Here a half is used for both.
 """
 
 from __future__ import annotations
@@ -15,13 +16,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 SMALLEST, LARGEST = 0.05, 0.5
-"""Shares of the images."""
+"""Default limits of a subset's size, as shares of all images."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """``smallest`` and ``largest``: images; ``balance``: least share of a split, over its share of all images, 0 to 1;
-    ``overlap``: least Jaccard index at which a subset is a near-duplicate, above 0."""
+    """What a subset must fulfil.
+
+    Attributes:
+        smallest: minimum number of images.
+        largest: maximum number of images.
+        balance: minimum share of each split in the subset, as a fraction (0 to 1) of its share of all images.
+        overlap: Jaccard index, above 0, from which a subset is a near-duplicate of another one.
+    """
 
     smallest: int
     largest: int
@@ -29,30 +36,38 @@ class Limits:
     overlap: float
 
 
-def kept(
-    members: Sequence[NDArray[np.int_]], splits: NDArray[np.str_], usable: NDArray[np.bool_], limits: Limits
+def select(
+    clusters: Sequence[NDArray[np.int_]], splits: NDArray[np.str_], usable: NDArray[np.bool_], limits: Limits
 ) -> tuple[list[int], Counter[str]]:
-    """Places of the subsets that are kept, and how many were dropped, by reason. Of near-duplicates the first is kept.
+    """Select the clusters that become subsets; of near-duplicates the first is kept.
 
-    ``members``: the images of each, as places in ``splits`` and ``usable``. Balanced is what has its share of images
-    with a usable face, and at least one, in every split.
+    A cluster is balanced if it has its share of images with a usable face, and at least one of them, in every split.
+
+    Args:
+        clusters: for each the indices of its images.
+        splits: (n,) split of each image.
+        usable: (n,) whether each image has a usable face.
+        limits: what to fulfil.
+
+    Returns:
+        Indices of the selected clusters, and the numbers of dropped ones by reason.
     """
     dropped: Counter[str] = Counter()
     names, counts = np.unique(splits[usable], return_counts=True)
     shares = counts / counts.sum()
-    fits = []
-    for place, own in enumerate(members):
-        if len(own) < limits.smallest:
+    suitable = []
+    for index, members in enumerate(clusters):
+        if len(members) < limits.smallest:
             dropped["too small"] += 1
-        elif len(own) > limits.largest:
+        elif len(members) > limits.largest:
             dropped["too large"] += 1
-        elif not _is_balanced(splits[own][usable[own]], names, limits.balance * shares):
+        elif not _is_balanced(splits[members][usable[members]], names, limits.balance * shares):
             dropped["unbalanced"] += 1
         else:
-            fits.append(place)
-    result = _distinct([members[place] for place in fits], len(splits), limits.overlap)
-    dropped["near-duplicate"] += len(fits) - len(result)
-    return [fits[place] for place in result], dropped
+            suitable.append(index)
+    selected = _distinct([clusters[index] for index in suitable], len(splits), limits.overlap)
+    dropped["near-duplicate"] += len(suitable) - len(selected)
+    return [suitable[index] for index in selected], dropped
 
 
 def _is_balanced(splits: NDArray[np.str_], names: NDArray[np.str_], least: NDArray[np.float64]) -> bool:
@@ -60,16 +75,17 @@ def _is_balanced(splits: NDArray[np.str_], names: NDArray[np.str_], least: NDArr
     return bool((counts >= np.maximum(1, least * len(splits))).all())
 
 
-def _distinct(members: Sequence[NDArray[np.int_]], images: int, overlap: float) -> list[int]:
-    sizes = np.array([len(own) for own in members], int)
+def _distinct(clusters: Sequence[NDArray[np.int_]], images: int, overlap: float) -> list[int]:
+    """Indices of the clusters that are no near-duplicates of one kept before."""
+    sizes = np.array([len(members) for members in clusters], int)
     if not len(sizes):
         return []
     rows = np.repeat(np.arange(len(sizes)), sizes)
-    table = csr_array((np.ones(len(rows), np.int32), (rows, np.concatenate(members))), shape=(len(sizes), images))
+    table = csr_array((np.ones(len(rows), np.int32), (rows, np.concatenate(clusters))), shape=(len(sizes), images))
     shared = (table @ table.T).toarray()
     jaccard = shared / (sizes[:, None] + sizes - shared)
     result: list[int] = []
-    for place in range(len(sizes)):
-        if not (jaccard[place, result] >= overlap).any():
-            result.append(place)
+    for index in range(len(sizes)):
+        if not (jaccard[index, result] >= overlap).any():
+            result.append(index)
     return result

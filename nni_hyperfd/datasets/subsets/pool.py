@@ -20,8 +20,11 @@ SPLITS = ("train", "val", "test")
 class Pool:
     """Images in the order of `SPLITS`, and of the sources within a split.
 
-    ``paths`` (absolute), ``splits`` (str), ``images`` (records with ``width`` and ``height``) and ``faces`` (the
-    annotations of each, as `coco.CocoSplit` has them) have one entry per image.
+    Attributes:
+        paths: absolute path of each image.
+        splits: (n,) name of each image's split.
+        images: record of each image, with `width` and `height`.
+        faces: annotations of each image, as in `coco.CocoSplit`.
     """
 
     paths: list[Path]
@@ -34,29 +37,42 @@ class Pool:
 
     @property
     def usable(self) -> NDArray[np.bool_]:
-        """Which images have a face that is not ignored."""
-        return np.array([any(not face["ignore"] and not face["iscrowd"] for face in own) for own in self.faces])
+        """Which images (n,) have a face that is not ignored."""
+        return np.array([any(map(coco.is_usable, faces)) for faces in self.faces])
 
-    def chosen(self, places: NDArray[np.int_]) -> Pool:
-        """Only the images at these places."""
-        paths, images, faces = (
-            [entries[place] for place in places] for entries in (self.paths, self.images, self.faces)
+    def select(self, indices: NDArray[np.int_]) -> Pool:
+        """Return the images at these indices."""
+        return Pool(
+            [self.paths[index] for index in indices],
+            self.splits[indices],
+            [self.images[index] for index in indices],
+            [self.faces[index] for index in indices],
         )
-        return Pool(paths, self.splits[places], images, faces)
 
 
 def read(sources: Sequence[Path]) -> Pool:
-    """All splits of all sources; raises AnnotationError for a faulty one, SubsetsError where one is named twice."""
+    """Load all splits of all sources.
+
+    Args:
+        sources: folders of data sets.
+
+    Raises:
+        AnnotationError: a source cannot be used.
+        SubsetsError: a source is named twice.
+    """
     if len({source.resolve() for source in sources}) < len(sources):
         raise SubsetsError(f"{', '.join(map(str, sources))}: one folder is named twice; name every source once.")
-    paths, splits, images, faces = [], [], [], []
+    paths: list[Path] = []
+    splits: list[str] = []
+    images: list[coco.Record] = []
+    faces: list[list[coco.Record]] = []
     for split in SPLITS:
         for source in sources:
-            # Without a training split it is no data set, and the check says so.
+            # A data set must have a training split: `coco.load` says so if it is missing.
             if split != "train" and not (source / f"{split}.json").exists():
                 continue
             data = coco.load(source, split)
-            by_image = defaultdict(list)
+            by_image: dict[int, list[coco.Record]] = defaultdict(list)
             for annotation in data.annotations:
                 by_image[annotation["image_id"]].append(annotation)
             paths += [data.image_path(image).absolute() for image in data.images]

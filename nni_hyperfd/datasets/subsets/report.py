@@ -1,4 +1,4 @@
-"""How the subsets differ: a table, a figure, a contact sheet for each."""
+"""How the subsets differ: a table and a figure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from nni_hyperfd.datasets import coco
 from nni_hyperfd.datasets.subsets.looks import LOOKS
 from nni_hyperfd.datasets.subsets.pool import SPLITS, Pool
+from nni_hyperfd.files import atomic
 
 MEASURES = {
     "faces_per_image": "faces per image",
@@ -24,24 +26,35 @@ MEASURES = {
     "brightness": "brightness (0 to 255)",
     "blur": "sharpness (variance of Laplacian)",
 }
+"""Columns of the table that the figure shows, and their axis labels."""
 _COMPONENTS, _FITTED = 20, 2000
 
 Row = dict[str, Any]
+"""A row of the table by column: text, whole numbers and floats."""
 
 
-def describe(pool: Pool, looks: NDArray[np.float32], own: NDArray[np.int_]) -> Row:
-    """Images by split, and the numbers of `MEASURES`: means over images, and the median over their faces for the size
-    (NaN without one)."""
-    boxes = [face for place in own for face in pool.faces[place] if not face["ignore"] and not face["iscrowd"]]
-    sides = [np.sqrt(face["bbox"][2] * face["bbox"][3]) for face in boxes]
-    row: Row = {split: int(np.sum(pool.splits[own] == split)) for split in SPLITS}
-    row |= {"faces": len(boxes), "faces_per_image": len(boxes) / len(own)}
+def describe(pool: Pool, looks: NDArray[np.float32], members: NDArray[np.int_]) -> Row:
+    """Compute a subset's numbers for the table.
+
+    Args:
+        pool: all images.
+        looks: (n, at least 3) `LOOKS` of all images.
+        members: indices of the subset's images.
+
+    Returns:
+        Numbers of images by split and of usable faces, faces per image, the median side of a face in px (NaN without
+        one), and the means of `LOOKS`.
+    """
+    boxes = [face["bbox"] for index in members for face in pool.faces[index] if coco.is_usable(face)]
+    sides = [np.sqrt(width * height) for _, _, width, height in boxes]
+    row: Row = {split: int(np.sum(pool.splits[members] == split)) for split in SPLITS}
+    row |= {"faces": len(boxes), "faces_per_image": len(boxes) / len(members)}
     row["face_size"] = float(np.median(sides)) if sides else float("nan")
-    return row | dict(zip(LOOKS, map(float, looks[own, : len(LOOKS)].mean(axis=0)), strict=True))
+    return row | dict(zip(LOOKS, map(float, looks[members, : len(LOOKS)].mean(axis=0)), strict=True))
 
 
 def condensed(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The first 20 principal components (n, at most 20) of standardised features, each of variance 1."""
+    """Compute the first principal components (n, at most 20) of standardised features (n, d), each of variance 1."""
     step = max(1, len(features) // _FITTED)
     rows = np.asarray(features[::step])
     reduce = make_pipeline(StandardScaler(), PCA(min(_COMPONENTS, *rows.shape), whiten=True, random_state=0)).fit(rows)
@@ -49,35 +62,46 @@ def condensed(features: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([reduce.transform(chunk).astype(np.float32) for chunk in chunks])
 
 
-def told_apart(points: NDArray[np.float32], own: NDArray[np.int_], splits: NDArray[np.str_]) -> float:
-    """Area under the ROC curve of a logistic regression that tells a subset's images from all others.
+def told_apart(features: NDArray[np.float32], members: NDArray[np.int_], splits: NDArray[np.str_]) -> float:
+    """Measure how well a logistic regression tells a subset's images from all others.
 
-    It is fitted on the training split and measured on the others; 0.5 is chance. ``points`` (n, d) are features that
-    the subset was not made from.
+    It is fitted on the training split and measured on the other splits.
+
+    Args:
+        features: (n, d), which the subset was not made from.
+        members: indices of the subset's images.
+        splits: (n,) split of each image.
+
+    Returns:
+        The area under the ROC curve; 0.5 is chance. NaN if there is nothing to fit or to measure.
     """
     member = np.zeros(len(splits), bool)
-    member[own] = True
+    member[members] = True
     train = splits == "train"
     if any(len(np.unique(member[part])) < 2 for part in (train, ~train)):
         return float("nan")
-    model = LogisticRegression(max_iter=1000, class_weight="balanced").fit(points[train], member[train])
-    return float(roc_auc_score(member[~train], model.decision_function(points[~train])))
+    classifier = LogisticRegression(max_iter=1000, class_weight="balanced").fit(features[train], member[train])
+    return float(roc_auc_score(member[~train], classifier.decision_function(features[~train])))
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
-    """One line per subset."""
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
+    """Write the rows, at least one, as CSV; floats with four digits."""
+    with atomic(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(
             {name: f"{value:.4g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
         )
-    partial.replace(path)
 
 
 def draw_spread(rows: Sequence[Row], whole: Row, path: Path) -> None:
-    """A panel per measure: every subset's value, sorted, beside that of all images (dashed)."""
+    """Draw a panel for each of `MEASURES`: the values of all subsets, sorted, and that of all images (dashed).
+
+    Args:
+        rows: the subsets.
+        whole: what `describe` says of all images.
+        path: the PNG file.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")
@@ -95,6 +119,5 @@ def draw_spread(rows: Sequence[Row], whole: Row, path: Path) -> None:
             panel.xaxis.set_minor_formatter("{x:g}")
     figure.axes[0].legend(fontsize="small")
     figure.suptitle(f"{len(rows)} subsets")
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, dpi=120, format="png")
-    partial.replace(path)
+    with atomic(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")

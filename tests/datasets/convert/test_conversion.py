@@ -9,7 +9,7 @@ import pytest
 
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.datasets.convert import conversion
-from nni_hyperfd.datasets.convert.record import ConvertError
+from nni_hyperfd.files import FolderError
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_an_ended_run_is_continued_to_the_same_result(source, tmp_path, monkeypa
         with pytest.raises(OSError, match="No space left"):
             conversion.convert("yolo", source, out)
     assert len(list((out / "images").iterdir())) == 5 and not (out / "report.json").exists()
-    with pytest.raises(ConvertError, match="beginning of another conversion"):
+    with pytest.raises(FolderError, match="results of other settings .*seed was 0, is now 1.; name another folder"):
         conversion.convert("yolo", source, out, seed=1)
     conversion.convert("yolo", source, out)
     for name in ("train.json", "val.json", "test.json", "report.json"):
@@ -99,11 +99,11 @@ conversion.convert("yolo", Path(sys.argv[1]), Path(sys.argv[2]))
 @pytest.mark.parametrize(
     ("event", "argument"),
     [
-        ("os.rename", "conversion.partial"),
+        ("os.rename", "/.conversion."),
         ("os.mkdir", "images"),
         ("os.link", "03.png"),
-        ("open", "val.partial"),
-        ("os.rename", "report.partial"),
+        ("open", "/.val."),
+        ("os.rename", "/.report."),
     ],
 )
 def test_a_killed_run_is_continued(source, tmp_path, event, argument):
@@ -114,14 +114,15 @@ def test_a_killed_run_is_continued(source, tmp_path, event, argument):
     conversion.convert("yolo", source, whole)
     for name in ("train.json", "val.json", "test.json", "report.json"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
 def test_what_is_there_is_never_overwritten(source, tmp_path):
     out = tmp_path / "out"
     conversion.convert("yolo", source, out)
-    with pytest.raises(ConvertError, match="holds a finished conversion"):
+    with pytest.raises(FolderError, match="holds a finished run"):
         conversion.convert("yolo", source, out)
-    with pytest.raises(ConvertError, match="is not empty"):
+    with pytest.raises(FolderError, match="is not empty"):
         conversion.convert("yolo", source, source)
 
 
@@ -141,7 +142,7 @@ def test_the_command_prints_what_was_dropped(source, tmp_path):
     done = hyperfd("relabel", out, "val", tmp_path / "results.json")
     assert done.returncode == 0 and done.stdout.startswith("Boxes: 0 replaced, 1 added, 1 unmatched.")
     for arguments, message in [
-        (("convert", "yolo", source, out), "holds a finished conversion"),
+        (("convert", "yolo", source, out), "holds a finished run"),
         (("convert", "yoolo", source, other), "there is no layout 'yoolo'; use one of coco, voc, yolo"),
         (("convert", "yolo", tmp_path / "none", other), "there is no such folder"),
         (("relabel", out, "valid", tmp_path / "results.json"), "valid.json: cannot be read"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nni_hyperfd.datasets.subsets.filters import Limits, kept
+from nni_hyperfd.datasets.subsets.filters import Limits, select
 
 SPLITS = np.array(["train"] * 12 + ["val"] * 4 + ["test"] * 4)
 ALL = np.ones(20, bool)
@@ -28,31 +28,31 @@ def members(train, val, test, first=0):
     ],
 )
 def test_size_and_balance(own, reason):
-    chosen, dropped = kept([own], SPLITS, ALL, LIMITS)
+    chosen, dropped = select([own], SPLITS, ALL, LIMITS)
     assert (chosen, {name for name, count in dropped.items() if count}) == (([], {reason}) if reason else ([0], set()))
 
 
 def test_a_split_without_a_usable_face_is_unbalanced():
     usable = ALL.copy()
     usable[12] = False
-    assert kept([members(3, 1, 1)], SPLITS, usable, LIMITS)[0] == []
-    assert kept([members(3, 2, 1)], SPLITS, usable, LIMITS)[0] == [0]
+    assert select([members(3, 1, 1)], SPLITS, usable, LIMITS)[0] == []
+    assert select([members(3, 2, 1)], SPLITS, usable, LIMITS)[0] == [0]
 
 
 def test_a_source_without_a_test_split():
     splits = np.array(["train"] * 16 + ["val"] * 4)
-    assert kept([np.arange(11, 18)], splits, ALL, LIMITS)[0] == [0]
+    assert select([np.arange(11, 18)], splits, ALL, LIMITS)[0] == [0]
 
 
-def test_the_first_of_near_duplicates_is_kept():
+def test_the_first_of_near_duplicates_is_select():
     first, same, near, other = members(6, 2, 2), members(6, 2, 2), members(6, 2, 1), members(6, 2, 2, first=4)
     sets = [set(one) for one in (first, near, other)]
     assert len(sets[0] & sets[1]) / len(sets[0] | sets[1]) == 0.9
     assert len(sets[0] & sets[2]) / len(sets[0] | sets[2]) == 6 / 14
-    chosen, dropped = kept([first, same, near, other], SPLITS, ALL, LIMITS)
+    chosen, dropped = select([first, same, near, other], SPLITS, ALL, LIMITS)
     assert chosen == [0, 3] and dropped["near-duplicate"] == 2
-    assert kept([near, first], SPLITS, ALL, Limits(5, 10, 0.5, 0.91))[0] == [0, 1]
+    assert select([near, first], SPLITS, ALL, Limits(5, 10, 0.5, 0.91))[0] == [0, 1]
 
 
 def test_no_clusters():
-    assert kept([], SPLITS, ALL, LIMITS)[0] == []
+    assert select([], SPLITS, ALL, LIMITS)[0] == []

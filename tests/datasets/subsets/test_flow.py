@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from nni_hyperfd.cli import app
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.datasets.subsets import flow, models
+from nni_hyperfd.datasets.subsets import flow, networks
 from nni_hyperfd.datasets.subsets.errors import SubsetsError
+from nni_hyperfd.files import FolderError
 
 SPLITS = ("train", "val", "test")
 SMALLEST = 12
@@ -25,7 +26,7 @@ def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.suffix in (".json", ".csv", ".npy", ".partial")
+        if path.suffix in (".json", ".csv", ".npy")
     }
 
 
@@ -35,7 +36,7 @@ def table(out):
 
 @pytest.fixture(scope="module")
 def detector(write_onnx):
-    return models.parse(f"net={write_onnx('detector')},size=64")
+    return networks.parse(f"net={write_onnx('detector')},size=64")
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +94,14 @@ def test_pictures_of_the_same_are_used_once(source, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from nni_hyperfd.datasets.subsets import flow, models
+from nni_hyperfd.datasets.subsets import flow, networks
 
 def kill_at(event, arguments):
     if event == sys.argv[4] and sys.argv[5] in str(arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(kill_at)
-flow.build([Path(sys.argv[1])], Path(sys.argv[2]), [models.parse(sys.argv[3])], smallest=int(sys.argv[6]))
+flow.build([Path(sys.argv[1])], Path(sys.argv[2]), [networks.parse(sys.argv[3])], smallest=int(sys.argv[6]))
 """
 
 
@@ -110,18 +111,18 @@ def test_a_run_that_is_killed_at_any_step_goes_on(finished, tmp_path, detector):
     model = f"net={detector.path},size=64"
     # Each run goes on where the one before was killed.
     for event, argument in [
-        ("os.rename", "settings.partial"),
-        ("open", "net-birch.partial"),
+        ("os.rename", "/.settings."),
+        ("open", "/.net-birch."),
         ("os.link", "out/images"),
-        ("os.rename", "subsets.partial"),
+        ("os.rename", "/.subsets."),
     ]:
         command = [sys.executable, "-c", KILLED, source, out, model, event, argument, str(SMALLEST)]
         assert subprocess.run(command, stdout=subprocess.DEVNULL).returncode == -9
         assert out.exists() and not (out / "report.json").exists()
     done = (out / "parts" / "net-birch.npy").stat().st_mtime_ns
-    with pytest.raises(SubsetsError, match="was begun with other seed .0, not 1.; repeat the first command"):
+    with pytest.raises(FolderError, match="results of other settings .*seed was 0, is now 1.; name another folder"):
         flow.build([source], out, [detector], smallest=SMALLEST, seed=1)
-    with pytest.raises(SubsetsError, match="was begun with other models; repeat"):
+    with pytest.raises(FolderError, match="results of other settings .*models was"):
         flow.build([source], out, smallest=SMALLEST)
     flow.build([source], out, [detector], smallest=SMALLEST, say=list)
     assert (out / "parts" / "net-birch.npy").stat().st_mtime_ns == done
@@ -132,7 +133,7 @@ def test_a_source_that_has_changed_since_is_refused(source, tmp_path):
     with pytest.raises(SubsetsError, match="cannot be cut from 60"):
         flow.build([source], tmp_path / "out", smallest=40, say=list)
     os.utime(source / "images" / "val1.png", ns=(0, 0))
-    with pytest.raises(SubsetsError, match="was begun with other images; repeat"):
+    with pytest.raises(FolderError, match="results of other settings .*images was"):
         flow.build([source], tmp_path / "out", smallest=40, say=list)
 
 
@@ -140,22 +141,24 @@ def test_what_does_not_fit_is_refused(source, tmp_path, detector):
     out = tmp_path / "out"
     with pytest.raises(SubsetsError, match="subsets of 40 to 30 images cannot be cut from 60"):
         flow.build([source], out, smallest=40, say=list)
-    with pytest.raises(SubsetsError, match="is not empty"):
+    with pytest.raises(FolderError, match="is not empty"):
         flow.build([source], source, say=list)
     with pytest.raises(SubsetsError, match="two models have the same name"):
         flow.build([source], out, [detector, detector])
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "settings.json").write_text("[1]")
-    with pytest.raises(SubsetsError, match="settings.json: is not of this command"):
-        flow.build([source], tmp_path / "other", say=list)
+    for content in ("[1]", "no json", '{"seed": 0}'):
+        (tmp_path / "other" / "settings.json").write_text(content)
+        with pytest.raises(FolderError, match="settings.json: it was not written by this command"):
+            flow.build([source], tmp_path / "other", say=list)
+        assert (tmp_path / "other" / "settings.json").read_text() == content
     with pytest.raises(SubsetsError, match="no cluster is fit to be a subset .*too large"):
         flow.build([source], tmp_path / "none", smallest=25, largest=25, say=list)
 
 
 def test_numbers_that_are_not_finite_are_refused(source, tmp_path, write_onnx, monkeypatch):
-    monkeypatch.setitem(models.PIXELS, "255", (np.nan, 1.0))
+    monkeypatch.setitem(networks.PIXELS, "255", (np.nan, 1.0))
     with pytest.raises(SubsetsError, match=r"\.png: net describes it by numbers that are not finite"):
-        flow.build([source], tmp_path / "out", [models.parse(f"net={write_onnx('detector')}")], say=list)
+        flow.build([source], tmp_path / "out", [networks.parse(f"net={write_onnx('detector')}")], say=list)
 
 
 def hyperfd(*arguments):
@@ -184,7 +187,7 @@ def test_the_command(finished, source, tmp_path):
     assert code == 0 and "Dropped: " in text and "subsets.csv" in text
     assert json.loads((tmp_path / "out" / "report.json").read_text())["subsets"] == len(table(tmp_path / "out"))
     for arguments, message in [
-        (finished[:2], "holds finished subsets"),
+        (finished[:2], "holds a finished run"),
         ((source, tmp_path / "new", "--model", "net"), "is not NAME=FILE"),
         ((tmp_path / "none", tmp_path / "new"), "there is no such annotation file"),
     ]:
@@ -208,7 +211,7 @@ def test_general_and_wider_give_a_hundred_subsets(real_data, tmp_path):
         f"yunet={weights / 'yunet_n_dynamic.onnx'}",
     ]
     out = tmp_path / "out"
-    flow.build([real_data / "general", real_data / "wider"], out, list(map(models.parse, named)), smallest=80)
+    flow.build([real_data / "general", real_data / "wider"], out, list(map(networks.parse, named)), smallest=80)
     rows = table(out)
     assert len(rows) >= 100
     spread = {

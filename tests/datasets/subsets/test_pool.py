@@ -24,7 +24,7 @@ def test_sources_are_joined_split_by_split(source, tmp_path, monkeypatch):
     found = pool.read([Path("source"), Path("second")])
     assert len(found) == 61 and found.splits.tolist() == ["train"] * 37 + ["val"] * 6 + ["test"] * 18
     assert found.paths[36] == second / "images" / "a.png" and found.faces[36] == document["annotations"]
-    part = found.chosen(np.array([36, 40]))
+    part = found.select(np.array([36, 40]))
     assert part.paths == [found.paths[36], found.paths[40]] and part.splits.tolist() == ["train", "val"]
     assert part.faces[1] == found.faces[40] and part.images[0]["file_name"] == "a.png"
 

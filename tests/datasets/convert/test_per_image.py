@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nni_hyperfd.datasets.convert import files
+from nni_hyperfd.datasets.convert import per_image
 from nni_hyperfd.datasets.convert.layouts import LAYOUTS
 from nni_hyperfd.datasets.convert.record import ConvertError, Face
 
@@ -20,7 +20,7 @@ def test_facemask(tmp_path):
     items = [annotation(kind, [10 + place, 20, 40, 60]) for place, kind in enumerate(kinds)]
     document = {"FileName": "1801.jpg", "NumOfAnno": 4, "Annotations": items}
     (file := folder / "annotations" / "1801.jpg.json").write_text(json.dumps(document))
-    (picture,) = files.facemask(tmp_path, ())
+    (picture,) = per_image.facemask(tmp_path, ())
     assert picture.path == folder / "images" / "1801.jpg"
     assert picture.faces == (Face((10, 20, 30, 40)), Face((12, 20, 28, 40)))
     for content, message in [
@@ -31,7 +31,7 @@ def test_facemask(tmp_path):
     ]:
         file.write_text(content)
         with pytest.raises(ConvertError, match=f"1801.jpg.json.*{message}"):
-            list(files.facemask(tmp_path, ()))
+            list(per_image.facemask(tmp_path, ()))
 
 
 PERSON = """<object><name>person</name><bndbox><xmin>5</xmin><ymin>5</ymin><xmax>90</xmax><ymax>79</ymax></bndbox>
@@ -47,7 +47,7 @@ def test_pascal(tmp_path):
     (tmp_path / "ImageSets" / "Layout").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Layout" / "train.txt").write_text("2008_000001  1\n")
     (tmp_path / "ImageSets" / "Layout" / "val.txt").write_text("2008_000003  1\n2008_000003  2\n")
-    first, third = files.pascal(tmp_path, ())
+    first, third = per_image.pascal(tmp_path, ())
     assert first.faces == third.faces == (Face((10.5, 20, 30, 40)),)
     assert (first.split, third.split) == ("train", "val")
     assert first.path == tmp_path / "JPEGImages" / "2008_000001.jpg"

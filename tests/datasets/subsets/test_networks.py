@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 import torch
 
-from nni_hyperfd.datasets.subsets import models
+from nni_hyperfd.datasets.subsets import networks
 from nni_hyperfd.datasets.subsets.errors import SubsetsError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -14,7 +14,7 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 def test_the_last_map_before_the_heads_is_the_default(write_onnx):
     path = write_onnx("detector")
-    vector = models.load(models.parse(f"net={path},size=64"))(PICTURE)
+    vector = networks.load(networks.parse(f"net={path},size=64"))(PICTURE)
     rgb = cv2.resize(PICTURE, (64, 64), interpolation=cv2.INTER_AREA)[..., ::-1]
     weights = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
     batch = torch.from_numpy(rgb.transpose(2, 0, 1)[None].astype(np.float32))
@@ -22,14 +22,14 @@ def test_the_last_map_before_the_heads_is_the_default(write_onnx):
     expected = torch.cat([deep.mean(1), deep.std(1, correction=0)])
     np.testing.assert_allclose(vector, expected, rtol=1e-4)
     for layer in ("deep", "backbone"):
-        named = models.load(models.parse(f"net={path},size=64,layer={layer}"))(PICTURE)
+        named = networks.load(networks.parse(f"net={path},size=64,layer={layer}"))(PICTURE)
         np.testing.assert_array_equal(named, vector)
-    assert models.load(models.parse(f"net={path},layer=box"))(PICTURE).shape == (8,)
+    assert networks.load(networks.parse(f"net={path},layer=box"))(PICTURE).shape == (8,)
 
 
 def test_the_last_hidden_layer_of_a_classifier_is_the_default(write_onnx):
     path = write_onnx("classifier")
-    vector = models.load(models.parse(f"net={path},pixels=imagenet"))(PICTURE)
+    vector = networks.load(networks.parse(f"net={path},pixels=imagenet"))(PICTURE)
     assert vector.shape == (4,)
     # The file's own answer follows from it: the layer is what the last weights take.
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -43,13 +43,13 @@ def test_the_last_hidden_layer_of_a_classifier_is_the_default(write_onnx):
 
 
 def test_networks_that_take_the_channels_last(write_onnx):
-    vector = models.load(models.parse(f"net={write_onnx('channels_last')},pixels=1"))(PICTURE)
+    vector = networks.load(networks.parse(f"net={write_onnx('channels_last')},pixels=1"))(PICTURE)
     rgb = cv2.resize(PICTURE, (16, 24), interpolation=cv2.INTER_AREA)[..., ::-1].reshape(-1, 3) / 255
     np.testing.assert_allclose(vector, [*rgb.mean(0), *rgb.std(0)], rtol=1e-5)
 
 
 def test_networks_that_take_grey_pictures(write_onnx):
-    vector = models.load(models.parse(f"net={write_onnx('grey')}"))(PICTURE)
+    vector = networks.load(networks.parse(f"net={write_onnx('grey')}"))(PICTURE)
     grey = cv2.cvtColor(cv2.resize(PICTURE, (16, 24), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
     np.testing.assert_allclose(vector, [grey.mean(), grey.std()], rtol=1e-5)
 
@@ -57,7 +57,7 @@ def test_networks_that_take_grey_pictures(write_onnx):
 def test_torchscript(tmp_path):
     path = tmp_path / "net.pt"
     torch.jit.script(torch.nn.Sequential(torch.nn.AvgPool2d(2), torch.nn.BatchNorm2d(3))).save(path)
-    vector = models.load(models.parse(f"net={path},size=32,pixels=-1"))(PICTURE)
+    vector = networks.load(networks.parse(f"net={path},size=32,pixels=-1"))(PICTURE)
     rgb = cv2.resize(PICTURE, (32, 32), interpolation=cv2.INTER_AREA)[..., ::-1] / 127.5 - 1
     cells = rgb.reshape(16, 2, 16, 2, 3).mean((1, 3)).reshape(-1, 3)
     np.testing.assert_allclose(vector, [*cells.mean(0), *cells.std(0)], rtol=1e-3, atol=1e-5)
@@ -69,7 +69,7 @@ def test_torchscript(tmp_path):
 )
 def test_what_is_pooled(shape, channels_last, expected):
     output = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    vector = models.pooled(output, channels_last)
+    vector = networks.pooled(output, channels_last)
     assert vector.shape == (expected,)
     if expected == 6:
         channel = output[:, 1] if len(shape) == 4 and not channels_last else output[..., 1]
@@ -84,18 +84,18 @@ def test_files_that_are_no_networks(tmp_path, write_onnx):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")
     for name in ("empty.onnx", "text.onnx", "cut.onnx", "text.pt", "pickled.pt"):
         with pytest.raises(SubsetsError, match=f"{name}: cannot be opened as|{name}: shows no layer") as error:
-            models.load(models.parse(f"net={tmp_path / name}"))
+            networks.load(networks.parse(f"net={tmp_path / name}"))
         assert "\n" not in str(error.value)
 
 
 def test_layers_and_sizes_that_do_not_fit(write_onnx, tmp_path):
     path = write_onnx("detector")
     with pytest.raises(SubsetsError, match="has no tensor or node 'deeep' .its last tensors: deep, score, box."):
-        models.load(models.parse(f"net={path},layer=deeep"))
+        networks.load(networks.parse(f"net={path},layer=deeep"))
     with pytest.raises(SubsetsError, match=r"takes picture \[1, 100\] tensor\(float\), not one batch of pictures"):
-        models.load(models.parse(f"net={write_onnx('flat')}"))
+        networks.load(networks.parse(f"net={write_onnx('flat')}"))
     torch.jit.script(torch.nn.Conv2d(4, 2, 1)).save(tmp_path / "four.pt")
-    network = models.load(models.parse(f"net={tmp_path / 'four.pt'},size=16"))
+    network = networks.load(networks.parse(f"net={tmp_path / 'four.pt'},size=16"))
     with pytest.raises(SubsetsError, match="four.pt: fails on a picture of 16 x 16 px"):
         network(PICTURE)
 
@@ -121,10 +121,10 @@ def test_models_that_are_not_named_well(tmp_path, text, message):
     for suffix in ("", ".pth", ".pt"):
         (tmp_path / f"net.onnx{suffix}").touch()
     with pytest.raises(SubsetsError, match=message):
-        models.parse(text.format(path))
+        networks.parse(text.format(path))
 
 
 def test_layers_of_real_detectors(real_data):
     for name, channels in [("centerface", 24), ("yunet_n", 64)]:
-        model = models.parse(f"net={real_data / 'weights' / f'{name}_dynamic.onnx'},size=160")
-        assert models.load(model)(PICTURE).shape == (2 * channels,)
+        model = networks.parse(f"net={real_data / 'weights' / f'{name}_dynamic.onnx'},size=160")
+        assert networks.load(model)(PICTURE).shape == (2 * channels,)
