@@ -121,7 +121,7 @@ def main(
         for name, recommender in recommenders.items():
             begin = time.perf_counter()
             outcomes, asked = lead(table, protocol, recommender, seed, again)
-            whole = report.Run(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin)
+            whole = report.RecommenderRun.of(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin)
             keys = {
                 "table": table.name,
                 "missing": table.missing,

@@ -7,21 +7,29 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nni_hyperfd.benchmark import metrics
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.recommenders.base import Recommender
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.recommenders import EncodedConfigurations, Recommender
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a run goes. The first tasks, `given` of them, are revealed whole and not scored.
+    """How a run goes.
 
-    max_tasks: how many of the table's tasks take part, in random order; the server's own never do. candidates: drawn
-    afresh for every task from what was measured on it. budget: picks per task. concurrency: how many of them run side
-    by side. reveal: how many others' results become known after a task beside the own picks, drawn at random; None for
-    all. meta_features: whether recommenders are told anything of the data sets; what that is worth is the difference.
+    Attributes:
+        max_tasks: maximum number of the table's tasks that take part, in random order; the server's own never do.
+        candidates: maximum number of candidates, drawn afresh for every task from what was measured on it.
+        budget: picks per task.
+        concurrency: number of trials that run side by side.
+        reveal: number of results that become known after a task beside those of the picks, drawn at random; None for
+            all.
+        meta_features: whether recommenders are told anything of the data sets; what that is worth is the difference.
+        given: number of first tasks that are revealed whole and not scored.
+
+    Raises:
+        ValueError: a number is too small.
     """
 
     max_tasks: int = 16
@@ -36,24 +44,44 @@ class Protocol:
         scored = self.max_tasks - self.given
         least = (scored - 1, self.candidates - 2, self.budget - 1, self.concurrency - 1, self.reveal or 0, self.given)
         if min(least) < 0:
-            raise ValueError(f"The protocol needs 1 scored task, 2 candidates, 1 pick, 1 at once at least: {self}.")
+            raise ValueError(
+                "A protocol needs at least 1 scored task, 2 candidates, 1 pick per task and 1 trial at a time, and no"
+                f" negative number, got {self}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Turn:
-    """One data set's turn: its place in the table, its candidates (indices into the table) and what they bring."""
+    """The turn of one data set.
+
+    Attributes:
+        task: its index in the table.
+        indices: (n,), the candidates' indices in the table.
+        candidates: the n candidates.
+        performance: (n,), their results.
+        others: (n,), all of the turn's candidates in random order; the first ones that were not picked are revealed.
+    """
 
     task: int
-    indices: np.ndarray
+    indices: NDArray[np.int64]
     candidates: EncodedConfigurations
-    performance: np.ndarray
-    others: np.ndarray
-    """All of the turn's candidates in random order: the first ones that were not picked are revealed."""
+    performance: NDArray[np.float64]
+    others: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a recommender did on one task. rank_percent: after each pick; the others: after the last."""
+    """How a recommender did on one task.
+
+    Attributes:
+        position: of the task in the run, from 0.
+        task: its name.
+        picks: indices of the picked candidates, in order.
+        rank_percent: Rank% after each pick.
+        gain: of all picks, as `metrics.gain` has it.
+        ndcg: of all picks, as `metrics.ndcg` has it.
+        regret: of all picks, as `metrics.normalised_regret` has it.
+    """
 
     position: int
     task: str
@@ -65,7 +93,10 @@ class Outcome:
 
 
 def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
-    """The run that follows from `seed`: the same for every recommender. Tasks without a measurement take no part."""
+    """The turns of the run that follows from `seed`, which are the same for every recommender.
+
+    Tasks without a measurement take no part.
+    """
     rng = np.random.default_rng([seed, 0])
     measured = [np.flatnonzero(np.isfinite(row)) for row in table.performance]
     clients = [task for task in rng.permutation(len(table.tasks)) if len(measured[task]) and task not in table.server]
@@ -86,7 +117,11 @@ def turns(table: Table, protocol: Protocol, seed: int) -> list[Turn]:
 
 
 def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], seed: int) -> Iterator[Outcome]:
-    """Lead a new recommender, `make(seed)`, through the run of this seed; one outcome per scored task."""
+    """Lead a new recommender, `make(seed)`, through the run of this seed.
+
+    Yields:
+        An outcome for each scored task.
+    """
     recommender = make(seed)
     ties = np.random.default_rng([seed, 1])
     for position, turn in enumerate(turns(table, protocol, seed)):
@@ -108,11 +143,20 @@ def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], se
         )
 
 
-def pick_all(recommender: Recommender, performance: np.ndarray, budget: int, concurrency: int = 1) -> list[int]:
-    """Ask and tell until the budget or the candidates are spent; the picks in the order they were asked for.
+def pick_all(
+    recommender: Recommender, performance: NDArray[np.float64], budget: int, concurrency: int = 1
+) -> list[int]:
+    """Ask and tell until the budget or the candidates are spent.
 
-    `concurrency` trials run side by side as in NNI: when the oldest one ends, its result is told and another is asked
-    for, while the rest are still running.
+    Args:
+        recommender: one that has started a task.
+        performance: (n,), results of the task's candidates.
+        budget: maximum number of picks.
+        concurrency: number of trials that run side by side as in NNI: when the oldest one ends, its result is told and
+            another pick is asked for while the rest are still running.
+
+    Returns:
+        The picks in the order in which they were asked for.
     """
     budget = min(budget, len(performance))
     picks: list[int] = []

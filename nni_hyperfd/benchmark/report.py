@@ -1,58 +1,89 @@
-"""A benchmark's results: a CSV per run, a summary with paired differences, and a figure."""
+"""Results of a benchmark: a CSV row per run, a summary with paired differences, and a figure."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
 from nni_hyperfd.benchmark.protocol import Outcome, Protocol
+from nni_hyperfd.files import atomic
 
 REFERENCE = "mean_rank"
+"""The recommender that the others are compared with by default."""
 MEASURES = ("rank_percent", "first_half", "second_half", "gain", "ndcg", "regret", "seconds")
+COLUMNS = ("table", "missing", "recommender", "seed", *(field.name for field in fields(Protocol)), *MEASURES)
+"""Columns of a file of runs."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One recommender's way through one table with one seed. missing: results that the table does not have."""
+class RecommenderRun:
+    """One recommender's run over the tasks of one table with one seed.
+
+    Attributes:
+        table: name of the table.
+        recommender: name of the recommender.
+        seed: of the run.
+        protocol: how the run went.
+        measures: by `MEASURES`. Rank% (%, after the last pick) is the mean over all tasks, over the first half of them
+            (with the middle one) and over the others; gain is the sum over the tasks, in the table's unit; NDCG and
+            regret are means in [0, 1]; seconds are those of the whole run.
+        missing: number of results that the table does not have.
+    """
 
     table: str
     recommender: str
     seed: int
     protocol: Protocol
-    outcomes: list[Outcome]
-    seconds: float
+    measures: dict[str, float]
     missing: int = 0
 
-    def measures(self) -> dict[str, float]:
-        """By `MEASURES`: Rank% after the last pick is a mean over all tasks, over the first half of them (with the
-        middle one) and over the others; gain is a sum over the tasks, NDCG and regret are means."""
-        half = (len(self.outcomes) + 1) // 2
-        final = [outcome.rank_percent[-1] for outcome in self.outcomes]
-        return {
+    @classmethod
+    def of(
+        cls,
+        table: str,
+        recommender: str,
+        seed: int,
+        protocol: Protocol,
+        outcomes: Sequence[Outcome],
+        seconds: float,
+        missing: int = 0,
+    ) -> RecommenderRun:
+        """Summarise the outcomes of a run's scored tasks, in their order."""
+        half = (len(outcomes) + 1) // 2
+        final = [outcome.rank_percent[-1] for outcome in outcomes]
+        measures = {
             "rank_percent": float(np.mean(final)),
             "first_half": float(np.mean(final[:half])),
             "second_half": float(np.mean(final[half:])) if final[half:] else float("nan"),
-            "gain": float(np.sum([outcome.gain for outcome in self.outcomes])),
-            "ndcg": float(np.mean([outcome.ndcg for outcome in self.outcomes])),
-            "regret": float(np.mean([outcome.regret for outcome in self.outcomes])),
-            "seconds": self.seconds,
+            "gain": float(np.sum([outcome.gain for outcome in outcomes])),
+            "ndcg": float(np.mean([outcome.ndcg for outcome in outcomes])),
+            "regret": float(np.mean([outcome.regret for outcome in outcomes])),
+            "seconds": seconds,
         }
+        return cls(table, recommender, seed, protocol, measures, missing)
+
+    @property
+    def row(self) -> dict[str, object]:
+        """The run as a row of `COLUMNS`."""
+        reveal = "all" if self.protocol.reveal is None else self.protocol.reveal
+        names = {"table": self.table, "missing": self.missing, "recommender": self.recommender, "seed": self.seed}
+        return {**names, **asdict(self.protocol), "reveal": reveal, **self.measures}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its standard error (NaN for a single seed)."""
+    """A mean and its standard error, which is NaN for a single value."""
 
     mean: float
     error: float
 
     @classmethod
-    def of(cls, values: list[float]) -> Estimate:
+    def of(cls, values: Sequence[float]) -> Estimate:
+        """Estimate the mean of independent values."""
         from_first = np.subtract(values, values[:1])  # equal values have no spread, not one of the last digit
         error = np.std(from_first, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
         return cls(float(np.mean(values)), float(error))
@@ -65,8 +96,13 @@ class Estimate:
 class Summary:
     """One recommender on one table with one budget, over all its seeds.
 
-    measures: by `MEASURES`. differences: the same, paired by seed, minus those of the reference; empty when it has not
-    been run. missing: results that the table does not have.
+    Attributes:
+        table: name of the table.
+        budget: picks per task.
+        recommender: name of the recommender.
+        measures: by `MEASURES`, means over the seeds.
+        differences: the same minus those of the reference, paired by seed; empty when the reference has not been run.
+        missing: number of results that the table does not have.
     """
 
     table: str
@@ -77,36 +113,17 @@ class Summary:
     missing: int = 0
 
 
-@contextmanager
-def runs_csv(path: Path, append: bool = False) -> Iterator[Callable[[Run], None]]:
-    """Within the block, what it gives writes one line per run: what was run, and what came out.
+def summarised(runs: Iterable[RecommenderRun], reference: str = REFERENCE) -> list[Summary]:
+    """Summarise runs by table, budget and recommender, in the order in which these first occur.
 
-    Each line is on disk at once, so that a benchmark that is stopped leaves what it has. append: after the lines of a
-    file that is there.
+    Args:
+        runs: one per table, protocol, recommender and seed.
+        reference: the recommender that the differences are to.
     """
-    columns = ("table", "missing", "recommender", "seed", *(field.name for field in fields(Protocol)), *MEASURES)
-    with path.open("a" if append else "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        if not append:
-            writer.writeheader()
-
-        def write(run: Run) -> None:
-            reveal = "all" if run.protocol.reveal is None else run.protocol.reveal
-            what = {**asdict(run.protocol), "reveal": reveal}
-            names = {"table": run.table, "missing": run.missing, "recommender": run.recommender, "seed": run.seed}
-            row = {**names, **what, **run.measures()}
-            writer.writerow(row)
-            file.flush()
-
-        yield write
-
-
-def summarised(runs: Iterable[Run], reference: str = REFERENCE) -> list[Summary]:
-    """In the order in which table, budget and recommender first occur; differences are to the `reference`."""
     groups: dict[tuple[str, int, str], dict[int, dict[str, float]]] = {}
     missing: dict[str, int] = {}
     for run in runs:
-        groups.setdefault((run.table, run.protocol.budget, run.recommender), {})[run.seed] = run.measures()
+        groups.setdefault((run.table, run.protocol.budget, run.recommender), {})[run.seed] = run.measures
         missing[run.table] = run.missing
     result = []
     for (table, budget, recommender), own in groups.items():
@@ -118,9 +135,12 @@ def summarised(runs: Iterable[Run], reference: str = REFERENCE) -> list[Summary]
     return result
 
 
-def write_summary(summaries: list[Summary], path: Path, reference: str = REFERENCE) -> None:
-    """One line per table, budget, recommender and measure: mean and standard error, its own and of the difference."""
-    with path.open("w", newline="") as file:
+def write_summary(summaries: Sequence[Summary], path: Path, reference: str = REFERENCE) -> None:
+    """Write a CSV row per table, budget, recommender and measure.
+
+    A row has the mean and its standard error, of the measure and of its difference to the reference.
+    """
+    with atomic(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         difference = f"minus_{reference}"
         what = ["table", "missing", "budget", "recommender", "measure"]
@@ -132,11 +152,12 @@ def write_summary(summaries: list[Summary], path: Path, reference: str = REFEREN
                 writer.writerow([one.table, one.missing, one.budget, one.recommender, name, *numbers])
 
 
-def draw(summaries: list[Summary], path: Path) -> None:
-    """Rank% against the budget, a panel per table, a line per recommender, standard errors shaded."""
+def draw(summaries: Sequence[Summary], path: Path) -> None:
+    """Draw Rank% against the budget: a panel per table, a line per recommender, standard errors shaded."""
     from matplotlib.figure import Figure
 
-    tables, names = (list(dict.fromkeys(getattr(one, what) for one in summaries)) for what in ("table", "recommender"))
+    tables = list(dict.fromkeys(one.table for one in summaries))
+    names = list(dict.fromkeys(one.recommender for one in summaries))
     figure = Figure(figsize=(4.5 * len(tables) + 2, 4.5), layout="constrained")
     panels = figure.subplots(1, len(tables), squeeze=False)[0]
     for panel, table in zip(panels, tables, strict=True):
@@ -150,7 +171,7 @@ def draw(summaries: list[Summary], path: Path) -> None:
             style = {"color": f"C{place % 10}", "linestyle": "-" if place < 10 else "--"}
             panel.plot(budgets, mean, marker=".", label=name, **style)
             panel.fill_between(budgets, mean - error, mean + error, alpha=0.15, color=style["color"])
-        # Logarithmic: where the good ones differ, random search is ten times as far away.
+        # Logarithmic: the good recommenders differ by little, and random search is ten times as far away.
         panel.set_yscale("log", subs=[2, 5])
         panel.yaxis.set_major_formatter("{x:g}")
         panel.yaxis.set_minor_formatter("{x:g}")

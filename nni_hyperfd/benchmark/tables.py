@@ -1,9 +1,13 @@
-"""Lookup tables: what configurations brought on data sets, measured once and for all.
+"""Lookup tables: the results of configurations on data sets, measured once and for all.
 
-A table is a folder: `performance.npz` (`perf` (tasks, configurations) with NaN where nothing was measured, `tasks`,
-`configs`), `configs.csv.gz` (a row per configuration), `tasks.csv` (numeric meta-features per task), `meta.json`
-(`maximize`; `kinds` of the columns: cat, num or log; `graph_ops`; `server`) and, for networks, `graphs.npz` (`ops`,
-`adj`); `features/TASK.safetensors` with a task's image features, for all tasks or for none.
+A table is a folder with these files:
+
+* `performance.npz`: `perf` (tasks, configurations) with NaN where nothing was measured, `tasks`, `configs` (names).
+* `configs.csv.gz`: a row per configuration.
+* `tasks.csv`: numeric meta-features of each task.
+* `meta.json`: `maximize`; `kinds` of the columns (cat, num or log); `graph_ops`; `server`.
+* `graphs.npz`, for networks: `ops`, `adj`.
+* `features/TASK.safetensors`: a task's image features, for all tasks or for none.
 """
 
 from __future__ import annotations
@@ -15,21 +19,22 @@ import json
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nni_hyperfd.recommenders.base import Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.recommenders import EncodedConfigurations, Task
 from nni_hyperfd.space.graphs import Graphs
 
 FORMAT = 1
-"""Of tables and measurements; `meta.json` of a table from before has none."""
+"""Format of tables and measurements; `meta.json` of the first tables names none."""
 
 _KINDS = ("cat", "num", "log")
+_T = TypeVar("_T")
 
 
 class TableError(ValueError):
@@ -38,26 +43,35 @@ class TableError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A table, ready for use. Raises TableError unless two tasks have a result each: there is nothing to learn then.
+    """A table, ready for use.
 
-    performance: float64 (tasks, configurations), higher is better, NaN = not measured. All of a task's results may be
-    the same, or missing. configurations: all of them, encoded: `cat` one-hot, `num` and `log` scaled to [0, 1] by the
-    table's range; two may be alike. meta_features: float32 (tasks, m), NaN = unknown.
-    server: the tasks that are the server's own data sets (D_off), known before any other; possibly none.
-    images, counts: of each task, its image features (N, 3, 3, D) and numbers of images and boxes (2,), as
-    `recommenders.base.Task` takes them; empty where the table has none.
-    columns: how many entries of a configuration's vector belong to each of its parameters, in order: one for a number,
-    one per value for a category. Empty where nobody has told.
+    Attributes:
+        name: of the table.
+        tasks: names of the tasks.
+        performance: float64 (tasks, configurations), higher is better, NaN = not measured. All of a task's results may
+            be the same, or missing.
+        configurations: all of them, encoded: `cat` one-hot, `num` and `log` scaled to [0, 1] by the table's range; two
+            may be equal.
+        meta_features: float32 (tasks, m), NaN = unknown.
+        server: indices of the tasks that are the server's own data sets (D_off), known before any other; possibly none.
+        images: of each task its image features (N, 3, 3, D), as `recommenders.Task` takes them; empty where the table
+            has none.
+        counts: of each task its numbers of images and boxes (2,); empty where the table has no image features.
+        columns: number of entries of a configuration's vector that belong to each parameter, in order: one for a
+            number, one per value for a category. Empty where it is not known.
+
+    Raises:
+        TableError: fewer than two tasks have a result, so that there is nothing to learn.
     """
 
     name: str
     tasks: list[str]
-    performance: np.ndarray
+    performance: NDArray[np.float64]
     configurations: EncodedConfigurations
-    meta_features: np.ndarray
+    meta_features: NDArray[np.float32]
     server: tuple[int, ...] = ()
-    images: tuple[np.ndarray, ...] = ()
-    counts: tuple[np.ndarray, ...] = ()
+    images: tuple[NDArray[np.float32], ...] = ()
+    counts: tuple[NDArray[np.float32], ...] = ()
     columns: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,7 +79,13 @@ class Table:
             raise TableError(f"Table {self.name} has results for fewer than two tasks: there is nothing to learn from.")
 
     def task(self, place: int, budget: int, meta_features: bool = True) -> Task:
-        """What is known of a task before its first result; nothing of the data set without `meta_features`."""
+        """What is known of a task before its first result.
+
+        Args:
+            place: index of the task.
+            budget: picks that may be asked for.
+            meta_features: whether anything of the data set is told.
+        """
         if not meta_features:
             return Task(budget)
         images, counts = (self.images[place], self.counts[place]) if self.images else (None, None)
@@ -73,17 +93,18 @@ class Table:
 
     @property
     def digest(self) -> str:
-        """Of all that a run on the table depends on; what it has cost, and repeats, do not count."""
+        """SHA-256 of everything that a run on the table depends on; not of its costs and repeated trials."""
         result = hashlib.sha256(repr((self.tasks, self.server, self.columns)).encode())
         graphs = self.configurations.graphs
-        arrays = [self.performance, self.configurations.vectors, self.meta_features, *self.images, *self.counts]
+        arrays: list[NDArray[Any]] = [self.performance, self.configurations.vectors, self.meta_features]
+        arrays += [*self.images, *self.counts]
         for array in arrays if graphs is None else [*arrays, graphs.ops, graphs.adjacency]:
             result.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
         return result.hexdigest()
 
     @property
     def missing(self) -> int:
-        """How many results were not measured."""
+        """Number of results that were not measured."""
         return int(np.isnan(self.performance).sum())
 
     @property
@@ -99,33 +120,22 @@ class Table:
 
 
 def load(folder: str | Path) -> Table:
-    """Read and check a table. Raises TableError, naming the file, for anything that does not fit together."""
+    """Read and check a table.
+
+    Raises:
+        TableError: naming the file, for anything that does not fit together.
+    """
     folder = Path(folder)
     meta = read_meta(folder)
-    maximize, kinds = meta.get("maximize", True), meta.get("kinds")
+    maximize = meta.get("maximize", True)
     if not isinstance(maximize, bool):
         raise TableError(f"{folder / 'meta.json'}: maximize must be true or false, got {maximize!r}.")
     tasks, configs, performance = _performance(folder / "performance.npz")
-
-    rows = _rows(folder / "configs.csv.gz", "config_id", configs)
-    named = isinstance(kinds, dict) and kinds and set(kinds) == set(rows[0])
-    if not named or not all(kind in _KINDS for kind in kinds.values()):
-        raise TableError(
-            f"{folder / 'meta.json'}: kinds must name every column of configs.csv.gz as cat, num or log, got {kinds}."
-        )
-    columns = [_encoded([row[name] for row in rows], kind, f"{folder}: column {name}") for name, kind in kinds.items()]
+    columns = _columns(folder, meta.get("kinds"), configs)
     vectors = np.concatenate(columns, axis=1).astype(np.float32)
-
-    described = _rows(folder / "tasks.csv", "task_id", tasks)
-    meta_features = np.array(
-        [[_number(value, f"{folder / 'tasks.csv'}: {name}") for name, value in row.items()] for row in described],
-        dtype=np.float32,
-    )
+    meta_features = _meta_features(folder / "tasks.csv", tasks)
     graphs = _graphs(folder, meta, len(configs)) if (folder / "graphs.npz").exists() else None
-    server = meta.get("server", [])
-    if not isinstance(server, list) or (strange := [name for name in server if name not in tasks]):
-        named = server if not isinstance(server, list) else strange[0]
-        raise TableError(f"{folder / 'meta.json'}: server must list tasks of the table, got {named!r}.")
+    server = _server(folder, meta.get("server", []), tasks)
     images, counts = _features(folder / "features", tasks)
     return Table(
         name=str(meta.get("name", folder.name)),
@@ -133,15 +143,31 @@ def load(folder: str | Path) -> Table:
         performance=performance if maximize else -performance,
         configurations=EncodedConfigurations(vectors, graphs),
         meta_features=meta_features,
-        server=tuple(tasks.index(name) for name in server),
+        server=server,
         images=images,
         counts=counts,
         columns=tuple(column.shape[1] for column in columns),
     )
 
 
+def load_all(folders: Iterable[str | Path]) -> list[Table]:
+    """Read and check tables of different names.
+
+    Raises:
+        TableError: a table cannot be read, or two have the same name.
+    """
+    tables = [load(folder) for folder in folders]
+    if len({table.name for table in tables}) < len(tables):
+        raise TableError(f"two tables have the same name: {', '.join(table.name for table in tables)}")
+    return tables
+
+
 def read_meta(folder: Path) -> dict[str, Any]:
-    """A table's `meta.json`; TableError if it is broken or of another format."""
+    """A table's `meta.json`.
+
+    Raises:
+        TableError: it is broken or of another format.
+    """
     meta = _read(folder / "meta.json", _object)
     if meta.get("format", FORMAT) != FORMAT:
         raise TableError(
@@ -150,8 +176,35 @@ def read_meta(folder: Path) -> dict[str, Any]:
     return meta
 
 
-def _performance(path: Path) -> tuple[list[str], list[str], np.ndarray]:
-    """Tasks, configurations, and what they bring (tasks, configurations), NaN for what is not finite."""
+def _columns(folder: Path, kinds: object, configs: Sequence[str]) -> list[NDArray[np.float64]]:
+    """The encoded configurations column by column, (n, width) each, with the columns in the order of `kinds`."""
+    rows = _rows(folder / "configs.csv.gz", "config_id", configs)
+    named = isinstance(kinds, dict) and kinds and set(kinds) == set(rows[0])
+    if not isinstance(kinds, dict) or not named or not all(kind in _KINDS for kind in kinds.values()):
+        raise TableError(
+            f"{folder / 'meta.json'}: kinds must name every column of configs.csv.gz as cat, num or log, got {kinds}."
+        )
+    return [_encoded([row[name] for row in rows], kind, f"{folder}: column {name}") for name, kind in kinds.items()]
+
+
+def _meta_features(path: Path, tasks: Sequence[str]) -> NDArray[np.float32]:
+    """(tasks, m), NaN for what is unknown."""
+    rows = _rows(path, "task_id", tasks)
+    return np.array(
+        [[_number(value, f"{path}: {name}") for name, value in row.items()] for row in rows], dtype=np.float32
+    )
+
+
+def _server(folder: Path, server: object, tasks: Sequence[str]) -> tuple[int, ...]:
+    """Indices of the server's own tasks."""
+    strange = [name for name in server if name not in tasks] if isinstance(server, list) else [server]
+    if not isinstance(server, list) or strange:
+        raise TableError(f"{folder / 'meta.json'}: server must list tasks of the table, got {strange[0]!r}.")
+    return tuple(tasks.index(name) for name in server)
+
+
+def _performance(path: Path) -> tuple[list[str], list[str], NDArray[np.float64]]:
+    """Names of tasks and configurations, and results (tasks, configurations), NaN for what is not finite."""
     arrays = _read(path, _arrays)
     if missing := {"perf", "tasks", "configs"} - set(arrays):
         raise TableError(f"{path} lacks {', '.join(sorted(missing))}.")
@@ -174,6 +227,7 @@ def _performance(path: Path) -> tuple[list[str], list[str], np.ndarray]:
 
 
 def _graphs(folder: Path, meta: dict[str, Any], n: int) -> Graphs:
+    """The architectures of n configurations."""
     arrays = _read(folder / "graphs.npz", _arrays)
     try:
         ops, adjacency, names = arrays["ops"], arrays["adj"], meta["graph_ops"]
@@ -188,7 +242,9 @@ def _graphs(folder: Path, meta: dict[str, Any], n: int) -> Graphs:
         raise TableError(f"{folder / 'graphs.npz'} and graph_ops of meta.json do not fit together: {error}.") from error
 
 
-def _features(folder: Path, tasks: Sequence[str]) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+def _features(
+    folder: Path, tasks: Sequence[str]
+) -> tuple[tuple[NDArray[np.float32], ...], tuple[NDArray[np.float32], ...]]:
     """Image features and counts of all tasks, as trial_code/describe.py writes them; nothing without the folder."""
     if not folder.is_dir():
         return (), ()
@@ -207,8 +263,8 @@ def _features(folder: Path, tasks: Sequence[str]) -> tuple[tuple[np.ndarray, ...
     return images, counts
 
 
-def _encoded(values: list[str], kind: str, where: str) -> np.ndarray:
-    """(n, width): one-hot, or the number's place in the column's range; an inactive number is -0.5, outside of it."""
+def _encoded(values: Sequence[str], kind: str, where: str) -> NDArray[np.float64]:
+    """(n, width): one-hot, or the number scaled to [0, 1] by the column's range; an empty number (inactive) is -0.5."""
     if kind == "cat":
         names = sorted(set(values))
         return np.array([[value == name for name in names] for value in values], dtype=float)
@@ -226,6 +282,7 @@ def _encoded(values: list[str], kind: str, where: str) -> np.ndarray:
 
 
 def _number(text: str, where: str) -> float:
+    """The number; NaN for an empty text or what is not finite."""
     try:
         number = float(text) if text.strip() else np.nan
     except ValueError:
@@ -233,14 +290,14 @@ def _number(text: str, where: str) -> float:
     return number if np.isfinite(number) else np.nan
 
 
-def _rows(path: Path, key: str, names: list[str]) -> list[dict[str, str]]:
+def _rows(path: Path, key: str, names: Sequence[str]) -> list[dict[str, str]]:
     """The file's rows without the key column, in the order of `names`."""
 
-    def read(path: Path) -> list[dict[str | None, Any]]:
+    def read(path: Path) -> list[dict[str | Any, str | Any]]:
         with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
             return list(csv.DictReader(file, restval=""))
 
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
     for row in _read(path, read):
         if key not in row:
             raise TableError(f"{path} has no column {key}.")
@@ -262,7 +319,7 @@ def _object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("it is no npz archive")
@@ -271,7 +328,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             return dict(arrays)
 
 
-def _read(path: Path, reader: Any) -> Any:
+def _read(path: Path, reader: Callable[[Path], _T]) -> _T:
+    """What the reader makes of a file, whose errors become a `TableError`."""
     try:
         return reader(path)
     except (OSError, ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,13 +15,16 @@ from rich.table import Column
 from rich.table import Table as Printed
 
 if TYPE_CHECKING:
-    from nni_hyperfd.benchmark.report import Summary
+    from nni_hyperfd.benchmark.protocol import Protocol
+    from nni_hyperfd.benchmark.report import RecommenderRun, Summary
+    from nni_hyperfd.benchmark.tables import Table
+    from nni_hyperfd.recommenders import Recommender
 
 
 def benchmark(
     tables: Annotated[list[Path], typer.Argument(help="Folders of tables.")],
     recommenders: Annotated[
-        str, typer.Option(help="Names, separated by commas, or all.")
+        str, typer.Option(help="Names, separated by commas, or all; your own as module:Class.")
     ] = "random,mean_rank,knn,hyperfd",
     seeds: Annotated[int, typer.Option(min=1, help="How many runs, each with its own seed.")] = 20,
     first_seed: Annotated[int, typer.Option(min=0, help="The first run's seed; the next ones follow.")] = 0,
@@ -29,60 +32,33 @@ def benchmark(
         str, typer.Option(help="Picks per task; several, separated by commas, are run one by one and drawn.")
     ] = "4",
     concurrency: Annotated[int, typer.Option(min=1, help="Trials that run side by side, as NNI's.")] = 1,
-    candidates: Annotated[int, typer.Option(min=2, help="EncodedConfigurations per task, drawn afresh.")] = 200,
+    candidates: Annotated[int, typer.Option(min=2, help="Configurations per task, drawn afresh.")] = 200,
     reveal: Annotated[str, typer.Option(help="What is known after a task: all, or how many beside the picks.")] = "all",
     tasks: Annotated[int, typer.Option(min=2, help="Tasks per run, at most.")] = 16,
     meta_features: Annotated[bool, typer.Option(help="Whether recommenders see the tasks' meta-features.")] = True,
     out: Annotated[Path, typer.Option(help="Folder for the CSVs and the figure.")] = Path("benchmark"),
 ) -> None:
     """Compare recommenders on tables of real measurements."""
-    from nni_hyperfd.benchmark import report
-    from nni_hyperfd.benchmark import tables as lookup
-    from nni_hyperfd.benchmark.protocol import Protocol, run
-    from nni_hyperfd.benchmark.server import informed
-    from nni_hyperfd.recommenders import NAMES, make
+    from nni_hyperfd.benchmark.own import RecommenderError, maker
+    from nni_hyperfd.benchmark.protocol import Protocol
+    from nni_hyperfd.benchmark.tables import TableError, load_all
 
-    names = NAMES if recommenders == "all" else _listed(recommenders)
-    if unknown := [name for name in names if name not in NAMES]:
-        raise typer.BadParameter(f"there is no {unknown[0]!r}; choose among {', '.join(NAMES)}")
     budgets = [_number("--budget", text, least=1) for text in _listed(budget)]
     revealed = None if reveal == "all" else _number("--reveal", reveal, least=0)
     protocols = [Protocol(tasks, candidates, picks, concurrency, revealed, meta_features) for picks in budgets]
-    try:
-        loaded = [lookup.load(folder) for folder in tables]
-        out.mkdir(parents=True, exist_ok=True)
-    except (lookup.TableError, OSError) as error:
-        raise typer.BadParameter(str(error)) from None
-    if len({table.name for table in loaded}) < len(loaded):
-        raise typer.BadParameter(f"two tables have the same name: {', '.join(table.name for table in loaded)}")
-
-    runs = []
-    jobs = list(itertools.product(loaded, protocols, names, range(first_seed, first_seed + seeds)))
     console = Console()
-    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
-    with bar, report.runs_csv(out / "runs.csv") as write:
-        progress = bar.add_task("", total=len(jobs))
-        for table, protocol, name, seed in jobs:
-            bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
-            begin = time.perf_counter()
-            recommender = informed(make(name, seed), table, protocol, seed)
-            outcomes = list(run(table, protocol, lambda _, own=recommender: own, seed))
-            seconds = time.perf_counter() - begin
-            runs.append(report.Run(table.name, name, seed, protocol, outcomes, seconds, table.missing))
-            write(runs[-1])
-            bar.advance(progress)
-
-    summaries = report.summarised(runs)
-    report.write_summary(summaries, out / "summary.csv")
-    if len(budgets) > 1:
-        report.draw(summaries, out / "rank_against_budget.png")
-    for table, picks in itertools.product(loaded, budgets):
-        chosen = [one for one in summaries if (one.table, one.budget) == (table.name, picks)]
-        console.print(_printed(f"{table.name}, budget {picks}", chosen))
-    for table in loaded:
-        if table.gaps:
-            console.print(f"{table.name}: {table.gaps}")
-    console.print(f"Per seed: {out / 'runs.csv'}; means and differences: {out / 'summary.csv'}")
+    try:
+        makers = {name: maker(name) for name in _names(recommenders)}
+        loaded = load_all(tables)
+        out.mkdir(parents=True, exist_ok=True)
+    except (TableError, RecommenderError, OSError) as error:
+        raise typer.BadParameter(str(error)) from None
+    try:
+        runs = list(_runs(loaded, protocols, makers, range(first_seed, first_seed + seeds), out / "runs.csv", console))
+    except RecommenderError as error:
+        Console(stderr=True).print(f"hyperfd: {error}", soft_wrap=True, highlight=False, markup=False)
+        raise typer.Exit(1) from None
+    _report(loaded, runs, budgets, out, console)
 
 
 def make_table(
@@ -109,18 +85,73 @@ def make_table(
     Console().print(f"{out}: {size}. {written.gaps}", soft_wrap=True, highlight=False, markup=False)
 
 
+def _names(text: str) -> list[str]:
+    """The recommenders that are named, each once; `all` stands for the built-in ones."""
+    from nni_hyperfd.recommenders import NAMES
+
+    named = ((name,) if name != "all" else NAMES for name in _listed(text))
+    return list(dict.fromkeys(itertools.chain.from_iterable(named)))
+
+
+def _runs(
+    tables: Sequence[Table],
+    protocols: Sequence[Protocol],
+    makers: Mapping[str, Callable[[int], Recommender]],
+    seeds: Iterable[int],
+    path: Path,
+    console: Console,
+) -> Iterator[RecommenderRun]:
+    """Do all runs, with a progress bar; each one's row is in the file at `path` when it is yielded."""
+    from nni_hyperfd.benchmark.report import COLUMNS
+    from nni_hyperfd.benchmark.server import timed_run
+    from nni_hyperfd.files import RowFile
+
+    path.unlink(missing_ok=True)
+    file = RowFile(path, COLUMNS)
+    wanted = list(itertools.product(tables, protocols, makers.items(), seeds))
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    with bar:
+        progress = bar.add_task("", total=len(wanted))
+        for table, protocol, (name, make), seed in wanted:
+            bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
+            run = timed_run(table, protocol, name, make, seed)
+            file.add(run.row)
+            bar.advance(progress)
+            yield run
+
+
+def _report(
+    tables: Sequence[Table], runs: Sequence[RecommenderRun], budgets: Sequence[int], out: Path, console: Console
+) -> None:
+    """Write the summary and, for several budgets, the figure; print a table for each table and budget."""
+    from nni_hyperfd.benchmark import report
+
+    summaries = report.summarised(runs)
+    report.write_summary(summaries, out / "summary.csv")
+    if len(budgets) > 1:
+        report.draw(summaries, out / "rank_against_budget.png")
+    for table, picks in itertools.product(tables, budgets):
+        chosen = [one for one in summaries if (one.table, one.budget) == (table.name, picks)]
+        console.print(_printed(f"{table.name}, budget {picks}", chosen))
+    for table in tables:
+        if table.gaps:
+            console.print(f"{table.name}: {table.gaps}")
+    console.print(f"Per seed: {out / 'runs.csv'}; means and differences: {out / 'summary.csv'}")
+
+
 def _listed(text: str) -> list[str]:
     """What stands between the commas, each once."""
     return list(dict.fromkeys(part.strip() for part in text.split(",")))
 
 
 def _number(option: str, text: str, least: int) -> int:
+    """The whole number that an option was given."""
     if not text.isdecimal() or int(text) < least:
         raise typer.BadParameter(f"{option} takes whole numbers, {least} or greater, not {text!r}")
     return int(text)
 
 
-def _printed(title: str, summaries: list[Summary]) -> Printed:
+def _printed(title: str, summaries: Sequence[Summary]) -> Printed:
     """What fits into 80 columns; the CSV has the rest."""
     from nni_hyperfd.benchmark.report import REFERENCE
 

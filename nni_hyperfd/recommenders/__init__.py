@@ -1,12 +1,20 @@
-"""Who proposes the next configuration. One interface (`base`), one class per method, made by name with `make`."""
+"""Recommenders propose the next configuration of a task.
+
+The interface is `Recommender` (module `base`), and `ScoringRecommender` is the shortest way to write one. There is one
+class per method, made by its name with `make`. `nni_hyperfd.recommenders.conformance` tests whether a class keeps the
+contract of the interface. Importing this package does not import torch: methods are loaded on first use.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import cast
 
-if TYPE_CHECKING:
-    from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.recommenders.base import Recommender, ScoringRecommender, Task
+from nni_hyperfd.space.encoded import EncodedConfigurations
+
+__all__ = ["NAMES", "EncodedConfigurations", "Recommender", "ScoringRecommender", "Task", "make"]
 
 _HOME = {
     "random": "simple:RandomSearch",
@@ -24,11 +32,21 @@ _HOME = {
 }
 
 NAMES = tuple(_HOME)
+"""Names of the built-in recommenders."""
 
 
 def make(name: str, seed: int = 0) -> Recommender:
-    """A new recommender by its name. Raises ValueError for a name that is none of `NAMES`."""
+    """Make a new built-in recommender.
+
+    Args:
+        name: one of `NAMES`.
+        seed: of all its random numbers.
+
+    Raises:
+        ValueError: there is no recommender of this name.
+    """
     if name not in _HOME:
         raise ValueError(f"There is no recommender {name!r}; choose among {', '.join(NAMES)}.")
     module, kind = _HOME[name].split(":")
-    return getattr(import_module(f"{__name__}.{module}"), kind)(seed=seed)
+    constructor = cast(Callable[..., Recommender], getattr(import_module(f"{__name__}.{module}"), kind))
+    return constructor(seed=seed)

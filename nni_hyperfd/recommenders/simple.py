@@ -1,8 +1,11 @@
-"""The recommenders that learn nothing but what past tasks ranked high."""
+"""Recommenders that learn nothing but which configurations ranked high on past tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from nni_hyperfd.belief.distances import distances
@@ -11,80 +14,112 @@ from nni_hyperfd.recommenders.base import ScoringRecommender, Task
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 _NEIGHBOURS = 5
+"""Number of configurations that a relative rank is interpolated from."""
 _NEAREST = 3
+"""Number of past tasks that `NearestTasks` looks at."""
 
 
 class RandomSearch(ScoringRecommender):
-    """Uniformly drawn candidates."""
+    """Draws candidates uniformly."""
 
-    def scores(self) -> np.ndarray:
+    def scores(self) -> NDArray[np.float64]:
+        """The same score for all candidates (n,)."""
         return np.zeros(len(self.candidates))
 
 
-class PastTask:
-    """The relative ranks of one past task's configurations, and between them their interpolation.
+class RankedTask:
+    """Relative ranks of one past task's configurations, interpolated between them.
 
-    A candidate gets the mean of the 5 nearest configurations' relative ranks, weighted by 1 / Euclidean distance: the
-    very result where the configuration itself was measured, all but exactly.
+    Args:
+        task: what is known of the data set.
+        candidates: configurations of the task.
+        indices: (k,), those of the candidates that have a result.
+        performance: (k,), their results, finite, higher is better.
+
+    Attributes:
+        meta_feature: that of the task.
+        width: length of an encoded configuration.
     """
 
     def __init__(
-        self, task: Task, candidates: EncodedConfigurations, indices: np.ndarray, performance: np.ndarray
+        self,
+        task: Task,
+        candidates: EncodedConfigurations,
+        indices: NDArray[np.int64],
+        performance: NDArray[np.float64],
     ) -> None:
         self.meta_feature = task.meta_feature
-        self.width = candidates.vectors.shape[1]
+        self.width = candidates.width
         self._ranks = relative_rank(performance)
         self._tree = cKDTree(candidates.vectors[indices])
 
-    def interpolate(self, candidates: EncodedConfigurations) -> np.ndarray:
-        """(n,) in (0, 1), higher is better."""
+    def interpolate(self, candidates: EncodedConfigurations) -> NDArray[np.float64]:
+        """Relative ranks of other configurations.
+
+        A candidate gets the mean of the 5 nearest configurations' relative ranks, weighted by 1 / Euclidean distance:
+        almost exactly the measured one where the configuration itself was measured.
+
+        Returns:
+            (n,), in (0, 1), higher is better.
+        """
         k = min(_NEIGHBOURS, len(self._ranks))
         distance, index = self._tree.query(candidates.vectors, k=np.arange(1, k + 1))
         weight = 1 / (distance + 1e-3)
-        return (weight * self._ranks[index]).sum(axis=1) / weight.sum(axis=1)
+        ranks: NDArray[np.float64] = (weight * self._ranks[index]).sum(axis=1) / weight.sum(axis=1)
+        return ranks
 
 
 class MeanRank(ScoringRecommender):
-    """The mean over past tasks of a configuration's (interpolated) relative rank."""
+    """Scores a configuration by the mean of its (interpolated) relative ranks on past tasks.
+
+    Attributes:
+        past: the past tasks, the oldest first.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
-        self.past: list[PastTask] = []
+        self.past: list[RankedTask] = []
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
+        """Score the candidates, by the past tasks of the same search space."""
         super().start_task(task, candidates)
-        usable = [past for past in self.past if past.width == candidates.vectors.shape[1]]
+        usable = [past for past in self.past if past.width == candidates.width]
         weights = self.weights(task, usable)
         ranks = [w * past.interpolate(candidates) for w, past in zip(weights, usable, strict=True) if w > 0]
-        self._scores = np.sum([np.zeros(len(candidates)), *ranks], axis=0)
+        self._scores: NDArray[np.float64] = np.sum([np.zeros(len(candidates)), *ranks], axis=0)
 
-    def scores(self) -> np.ndarray:
+    def scores(self) -> NDArray[np.float64]:
+        """The sum of the relative ranks of each candidate (n,)."""
         return self._scores
 
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
-        self.past.append(PastTask(self.task, self.candidates, indices, performance))
+    def learn(self, indices: NDArray[np.int64], performance: NDArray[np.float64]) -> None:
+        """Keep the task's results."""
+        self.past.append(RankedTask(self.task, self.candidates, indices, performance))
 
-    def weights(self, task: Task, past: list[PastTask]) -> np.ndarray:
-        """How much each past task counts."""
+    def weights(self, task: Task, past: Sequence[RankedTask]) -> NDArray[np.float64]:
+        """Weights (t,) of t past tasks, at least 0."""
         return np.ones(len(past))
 
 
 class BestOnSource(MeanRank):
-    """The candidates that were best on the first task of their space."""
+    """Proposes the candidates that were best on the first task of their space."""
 
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
-        if all(past.width != self.candidates.vectors.shape[1] for past in self.past):
+    def learn(self, indices: NDArray[np.int64], performance: NDArray[np.float64]) -> None:
+        """Keep the results of the space's first task."""
+        if all(past.width != self.candidates.width for past in self.past):
             super().learn(indices, performance)
 
 
 class NearestTasks(MeanRank):
-    """kNN on meta-features: the mean rank over the 3 past tasks whose meta-features lie nearest.
+    """kNN on meta-features: the mean rank over the 3 past tasks whose meta-features are nearest.
 
     Tasks that are equally near count alike: all of them, where nothing is known of the task.
     """
 
-    def weights(self, task: Task, past: list[PastTask]) -> np.ndarray:
+    def weights(self, task: Task, past: Sequence[RankedTask]) -> NDArray[np.float64]:
+        """1 for each of the nearest past tasks, 0 for the others (t,)."""
         if not past:
             return np.zeros(0)
         distance = distances([*(p.meta_feature for p in past), task.meta_feature])[-1, :-1]
-        return distance <= np.sort(distance)[:_NEAREST][-1]
+        weights: NDArray[np.float64] = (distance <= np.sort(distance)[:_NEAREST][-1]).astype(float)
+        return weights

@@ -1,13 +1,14 @@
-"""Tr-AutoML (Xue et al., CVPR 2019) as a baseline: transfer between data sets on which probes do alike."""
+"""Tr-AutoML (Xue et al., CVPR 2019) as a baseline: transfer between data sets that rank probes alike."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import ScoringRecommender, Task
-from nni_hyperfd.recommenders.simple import PastTask
+from nni_hyperfd.recommenders.simple import RankedTask
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 _PROBES = 2
@@ -15,28 +16,42 @@ _SIGNIFICANCE = 0.05
 
 
 class TrAutoML(ScoringRecommender):
-    """The performances of a few probe configurations are a data set's meta-feature; data sets on which configurations
-    rank alike share a cluster, and a new one takes over the best configuration of each data set of its cluster.
+    """The performances of a few probe configurations serve as the data set's meta-feature.
 
-    The probes are charged to the budget. They are the configurations spread widest over the first task; candidates
-    being drawn afresh, the nearest stand in for them. Two tasks share a cluster when a test of their rank correlation
-    over the probes' surroundings (the older task's configurations, the newer's results interpolated) rejects
-    independence at 5 %. A new task joins the cluster of the task whose order of the probes it shares and whose
-    standardised differences of them are nearest; without any past task it searches at random. Of the original, known
-    here by its abstract, the Markov analysis that merges and splits clusters later is left out.
+    Data sets on which configurations rank alike share a cluster, and a new one takes over the best configuration of
+    each data set of its cluster. The probes count towards the budget. They are the configurations that are furthest
+    apart on the first task; as candidates are drawn afresh, the nearest candidates stand in for them. Two tasks share a
+    cluster when a test of their rank correlation over the probes' surroundings (the older task's configurations, the
+    newer task's results interpolated) rejects independence at 5 %. A new task joins the cluster of the task whose order
+    of the probes it shares and whose standardised differences of them are nearest; without any past task it searches at
+    random. The original is known here from its abstract; its Markov analysis, which merges and splits clusters later,
+    is left out.
+
+    Attributes:
+        past: the past tasks of the space, the oldest first.
+        profiles: of each past task the relative ranks of the probes, (probes,).
+        best: of each past task its best configuration, (d,).
+        clusters: of each past task the number of its cluster.
+        probes: (probes, d), or None before the first task.
     """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
-        self._forget()
+        self.past: list[RankedTask] = []
+        self.profiles: list[NDArray[np.float64]] = []
+        self.best: list[NDArray[np.float32]] = []
+        self.clusters: list[int] = []
+        self.probes: NDArray[np.float32] | None = None
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
+        """Choose the candidates that stand in for the probes."""
         super().start_task(task, candidates)
-        if self.probes is not None and self.probes.shape[1] != candidates.vectors.shape[1]:
+        if self.probes is not None and self.probes.shape[1] != candidates.width:
             self._forget()  # another space: nothing carries over
         self._chosen = [] if self.probes is None else _nearest(candidates.vectors, self.probes[: task.budget - 1])
 
-    def scores(self) -> np.ndarray:
+    def scores(self) -> NDArray[np.float64]:
+        """Scores (n,): the probes first, then the best configurations of similar tasks in their order."""
         scores = np.zeros(len(self.candidates))
         if self.probes is None:
             return scores
@@ -45,7 +60,7 @@ class TrAutoML(ScoringRecommender):
             scores[untried] = np.arange(len(untried), 0, -1)
             return scores
         order = self._order_of_clusters()
-        # The first best configuration of the nearest member first: what lies nearest to it is tried.
+        # The best configuration of the nearest member comes first: the candidate that is nearest to it is tried.
         taken = set(self.asked)
         for place, member in enumerate(order):
             distance = np.linalg.norm(self.candidates.vectors - self.best[member], axis=1)
@@ -57,11 +72,12 @@ class TrAutoML(ScoringRecommender):
             scores[pick] = len(order) - place
         return scores
 
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
+    def learn(self, indices: NDArray[np.int64], performance: NDArray[np.float64]) -> None:
+        """Keep the task's results, in the cluster of the past task that it agrees with most."""
         vectors = self.candidates.vectors[indices]
         if self.probes is None:
             self.probes = _spread(vectors, _PROBES)
-        past = PastTask(self.task, self.candidates, indices, performance)
+        past = RankedTask(self.task, self.candidates, indices, performance)
         own = relative_rank(performance)
         here = EncodedConfigurations(vectors)
         agreement = [_correlation(earlier.interpolate(here), own) for earlier in self.past]
@@ -73,14 +89,11 @@ class TrAutoML(ScoringRecommender):
         self.profiles.append(past.interpolate(EncodedConfigurations(self.probes)))
 
     def _forget(self) -> None:
-        self.past: list[PastTask] = []
-        self.profiles: list[np.ndarray] = []
-        self.best: list[np.ndarray] = []
-        self.clusters: list[int] = []
-        self.probes: np.ndarray | None = None
+        """Drop all past tasks."""
+        self.past, self.profiles, self.best, self.clusters, self.probes = [], [], [], [], None
 
     def _order_of_clusters(self) -> list[int]:
-        """Past tasks, the nearest by the probes first, then the others of its cluster, newest first, then the rest."""
+        """Past tasks: the nearest by the probes, then the others of its cluster, newest first, then the rest."""
         seen = [index for index in self._chosen if index in self.results]
         own = np.array([self.results[index] for index in seen])
         newest_first = list(range(len(self.past)))[::-1]
@@ -93,16 +106,16 @@ class TrAutoML(ScoringRecommender):
         return [nearest, *cluster, *(t for t in newest_first if t != nearest and t not in cluster)]
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Spearman's correlation and its p-value; (0, 1) where there is none."""
+def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
+    """Spearman's correlation and its p-value; (0, 1) where it is not defined."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0, 1.0
     result = spearmanr(a, b)
     return float(result.statistic), float(result.pvalue)
 
 
-def _spread(vectors: np.ndarray, count: int) -> np.ndarray:
-    """`count` rows far apart: the one nearest to the middle, then always the one furthest from those chosen."""
+def _spread(vectors: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """Choose `count` rows far apart: the one nearest to the mean, then always the one furthest from those chosen."""
     chosen = [int(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).argmin())]
     while len(chosen) < min(count, len(vectors)):
         apart = np.linalg.norm(vectors[:, None] - vectors[chosen], axis=-1).min(axis=1)
@@ -110,8 +123,8 @@ def _spread(vectors: np.ndarray, count: int) -> np.ndarray:
     return vectors[chosen]
 
 
-def _nearest(vectors: np.ndarray, targets: np.ndarray) -> list[int]:
-    """For each target the row nearest to it, all different as far as there are rows."""
+def _nearest(vectors: NDArray[np.float32], targets: NDArray[np.float32]) -> list[int]:
+    """For each target the index of the nearest row; all indices differ, as far as there are rows."""
     chosen: list[int] = []
     for target in targets[: len(vectors)]:
         distance = np.linalg.norm(vectors - target, axis=1)

@@ -145,7 +145,7 @@ def test_trials_side_by_side(concurrency, expected):
 def made_runs(name, ranks, budget=4):
     """One run per seed; ranks: Rank% of each task."""
     return [
-        report.Run(
+        report.RecommenderRun.of(
             "toy", name, seed, Protocol(budget=budget), [Outcome(1, "t", [0], [rank], 0, 0, 0) for rank in row], 0.0
         )
         for seed, row in enumerate(ranks)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from nni_hyperfd.method import RankerSettings
-from nni_hyperfd.recommenders import NAMES, make
-from nni_hyperfd.recommenders.base import ScoringRecommender
+from nni_hyperfd.recommenders import NAMES, ScoringRecommender, make
 from nni_hyperfd.recommenders.conformance import RecommenderConformance
 from nni_hyperfd.recommenders.described import ResNetHyperFD, StatisticsHyperFD
 from nni_hyperfd.recommenders.paper import PaperHyperFD
@@ -54,6 +56,14 @@ for _name in NAMES:
 @pytest.mark.parametrize("name", NAMES)
 def test_names_make_what_they_say(name):
     assert type(make(name, 1)) is type(make(name, 2))
+
+
+def test_the_names_to_write_ones_own_are_public_and_do_not_cost_torch():
+    code = "import sys; from nni_hyperfd.recommenders import *; print(sorted(globals()), 'torch' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.endswith("False\n")
+    for name in ("NAMES", "EncodedConfigurations", "Recommender", "ScoringRecommender", "Task", "make"):
+        assert f"'{name}'" in printed
 
 
 class Widest(ScoringRecommender):

@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 
 from nni_hyperfd.benchmark.alternatives.base import Point, TransferAlternative
 from nni_hyperfd.recommenders.base import Task
-from nni_hyperfd.recommenders.simple import PastTask
+from nni_hyperfd.recommenders.simple import RankedTask
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 logging.getLogger("flaml").setLevel(logging.WARNING)
@@ -62,7 +62,7 @@ class FLAMLPortfolio(TransferAlternative):
     def _ranks(self, place: int) -> np.ndarray:
         past = self.usable[place]
         task, candidates = Task(meta_feature=past.meta_feature), EncodedConfigurations(past.vectors)
-        return PastTask(task, candidates, np.arange(len(past.vectors)), past.performance).interpolate(self.candidates)
+        return RankedTask(task, candidates, np.arange(len(past.vectors)), past.performance).interpolate(self.candidates)
 
     def _suggested(self, group: list[int], regret: pd.DataFrame, described: pd.DataFrame) -> list[int]:
         features, preferences, scaling = config_predictor_tuple(regret.columns, group, described.iloc[:-1], regret)
