@@ -39,7 +39,9 @@ class HyperFD(Recommender):
     candidates: EncodedConfigurations
     search: Search
 
-    def __init__(self, seed: int = 0, model: BeliefModel | None = None, offline: Sequence[MeasuredDataset] = ()) -> None:
+    def __init__(
+        self, seed: int = 0, model: BeliefModel | None = None, offline: Sequence[MeasuredDataset] = ()
+    ) -> None:
         self.seed = seed
         self._ties_rng = np.random.default_rng(seed)
         self._past: dict[int, list[PastTask]] = {}
