@@ -104,7 +104,7 @@ def test_a_new_experiment_takes_over_what_the_last_one_had_running(file: PairFil
     assert file.claim("second", 0).id == 1
     file.succeed("first", 0, 0.5)
     assert states(file)[0] == ("running", 0)
-    assert (file.run().experiment, file.run().port) == ("second", 8081)
+    assert (file.experiment().experiment, file.experiment().port) == ("second", 8081)
 
 
 def test_after_a_resume_only_what_nni_runs_again_stays_running(file: PairFile) -> None:
