@@ -25,7 +25,9 @@ def convert(
         list[str] | None, typer.Option(help="Category that counts as a face, for coco, voc, yolo; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the 6 : 1 : 3 split.")] = 0,
-    resplit: Annotated[bool, typer.Option("--resplit", help="Draw 6 : 1 : 3 even if there are official splits.")] = False,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Draw 6 : 1 : 3 even if there are official splits.")
+    ] = False,
 ) -> None:
     """Convert a face data set to COCO json, cleaned, split, with a report of what was dropped and why."""
     with _one_line_errors(out):
@@ -84,7 +86,9 @@ def subsets(
         float, typer.Option(min=0.01, max=1, help="Jaccard index from which a subset is a near-duplicate.")
     ] = 0.7,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the clusterings.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Number of threads.", show_default="one per core")] = os.cpu_count() or 1,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of threads.", show_default="one per core")
+    ] = os.cpu_count() or 1,
 ) -> None:
     """Make many subsets that differ from a few data sets: clusters of image features and of label statistics."""
     with _one_line_errors(out):
