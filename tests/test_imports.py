@@ -18,7 +18,7 @@ PACKAGE = "nni_hyperfd"
 ROOMS = {
     "": {"experiment", "platform"},  # the public names
     "experiment": {"platform", "space", "task", "wire"},
-    "experiment.trial": {"method", "wire"},  # it runs in trials, where there is no platform
+    "experiment.trial": {"files", "method", "wire"},  # it runs in trials, where there is no platform
     "platform": {"belief", "method", "recommenders", "space", "state", "task", "wire"},
     "state": {"files", "method", "space", "task", "wire"},
     "recommenders": {"belief", "method", "space"},
@@ -29,7 +29,8 @@ ROOMS = {
     "task": set(),
     "files": set(),
     "datasets": {"files"},
-    "warmup": {"experiment", "files", "method", "platform", "space", "state", "wire"},
+    "warmup": {"experiment", "files", "method", "platform", "space", "state", "task", "wire"},
+    "weights": {"method"},  # public names for trials of one's own
 }
 """Room (a subpackage, a module of the package, or a module with rules of its own) -> the rooms that it may import."""
 ROOMS["benchmark"] = {*ROOMS} - {"experiment"}
