@@ -30,7 +30,7 @@ from nni_hyperfd.benchmark.server import offline, run_of, taught
 from nni_hyperfd.method.learning import WarmUp
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.recommenders import make
-from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender
 from nni_hyperfd.recommenders.continual import (
     FrozenExtractor,
     FrozenRanker,
@@ -38,7 +38,7 @@ from nni_hyperfd.recommenders.continual import (
     NoTransformation,
     Oracle,
 )
-from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
+from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 FULL = "full"
 PAPER: dict[str, type[PaperHyperFD]] = {

@@ -45,16 +45,15 @@ from nni_hyperfd.benchmark import metrics, state, tables
 from nni_hyperfd.benchmark.population import Population
 from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.method import MetaFeatureExtractor
-from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.platform.presets import DefaultPreset
 from nni_hyperfd.recommenders import base
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.simple import MeanRank
+from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.space.encoded import EncodedConfigurations
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
-from nni_hyperfd.state import store
-from nni_hyperfd.state.store import now
-from nni_hyperfd.state.versions import Versions
-from nni_hyperfd.task import EXTRACT, FINE_TUNE, TaskSettings
+from nni_hyperfd.state.tables import EncoderRow, TaskRow, now
+from nni_hyperfd.task import Phase, Preset, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
 
 SIDE_BY_SIDE = 50
@@ -102,11 +101,13 @@ class TablePlatform(Platform):
 
     def __init__(self, path: Path, vectors: np.ndarray) -> None:
         super().__init__(path)
+        self._default = DefaultPreset(self.store, self.versions)
+        self._presets[Preset.DEFAULT] = self._default
         low, high = vectors.min(axis=0).tolist(), vectors.max(axis=0).tolist()
         definition = {f"x{i}": {"_type": "uniform", "_value": [low[i], high[i]]} for i in range(len(low))}
         self.space = SearchSpace.from_nni(definition)
         self.configurations: list[Configuration] = [dict(zip(definition, row, strict=True)) for row in vectors.tolist()]
-        self.vectors = self.space.encode(self.configurations)
+        self.vectors = self.space.encode(self.configurations).vectors
         self._places = {self.space.key(one): place for place, one in enumerate(self.configurations)}
 
     def rows(self, seed: int, task_id: int, candidates: int) -> np.ndarray:
@@ -119,11 +120,11 @@ class TablePlatform(Platform):
     @property
     def model(self) -> BeliefModel:
         """What it has learned last."""
-        return self._learned[self.space.signature].model
+        return self._default.learned[self.space.signature].model
 
-    def _candidates(self, task: store.Task, space: SearchSpace) -> list[Configuration]:
-        places = self.rows(task.settings["seed"], task.id, task.settings["candidates"])
-        return [self.configurations[place] for place in places]
+    def candidates(self, space: SearchSpace, settings: TaskSettings, task_id: int, count: int) -> list[Configuration]:
+        """Rows of the table."""
+        return [self.configurations[place] for place in self.rows(settings.seed, task_id, count)]
 
 
 @dataclass(frozen=True)
@@ -139,15 +140,16 @@ class Lived:
 def live(platform: TablePlatform, settings: TaskSettings, number: int, performance: np.ndarray, h: np.ndarray) -> Lived:
     """One task's whole way through the platform. performance: (n,), of all configurations; h: (64,)."""
     task_id = platform.open_task(f"simulated {number}", platform.space, settings)
-    platform.start(platform.next_trial(task_id).id, 0)
+    platform.start(state.following(platform, task_id).id, 0)
     platform.describe(task_id, 0, Description(h.tolist(), 64, 100, 0.5))
     learn, _ = _timed(platform.prepare, task_id)
-    seconds, picks = [], []
+    seconds: list[float] = []
+    picks: list[int] = []
     while True:
-        spent, trial = _timed(platform.next_trial, task_id)
+        spent, trial = _timed(state.following, platform, task_id)
         parameter_id = len(picks) + 1
         platform.start(trial.id, parameter_id)
-        if trial.phase != FINE_TUNE:
+        if trial.phase is not Phase.FINE_TUNE:
             break
         seconds.append(spent)
         picks.append(platform.place(trial.configuration))
@@ -165,10 +167,8 @@ def fill(
     them bring and its meta-feature.
     """
     with platform.store.write() as session:
-        versions = Versions(platform.store, session)
-        task, head = session.get_one(store.Task, like), versions.head()
-        versions.describe_offline(head.id)
-        ranker = session.scalar(select(store.Ranker).where(store.Ranker.task_id == like))
+        task, head = session.get_one(TaskRow, like), platform.versions.head(session)
+        encoder = session.scalar(select(EncoderRow).where(EncoderRow.task_id == like))
         numbers = range(first, first + len(picked))
         # Side by side only one update becomes the newest version; of the others, what their tasks need is kept.
         extractors = [
@@ -185,10 +185,10 @@ def fill(
             fine_tuned = iter(picks)
             for trial in task.trials:
                 changes: dict[str, Any] = {"task_id": None}
-                if trial.phase == EXTRACT:  # the state's ids follow each other
-                    own = platform.rows(task.settings["seed"], like + 1 + number - first, task.settings["candidates"])
+                if trial.phase is Phase.EXTRACT:  # the state's ids follow each other
+                    own = platform.rows(task.settings.seed, like + 1 + number - first, 1)
                     changes["configuration"] = platform.configurations[own[0]]
-                if trial.phase == FINE_TUNE:
+                if trial.phase is Phase.FINE_TUNE:
                     place = next(fine_tuned)
                     configuration = platform.configurations[place]
                     changes |= {"configuration": configuration, "performance": float(performance[place])}
@@ -196,8 +196,8 @@ def fill(
             tasks.append(twin)
         session.add_all(tasks)
         session.flush()
-        if ranker is not None:
-            session.add_all(state.copied(ranker, task_id=t.id) for t in tasks)
+        if encoder is not None:
+            session.add_all(state.copied(encoder, task_id=t.id) for t in tasks)
 
 
 def picks_of(

@@ -8,11 +8,12 @@ state, of those of its data sets that are to be asked about.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -21,12 +22,9 @@ from rich.table import Table
 
 from nni_hyperfd.benchmark import measured, metrics
 from nni_hyperfd.benchmark.tables import TableError
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.presets import DefaultPreset
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
-from nni_hyperfd.state import store as tables
-from nni_hyperfd.state.versions import Versions
-from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.platform import Platform, Recommendation, TaskView, TrialView
+from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
 
 STARTS = ("cold", "warm, data set unknown", "warm")
 
@@ -43,34 +41,60 @@ def picks(
 
     performance: (candidates,), finite. features: the data set's, packed; None goes without a meta-feature.
     """
+    meta_feature = None if features is None else _meta_feature(platform, features)
+    now = datetime.now(timezone.utc)
+    task = TaskView(
+        id=1,
+        experiment="",
+        space=space,
+        settings=settings,
+        dataset=None,
+        extractor_id=platform.versions.head_id(),
+        meta_feature=meta_feature,
+        num_images=None,
+        num_boxes=None,
+        baseline=None,
+        created=now,
+        closed=None,
+        trials=(),
+    )
+    preset = platform.preset(settings.preset)
     chosen: list[int] = []
-    with platform.store.write() as session:
-        versions = Versions(platform.store, session)
-        head = versions.head().id
-        task = tables.Task(id=1, settings=asdict(settings), extractor_id=head)
-        if features is not None:
-            task.meta_feature = _meta_feature(versions.extractor_tensors(head), features)
-        preset = DefaultPreset(versions, session, {})
-        while len(chosen) < settings.budget:
-            left = [place for place in range(len(candidates)) if place not in chosen]
-            (pick,) = preset.pick(task, space, [candidates[place] for place in left], settings.budget - len(chosen))
-            place = candidates.index(pick.configuration)
-            chosen.append(place)
-            result = {"status": "succeeded", "performance": float(performance[place])}
-            task.trials.append(tables.Trial(phase=FINE_TUNE, configuration=pick.configuration, **result))
+    while len(chosen) < settings.budget:
+        left = [place for place in range(len(candidates)) if place not in chosen]
+        for pick in preset.pick(task, [candidates[place] for place in left], settings.budget - len(chosen)):
+            chosen.append(candidates.index(pick.configuration))
+            task = replace(task, trials=(*task.trials, _tried(pick, float(performance[chosen[-1]]), len(chosen))))
     return chosen
 
 
-def _meta_feature(tensors: dict, features: bytes) -> list[float]:
+def _tried(pick: Recommendation, performance: float, number: int) -> TrialView:
+    """A pick's finished trial."""
+    return TrialView(
+        id=number,
+        parameter_id=number,
+        phase=Phase.FINE_TUNE,
+        status=Status.SUCCEEDED,
+        configuration=pick.configuration,
+        rank=pick.rank,
+        score=pick.score,
+        performance=performance,
+        reason=None,
+        started=None,
+        ended=None,
+        is_result=True,
+    )
+
+
+def _meta_feature(platform: Platform, packed: bytes) -> tuple[float, ...]:
     import torch
 
-    from nni_hyperfd.method import MetaFeatureExtractor, weights
-    from nni_hyperfd.method import features as image_features
+    from nni_hyperfd.method import MetaFeatureExtractor, features, weights
 
-    images, counts = image_features.unpack(weights.loads(features))
-    extractor = MetaFeatureExtractor.from_weights(weights.under(tensors, "extractor"))
+    images, counts = features.unpack(weights.loads(packed))
+    tensors, _ = platform.versions.tensors(platform.versions.head_id())
     with torch.no_grad():
-        return extractor(images, counts).tolist()
+        return tuple(MetaFeatureExtractor.from_weights(tensors)(images, counts).tolist())
 
 
 def main(
@@ -79,6 +103,7 @@ def main(
     features: Annotated[Path, typer.Option(help="Folder with a .safetensors file of each data set to ask about.")],
     budget: Annotated[int, typer.Option(min=1)] = 4,
     seeds: Annotated[int, typer.Option(min=1)] = 20,
+    preset: Annotated[Literal["default", "paper"], typer.Option(help="How to pick.")] = "default",
 ) -> None:
     """Rank% of the first pick and of the best pick of the budget, from nothing and from a warmed-up state."""
     try:
@@ -113,7 +138,9 @@ def main(
                             picks(platforms[start], found.space, candidates, performance, described[start], settings),
                             np.random.default_rng(settings.seed),
                         )
-                        for settings in (TaskSettings(budget=budget, seed=seed) for seed in range(seeds))
+                        for settings in (
+                            TaskSettings(budget=budget, seed=seed, preset=Preset(preset)) for seed in range(seeds)
+                        )
                     ]
                 )
                 for start in STARTS

@@ -81,9 +81,14 @@ class PaperHyperFD(ScoringRecommender):
     ) -> None:
         super().__init__(seed)
         self.seed, self.settings, self.without = seed, settings, without
-        self.offline = [self._offline_task(own) for own in offline]
-        self._number = len(self.offline)
+        self.know(offline)
         self._begin(warmed)
+
+    def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+        """Keep the platform's own data sets; the networks are warmed up on them when the first task comes."""
+        self.offline = [self._offline_task(own) for own in data_sets]
+        self._number = len(self.offline)
+        self._begin(None)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set, and describe it."""

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import lookup, measured, simulator, state, tables
 from nni_hyperfd.benchmark.simulator import TablePlatform, World, by_chance, clustered, schedule, simulate, stretches
-from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description
 
 MEASURED = Path(simulator.__file__).parent / "measured_faces"
@@ -102,7 +102,7 @@ def _side_by_side(
     platform.describe(task_id, 0, Description(h.tolist(), 64, 100, 0.5))
     for parameter_id in range(1, settings.budget + 1):
         trial = platform.next_trial(task_id)
-        assert trial.phase == FINE_TUNE
+        assert trial.phase is Phase.FINE_TUNE
         platform.start(trial.id, parameter_id)
         platform.observe(task_id, parameter_id, float(performance[platform.place(trial.configuration)]))
     platform.start(platform.next_trial(task_id).id, settings.budget + 1)

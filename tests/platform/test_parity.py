@@ -139,7 +139,8 @@ class Carried(HyperFD):
     """The default recommender, told its past tasks' meta-features in the newest extractor's space, as the platform's."""
 
     def __init__(self, seed, offline, platform):
-        super().__init__(seed, offline=offline)
+        super().__init__(seed)
+        self.know(offline)
         self._platform = platform
         self.version = 0
 
