@@ -83,7 +83,7 @@ def test_filled_in_tasks_are_as_tasks_that_ran_side_by_side(world: World, tmp_pa
             picks = simulator.picks_of(platform.model, settings, platform.vectors[own], performance[own], h)
             simulator.fill(platform, 5, 5, [(own[picks].tolist(), performance, h)])
         task = platform.task(6)
-        columns = ("experiment", "space_signature", "settings", "meta_feature", "num_images", "num_boxes", "baseline")
+        columns = ("experiment", "space", "settings", "meta_feature", "num_images", "num_boxes", "baseline")
         trials = [(t.phase, t.status, t.configuration, t.performance, t.parameter_id) for t in task.trials]
         assert task.closed is not None
         found.append(([getattr(task, column) for column in columns], trials, platform.counts()))
