@@ -50,8 +50,7 @@ from nni_hyperfd.platform.presets import DefaultPreset
 from nni_hyperfd.recommenders import base
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.simple import MeanRank
-from nni_hyperfd.space import Configuration, SearchSpace
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import Configuration, EncodedConfigurations, SearchSpace
 from nni_hyperfd.state.tables import EncoderRow, TaskRow, now
 from nni_hyperfd.task import Phase, Preset, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
@@ -329,10 +328,23 @@ def summarised(waves: Sequence[Wave]) -> list[Stretch]:
         if last in ends:
             first, before = (result[-1].last + 1, result[-1].size) if result else (1, own[0].before)
             timed = [w.lived for w in own[-_TIMED:]]
-            ranks = {name: clustered([w.rank_percent[name] for w in own]) for name in RANKED}
-            seconds = {name: median(getattr(one, name) for one in timed) for name in SECONDS}
-            per_task = (wave.size - before) / (last - first + 1)
-            result.append(Stretch(first, last, len(own), **ranks, **seconds, size=wave.size, per_task=per_task))
+            platform, mean_rank, best = (clustered([w.rank_percent[name] for w in own]) for name in RANKED)
+            recommend, learn, close = (float(median(getattr(one, name) for one in timed)) for name in SECONDS)
+            result.append(
+                Stretch(
+                    first,
+                    last,
+                    len(own),
+                    platform,
+                    mean_rank,
+                    best,
+                    recommend,
+                    learn,
+                    close,
+                    wave.size,
+                    per_task=(wave.size - before) / (last - first + 1),
+                )
+            )
             own = []
     return result
 

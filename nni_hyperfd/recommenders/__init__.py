@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import cast
 
 from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, ScoringRecommender, Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 __all__ = ["NAMES", "EncodedConfigurations", "MeasuredDataset", "Recommender", "ScoringRecommender", "Task", "make"]
 

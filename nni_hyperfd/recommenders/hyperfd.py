@@ -16,7 +16,7 @@ from nni_hyperfd.belief.model import BeliefModel, PastTask
 from nni_hyperfd.belief.search import Search
 from nni_hyperfd.method.drawing import tasks_to_learn_from
 from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, Task, finite_results
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 
 class HyperFD(Recommender):

@@ -29,7 +29,7 @@ from nni_hyperfd.method.scoring import score
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.method.transform import fit_transform
 from nni_hyperfd.recommenders.base import MeasuredDataset, ScoringRecommender, Task, finite_results
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)

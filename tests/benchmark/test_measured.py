@@ -19,7 +19,7 @@ from nni_hyperfd.benchmark.tables import TableError
 from nni_hyperfd.cli import app
 from nni_hyperfd.method.features import pack
 from nni_hyperfd.method.weights import dumps
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 DOMAINS = ("mask", "toon", "fisheye")

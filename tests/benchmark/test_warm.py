@@ -11,7 +11,7 @@ from nni_hyperfd.benchmark import warm
 from nni_hyperfd.experiment import class_args
 from nni_hyperfd.method import features, weights
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.task import TaskSettings
 
 

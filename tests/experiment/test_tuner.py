@@ -17,7 +17,7 @@ from sqlalchemy import select
 from nni_hyperfd.experiment.tuner import ClassArgsError, HyperFDTuner, ServiceTuner
 from nni_hyperfd.method import MetaFeatureExtractor, features, fit_transform, weights
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.state.store import Blob, Extractor, StateError
 from nni_hyperfd.state.versions import Versions
 

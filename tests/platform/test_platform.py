@@ -11,7 +11,7 @@ import torch
 
 from nni_hyperfd.method import features, weights
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.task import PRESETS, TaskSettings
 from nni_hyperfd.wire import Description, ReportError
@@ -201,7 +201,7 @@ def test_an_observation_is_durable_when_observe_returns(lab):
     code = textwrap.dedent("""
         import os, signal, sys
         from nni_hyperfd.platform.platform import Platform
-        from nni_hyperfd.space.search_space import SearchSpace
+        from nni_hyperfd.space import SearchSpace
         from nni_hyperfd.task import TaskSettings
         platform = Platform(sys.argv[1])
         space = SearchSpace.from_nni({"x": {"_type": "choice", "_value": list(range(300))}})

@@ -9,8 +9,8 @@ from nni_hyperfd.belief.model import BeliefModel, PastTask
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.space.encoded import EncodedConfigurations
-from nni_hyperfd.space.search_space import SearchSpace
 from nni_hyperfd.task import TaskSettings
 
 SPACE = SearchSpace.from_nni(

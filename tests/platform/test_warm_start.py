@@ -19,7 +19,7 @@ from nni_hyperfd.method.config_encoder import MLPEncoder
 from nni_hyperfd.method.learning import WarmUp
 from nni_hyperfd.method.settings import MOST_TASKS
 from nni_hyperfd.platform.platform import OfflineResults, Platform
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import experience
 from nni_hyperfd.state.store import StateError, Store
 from nni_hyperfd.state.versions import Versions

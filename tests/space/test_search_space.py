@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.space.architecture import FLOPS_LIMIT, PARAMETERS, Architecture
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
 
 
 def choice(*values):

@@ -59,8 +59,9 @@ class FLAMLPortfolio(TransferAlternative):
         """A row per past task and one for this task; a past meta-feature of another length counts as unknown."""
         own = self.task.meta_feature
         width = 0 if own is None else len(own)
-        rows = [past.meta_feature for past in self.usable] + [own]
-        rows = [row if row is not None and len(row) == width and width else np.zeros(max(width, 1)) for row in rows]
+        rows = [*(past.meta_feature for past in self.usable), own]
+        unknown = np.zeros(max(width, 1), dtype=np.float32)
+        rows = [row if row is not None and len(row) == width and width else unknown for row in rows]
         names = [*(f"t{i}" for i in range(len(self.usable))), "own"]
         return pd.DataFrame(np.nan_to_num(np.array(rows, dtype=float), posinf=0.0, neginf=0.0), index=names)
 

@@ -19,7 +19,6 @@ from nni_hyperfd.files import write_bytes
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.config_encoder import ConfigurationEncoder
 from nni_hyperfd.method.learning import WarmUp, warm_up
-from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 from nni_hyperfd.method.recipe import INITIAL_SEED
 from nni_hyperfd.recommenders.base import MeasuredDataset
 from nni_hyperfd.recommenders.paper import PaperHyperFD
@@ -61,7 +60,7 @@ def read(start: ArmWarmUp, own: Sequence[MeasuredDataset]) -> WarmUp:
     return WarmUp(extractor, encoder, weights.under(named, "importance"), named[_MEASURES][:1].tolist())
 
 
-def warmed_extractor(folder: Path, out: Path, arm: str) -> MetaFeatureExtractor:
+def warmed_extractor(folder: Path, out: Path, arm: str) -> nn.Module:
     """The extractor that the runs of an arm with seed 0 start from.
 
     Args:
