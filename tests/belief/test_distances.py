@@ -24,13 +24,11 @@ def test_distances_by_hand():
 
 def test_a_task_without_a_meta_feature_or_with_one_of_another_length_is_at_the_distance_of_strangers():
     """The last task's length counts; what the others have to say is compared among themselves."""
-    old, new = np.array([0.0, 1.0, 2.0]), [np.array([0.0, 1.0]), np.array([4.0, 1.0])]
-    apart = distances([old, new[0], None, new[1]])
-    strangers = np.ones((4, 4), bool)
-    strangers[1, 3] = strangers[3, 1] = False
-    np.fill_diagonal(strangers, False)
-    assert np.allclose(apart[strangers], np.sqrt(2))
-    assert apart[1, 3] == pytest.approx(np.sqrt((2**2 + 0) / 2))  # an entry that is the same for all says nothing
+    old, new = np.array([0.0, 1.0, 2.0]), np.array([[0.0, 1.0], [4.0, 1.0], [5.0, 1.0]])
+    apart = distances([old, new[0], None, new[1], new[2]])
+    assert np.allclose(apart[[0, 0, 0, 0, 2, 2, 2], [1, 2, 3, 4, 1, 3, 4]], np.sqrt(2))
+    differences = np.array([4, 5, 1]) / np.std([0, 4, 5])  # the second entry is the same for all and says nothing
+    assert np.allclose(apart[[1, 1, 3], [3, 4, 4]], np.sqrt(differences**2 / 2))
 
 
 def test_without_any_meta_feature_all_tasks_are_strangers():
