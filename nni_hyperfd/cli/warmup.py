@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 warmup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Warm the ranker up on data sets of your own.")
 
-_LINE_SECONDS = 60  # between two lines where the output is no terminal
+_LINE_SECONDS = 60.0  # between two lines where the output is no terminal
 
 
 @warmup.command()
@@ -38,25 +38,22 @@ def collect(
 
     from nni_hyperfd.experiment.launch import LaunchError
     from nni_hyperfd.files import FolderError, locked
-    from nni_hyperfd.warmup import collect as room
+    from nni_hyperfd.warmup import collect as measuring
     from nni_hyperfd.warmup.pairs import PairError, PairFile, draw
 
     console = Console()
     nni.silence_stdout()
     os.environ["HYPERFD_DATA"] = str(data.resolve())
     try:
-        names = room.find_data_sets(data)
-        config, space = room.load_experiment(experiment)
+        names = measuring.find_data_sets(data)
+        config, space = measuring.load_experiment(experiment)
         with locked(out):
-            file = PairFile(out / room.PAIRS)
-            plan = draw(names, space, pairs, each, seed)
+            file, plan = PairFile(out / measuring.PAIRS), draw(names, space, pairs, each, seed)
             file.plan(plan)
-            total = file.progress().total
-            sets = len({name for name, _ in plan})
-            _print(console, f"{total} pairs of {sets} sub-data-sets")
+            _print(console, f"{file.progress().total} pairs of {len({name for name, _ in plan})} sub-data-sets")
             with _shown(console) as show:
-                progress = room.collect(file, config, port, show)
-    except (room.CollectError, FolderError, LaunchError, PairError) as error:
+                progress = measuring.collect(file, config, port, show)
+    except (measuring.CollectError, FolderError, LaunchError, PairError) as error:
         _stop(str(error))
     except OSError as error:
         _stop(f"{error.filename or out}: {error.strerror}; correct it, and the same command goes on")
@@ -65,7 +62,7 @@ def collect(
     cost = timedelta(seconds=round(progress.seconds))
     _print(
         console,
-        f"{progress.succeeded} pairs measured, {progress.failed} failed, in {cost} of trials: {out / room.PAIRS}",
+        f"{progress.succeeded} pairs measured, {progress.failed} failed, in {cost} of trials: {out / measuring.PAIRS}",
     )
 
 
@@ -88,31 +85,24 @@ def train(
     """
     from nni_hyperfd.platform.platform import Platform
     from nni_hyperfd.space.search_space import SearchSpace
-    from nni_hyperfd.warmup import collect as room
-    from nni_hyperfd.warmup import train as school
+    from nni_hyperfd.warmup import collect as measuring
+    from nni_hyperfd.warmup import train as training
     from nni_hyperfd.warmup.pairs import PairError, PairFile
 
-    console = Console()
-    file = out / room.PAIRS
-    try:
-        definition = json.loads(space.read_text())
-    except OSError as error:
-        _stop(f"{space}: {error.strerror}")
-    except ValueError as error:
-        _stop(f"{space}: this is no JSON ({error})")
+    console, file, definition = Console(), out / measuring.PAIRS, _read_json(space)
     if not file.exists():
         _stop(f"{file}: there is none; run 'hyperfd warmup collect' first")
     try:
         search_space = SearchSpace.from_nni(definition)
-        data_sets = school.read(PairFile(file), features, search_space)
+        data_sets = training.read(PairFile(file), features, search_space)
         platform = Platform(state)
         extractor = platform.warm_extractor(search_space)
         results = sum(len(one.performance) for one in data_sets)
         _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
         began = time.monotonic()
-        warm = school.train(data_sets, search_space, seed, extractor)
+        warm = training.train(data_sets, search_space, seed, extractor)
         platform.begin_with(search_space, data_sets, warm, seed)
-    except (PairError, school.TrainError) as error:
+    except (PairError, training.TrainError) as error:
         _stop(str(error))
     checks = " ".join(f"{value:.4f}" for value in warm.ndcg)
     _print(console, f"NDCG of the results held out, before and after every check: {checks}")
@@ -133,7 +123,7 @@ def _shown(console: Console) -> Iterator[Callable[[str], None]]:
         with console.status("NNI starts") as status:
             yield status.update
         return
-    printed = -float(_LINE_SECONDS)
+    printed = -_LINE_SECONDS
 
     def show(line: str) -> None:
         nonlocal printed
@@ -142,6 +132,15 @@ def _shown(console: Console) -> Iterator[Callable[[str], None]]:
             _print(console, line)
 
     yield show
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        _stop(f"{file}: {error.strerror}")
+    except ValueError as error:
+        _stop(f"{file}: this is no JSON ({error})")
 
 
 def _print(console: Console, text: str) -> None:
