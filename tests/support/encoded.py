@@ -47,7 +47,8 @@ def distance(first: nn.Module, second: nn.Module) -> float:
     """Euclidean distance of two networks' weights."""
     one, two = dict(first.named_parameters()), dict(second.named_parameters())
     assert one.keys() == two.keys()
-    return math.sqrt(sum(float(((one[name] - two[name]) ** 2).sum()) for name in one))
+    with torch.no_grad():
+        return math.sqrt(sum(float((one[name] - two[name]).square().sum()) for name in one))
 
 
 def images(count: int, shift: float = 0.0, seed: int = 0, feature_dim: int = 5) -> Tensor:
