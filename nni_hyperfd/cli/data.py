@@ -18,14 +18,16 @@ data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare fa
 
 @data.command()
 def convert(
-    name: Annotated[str, typer.Argument(help="The layout of its annotations; a wrong name lists them all.")],
+    name: Annotated[str, typer.Argument(help="Layout of its annotations; a wrong name lists them all.")],
     source: Annotated[Path, typer.Argument(help="The folder with the unpacked data set.")],
     out: Annotated[Path, typer.Argument(help="A new folder, or one in which this command was interrupted.")],
     category: Annotated[
-        list[str] | None, typer.Option(help="Category that counts as face, for coco, voc, yolo; may be repeated.")
+        list[str] | None, typer.Option(help="Category that counts as a face, for coco, voc, yolo; may be repeated.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the 6 : 1 : 3 split.")] = 0,
-    resplit: Annotated[bool, typer.Option("--resplit", help="Draw 6 : 1 : 3 although there are splits.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the 6 : 1 : 3 split.")] = 0,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Draw 6 : 1 : 3 even if there are official splits.")
+    ] = False,
 ) -> None:
     """Convert a face data set to COCO json, cleaned, split, with a report of what was dropped and why."""
     with _one_line_errors(out):
@@ -64,7 +66,7 @@ def relabel(
 
 @data.command()
 def subsets(
-    sources: Annotated[list[Path], typer.Argument(help="Data sets, which are joined.")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders of data sets, which are joined.")],
     out: Annotated[Path, typer.Argument(help="A new folder, or one in which this command was interrupted.")],
     model: Annotated[
         list[str] | None,
@@ -83,10 +85,12 @@ def subsets(
     overlap: Annotated[
         float, typer.Option(min=0.01, max=1, help="Jaccard index from which a subset is a near-duplicate.")
     ] = 0.7,
-    seed: Annotated[int, typer.Option(min=0, help="Of the clusterings.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Threads.", show_default="one per core")] = os.cpu_count() or 1,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the clusterings.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Number of threads.", show_default="one per core")
+    ] = os.cpu_count() or 1,
 ) -> None:
-    """Make many subsets that differ from a few data sets: clusters of image features and of label statistics."""
+    """Make many different subsets of a few data sets: clusters by image features and by label statistics."""
     with _one_line_errors(out):
         from nni_hyperfd.datasets.subsets.flow import build
         from nni_hyperfd.datasets.subsets.networks import parse

@@ -358,7 +358,7 @@ def wheel(canvas: Canvas, pose: Pose, rng: Generator) -> None:
 
 
 def _star(points: int, inner: float, outer: float) -> Points:
-    """A star of so many points, in pose units; radii of its inner and outer corners."""
+    """A star with `points` outer corners, in pose units; `inner` and `outer` are the radii of its corners."""
     angle = np.arange(2 * points) * np.pi / points
     radius = np.where(np.arange(2 * points) % 2, inner, outer)
     return np.stack([radius * np.sin(angle), -radius * np.cos(angle)], axis=1)

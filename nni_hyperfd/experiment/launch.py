@@ -2,12 +2,13 @@
 
 NNI 3.0 starts an experiment with two fixed time limits that a busy machine exceeds. Its launcher gives the manager
 three seconds to answer (otherwise: ``JSONDecodeError``, or a refused connection). The manager gives the dispatcher ten
-seconds to connect (otherwise: the experiment ends with "Tuner did not connect in 10 seconds"). Here the launcher waits
-as long as the manager lives, and an experiment whose dispatcher was late is stopped and started anew.
+seconds to connect (otherwise: the experiment ends with "Tuner did not connect in 10 seconds"). Here both wait longer,
+as long as the process that they wait for is alive. What fails for a reason that may not return is started anew.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import time
@@ -26,12 +27,11 @@ from nni_hyperfd.experiment.manager import ExperimentStatus, Manager
 if TYPE_CHECKING:
     from nni.experiment import Experiment, ExperimentConfig
 
-_ATTEMPTS = 6
-_ANSWER_SECONDS = 180  # for the manager's REST server, and for the dispatcher's connection
+_ATTEMPTS = 3
+_ANSWER_SECONDS = 180  # for the manager's REST server; its dispatcher has as long (patient_manager.js)
 _STOP_SECONDS = 75  # a manager ends itself after 60 s, whatever hangs
 _POLL_SECONDS = 0.2
 _CONNECTED = "Add event listeners"  # the manager's log, at level info: its dispatcher has connected
-_TOO_LATE = "did not connect in 10 seconds"  # one of the errors in its status
 _ENDED = ("DONE", "ERROR", "STOPPED")
 
 
@@ -120,7 +120,7 @@ def start(
     announce: Callable[[str, int, Path], None] = lambda id, port, folder: None,
     is_ready: Callable[[RunningExperiment], bool] = lambda running: running.log_says(_CONNECTED),
 ) -> RunningExperiment:
-    """Start an experiment and wait until it is ready; do so anew if NNI's time limits were exceeded.
+    """Start an experiment and wait until it is ready.
 
     When this is interrupted or fails, everything that it has started is stopped.
 
@@ -214,21 +214,33 @@ def _start_manager(
     experiment: Experiment, port: int, folder: Path, children: Callable[[], list[psutil.Process]]
 ) -> None:
     """Start a manager and give it the experiment."""
-    from nni.experiment import RunMode, launcher
+    from nni.experiment import RunMode
 
-    # The launcher has no setting for its time limit.
-    impatient = launcher._check_rest_server
-    launcher._check_rest_server = lambda port, **_: _wait_for_rest_server(port, children)
     try:
-        experiment.start(port, run_mode=RunMode.Detach)
-    except TryAgainError as error:
-        raise TryAgainError(f"{error}; {folder / 'log'} has more") from error
+        with _patience(children):
+            experiment.start(port, run_mode=RunMode.Detach)
     except requests.HTTPError as error:
         raise LaunchError(f"NNI refuses the experiment: {error.response.text}; {folder / 'log'} has more") from error
     except (RuntimeError, requests.RequestException) as error:
         raise TryAgainError(f"{error}; {folder / 'log'} has more") from error
+
+
+@contextmanager
+def _patience(children: Callable[[], list[psutil.Process]]) -> Iterator[None]:
+    """Raise both of NNI's time limits for a manager that is started within the block. NNI has no settings for them."""
+    from nni.experiment import launcher
+
+    check, options = launcher._check_rest_server, os.environ.get("NODE_OPTIONS")
+    launcher._check_rest_server = lambda port, **_: _wait_for_rest_server(port, children)
+    os.environ["NODE_OPTIONS"] = f'{options or ""} --require "{Path(__file__).with_name("patient_manager.js")}"'.strip()
+    try:
+        yield
     finally:
-        launcher._check_rest_server = impatient
+        launcher._check_rest_server = check
+        if options is None:
+            del os.environ["NODE_OPTIONS"]
+        else:
+            os.environ["NODE_OPTIONS"] = options
 
 
 def _wait_for_rest_server(port: int, children: Callable[[], list[psutil.Process]]) -> None:
@@ -249,17 +261,14 @@ def _wait_for_rest_server(port: int, children: Callable[[], list[psutil.Process]
 
 def _wait_until_ready(running: RunningExperiment, is_ready: Callable[[RunningExperiment], bool]) -> None:
     """Wait until an experiment is ready or has ended by itself."""
-    deadline = time.monotonic() + _ANSWER_SECONDS
     while not is_ready(running):
         status = running.status()
         if status.name == "GONE":
             raise TryAgainError(f"NNI's manager has ended; {running.folder / 'log'} has more")
-        if any(_TOO_LATE in error for error in status.errors):
-            raise TryAgainError(f"the tuner {_TOO_LATE}, NNI's limit; {running.folder / 'log'} has more")
         if status.name in _ENDED:
             return
-        if time.monotonic() > deadline:
-            raise TryAgainError(f"nothing happened within {_ANSWER_SECONDS} s; {running.folder / 'log'} has more")
+        if not running.process.children():  # the dispatcher is its first child; trials come later
+            raise LaunchError(f"the tuner has ended before it connected; {running.folder / 'log'} has more")
         time.sleep(_POLL_SECONDS)
 
 

@@ -1,7 +1,7 @@
-"""The backbones that can be searched: their blocks, what they cost, and how a graph encoder sees them.
+"""The searchable backbones: their blocks, their FLOPs, and their graphs for a graph encoder.
 
-The space is that of the paper (appendix B.3, table 9): ProxylessNAS' inverted residual blocks at half the width of
-MobileNetV2. Plain arithmetic: importing this does not import torch.
+The space is that of the paper (Appendix B.3, Table 9): inverted residual blocks of ProxylessNAS at half the width of
+MobileNetV2. Plain arithmetic: importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from nni_hyperfd.space.graphs import Graphs
 
 
 class ArchitectureError(ValueError):
-    """Blocks or parameters that are no backbone of the space."""
+    """Blocks or parameters that do not form a backbone of the space."""
 
 
 class Block(NamedTuple):
-    """An inverted residual: 1x1 convolution to `expand` times the channels, depthwise `kernel` x `kernel`, 1x1."""
+    """An inverted residual block: 1x1 convolution to `expand` times the channels, depthwise convolution, 1x1.
+
+    Attributes:
+        expand: factor of the channels; with 1 the first convolution is left out.
+        kernel: side of the depthwise convolution's kernel.
+    """
 
     expand: int
     kernel: int
@@ -33,7 +38,15 @@ EXPANDS, KERNELS = (3, 6), (3, 5, 7)
 
 
 class Stage(NamedTuple):
-    """What can be chosen for the blocks of one width; the first block has the stride."""
+    """The choices for the blocks of one width.
+
+    Attributes:
+        width: channels of each block's output.
+        stride: of the first block; the others have stride 1.
+        depths: possible numbers of blocks.
+        expands: possible expand ratios of each block.
+        kernels: possible kernels of each block.
+    """
 
     width: int
     stride: int
@@ -43,7 +56,13 @@ class Stage(NamedTuple):
 
 
 class Parameter(NamedTuple):
-    """One choice of the search space file: of a stage's depth (`block` 0), or of a block's expand ratio or kernel."""
+    """One parameter of the search space file: a stage's depth, or a block's expand ratio or kernel.
+
+    Attributes:
+        stage: 1 to 7.
+        block: 0 for the depth of the stage, else the block in it, from 1.
+        values: what can be chosen.
+    """
 
     stage: int
     block: int
@@ -61,13 +80,16 @@ STAGES = (
     Stage(160, 1, (1,)),
 )
 MAP_STAGES = (3, 5, 7)
-"""Their ends are the detector's feature maps, of strides 8, 16 and 32."""
+"""The stages whose outputs are the detector's feature maps, of strides 8, 16 and 32."""
 
 RESOLUTION = (360, 640)
 FLOPS_LIMIT = 730_000_000
-"""Architectures need fewer FLOPs, at 640x360. The paper does not say what it counts. Here it is the backbone's
-convolutions, a multiply-add as two: so MobileNetV2 of half width lies just below the limit (728.7 M), which leaves a
-sixth of the architectures. With a multiply-add as one it would leave them all."""
+"""Architectures need fewer FLOPs than this at 640x360.
+
+The paper does not say what it counts. Counted here are the backbone's convolutions, a multiply-add as two operations:
+MobileNetV2 of half width is then just below the limit (728.7 M), and a sixth of the architectures are. With a
+multiply-add as one operation all of them would be.
+"""
 
 
 def _parameters() -> dict[str, Parameter]:
@@ -81,7 +103,7 @@ def _parameters() -> dict[str, Parameter]:
 
 
 PARAMETERS = _parameters()
-"""Name in the search space file -> what it chooses; what has one value only is left out."""
+"""Name in the search space file -> parameter; those with a single value are left out."""
 
 OPERATIONS = [Block(*both) for both in itertools.product(EXPANDS, KERNELS)]
 _SEARCHED = range(2, len(STAGES) + 1)  # stage 1 is the same in all architectures
@@ -90,10 +112,13 @@ _PLACES = [(stage, block) for stage in _SEARCHED for block in range(max(STAGES[s
 
 @dataclass(frozen=True)
 class Architecture:
-    """One backbone: the blocks of each of `STAGES`.
+    """One backbone.
+
+    Attributes:
+        stages: the blocks of each of the 7 `STAGES`.
 
     Raises:
-        ArchitectureError: a stage has a number of blocks, or a block, that the space does not have.
+        ArchitectureError: the number of stages, a stage's number of blocks or a block is not in the space.
     """
 
     stages: tuple[tuple[Block, ...], ...]
@@ -120,15 +145,16 @@ class Architecture:
 
     @classmethod
     def largest(cls) -> Architecture:
-        """The one that all others are cut from. It lies over the FLOPs limit itself."""
+        """Return the architecture that contains all others; it is above the FLOPs limit itself."""
         return cls(tuple((Block(max(s.expands), max(s.kernels)),) * max(s.depths) for s in STAGES))
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Architecture:
-        """What NNI's parameters stand for; names other than those of `PARAMETERS` take no part.
+        """Make the architecture that NNI's parameters describe; names that are not in `PARAMETERS` are ignored.
 
         Raises:
-            ArchitectureError: a parameter is missing or has another value, or the FLOPs limit is reached.
+            ArchitectureError: a parameter is missing or has a value that is not in the space, or the architecture is
+                not below the FLOPs limit.
         """
         if missing := [name for name in PARAMETERS if name not in parameters]:
             raise ArchitectureError(f"the architecture lacks {', '.join(missing)}")
@@ -157,12 +183,12 @@ class Architecture:
 
     @cached_property
     def flops(self) -> int:
-        """Of one image of 640x360; see `FLOPS_LIMIT` for what is counted."""
+        """FLOPs of one image of 640x360; see `FLOPS_LIMIT` for what is counted."""
         return STEM_FLOPS + sum(stage_flops(number, blocks) for number, blocks in enumerate(self.stages, start=1))
 
 
 def stage_flops(number: int, blocks: Sequence[Block]) -> int:
-    """FLOPs of the blocks of one stage (1 to 7); they do not depend on the blocks of other stages."""
+    """Return the FLOPs of the blocks of stage `number` (1 to 7); other stages' blocks do not change them."""
     stage, scale = STAGES[number - 1], _scale(number - 1)
     channels, cells = STAGES[number - 2].width if number > 1 else STEM_WIDTH, _cells(scale)
     total = 0
@@ -176,7 +202,7 @@ def stage_flops(number: int, blocks: Sequence[Block]) -> int:
 
 
 def inactive(parameters: Mapping[str, Any]) -> set[str]:
-    """Names of the parameters that choose nothing: those of blocks beyond the depth of their stage."""
+    """Return the names of the parameters that have no effect: those of blocks beyond the depth of their stage."""
     return {
         name
         for name, (stage, block, _) in PARAMETERS.items()
@@ -185,9 +211,15 @@ def inactive(parameters: Mapping[str, Any]) -> set[str]:
 
 
 def graphs(architectures: Sequence[Architecture]) -> Graphs:
-    """The searched blocks (those of stages 2 to 7) as chains, for a graph encoder.
+    """Return the searched blocks (those of stages 2 to 7) as chains, for a graph encoder.
 
     Operations 0 to 5 are expand ratio 3 with kernel 3, 5, 7, then expand ratio 6; stages 0 to 5 are stages 2 to 7.
+
+    Args:
+        architectures: n of them; 0 are allowed.
+
+    Returns:
+        n graphs of 19 nodes, those of blocks beyond the depth of their stage being padding.
     """
     ops = np.full((len(architectures), len(_PLACES)), -1)
     for row, architecture in zip(ops, architectures, strict=True):
@@ -199,12 +231,12 @@ def graphs(architectures: Sequence[Architecture]) -> Graphs:
 
 
 def _scale(stage: int) -> int:
-    """How often the map after this stage (0: after the stem) goes into the image's side."""
+    """Down-sampling factor of the feature map after this stage (0: after the stem)."""
     return 2 * math.prod(s.stride for s in STAGES[:stage])
 
 
 def _cells(scale: int) -> int:
-    """Cells of a map; convolutions of stride 2 round up."""
+    """Number of cells of a feature map; convolutions of stride 2 round up."""
     return math.prod(-(-side // scale) for side in RESOLUTION)
 
 

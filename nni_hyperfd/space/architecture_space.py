@@ -1,4 +1,4 @@
-"""The architectures among which a search space chooses, counted and drawn exactly below the FLOPs limit."""
+"""The architectures of a search space, counted and drawn uniformly below the FLOPs limit, both exactly."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nni_hyperfd.space.architecture import (
     FLOPS_LIMIT,
@@ -24,10 +25,13 @@ from nni_hyperfd.space.architecture import (
 
 
 class ArchitectureSpace:
-    """Some values for each of `PARAMETERS`; an architecture belongs to it if it lies below the FLOPs limit.
+    """All architectures below the FLOPs limit with given values for each of `PARAMETERS`.
 
-    A configuration has values for blocks beyond the depth of their stage as well. They choose nothing; a canonical
-    configuration has the first value of each such parameter. Made by `of`.
+    A configuration also has values for blocks beyond the depth of their stage. They have no effect; a canonical
+    configuration has the first value of each such parameter. Instances are made by `of`.
+
+    Attributes:
+        choices: name of each of `PARAMETERS` -> values.
     """
 
     def __init__(self, choices: Mapping[str, Sequence[Any]]) -> None:
@@ -36,10 +40,14 @@ class ArchitectureSpace:
 
     @classmethod
     def of(cls, choices: Mapping[str, Sequence[Any]]) -> ArchitectureSpace:
-        """choices: name -> values. Equal choices share one space, whose tables take half a second to make.
+        """Return the space of these choices; equal choices share one, because its tables take half a second to make.
+
+        Args:
+            choices: name of each of `PARAMETERS` -> some of its values; other names are ignored.
 
         Raises:
-            ArchitectureError: a parameter is missing, a value is not one of `PARAMETERS`', or all lies over the limit.
+            ArchitectureError: a parameter is missing, a value is not one of its values in `PARAMETERS`, or no
+                architecture is below the FLOPs limit.
         """
         if missing := [name for name in PARAMETERS if name not in choices]:
             raise ArchitectureError(f"an architecture is chosen by {', '.join(missing)} as well")
@@ -57,24 +65,24 @@ class ArchitectureSpace:
 
     @property
     def count(self) -> int:
-        """How many architectures it has."""
+        """Number of architectures."""
         return self._combinations.count
 
     def at(self, place: int) -> dict[str, Any]:
-        """One of the `count` architectures: its canonical values of all `PARAMETERS`."""
+        """Return the canonical values of all `PARAMETERS` of one architecture; `place` is from 0 to `count` - 1."""
         indices = self._combinations.at(place)
         active = {k: v for stage, i in zip(self._stages, indices, strict=True) for k, v in stage[i][1].items()}
         return {name: active.get(name, self.choices[name][0]) for name in PARAMETERS}
 
     def sample(self, rng: np.random.Generator) -> dict[str, Any]:
-        """As `at`; every architecture is alike."""
+        """Draw an architecture uniformly, in the form of `at`."""
         return self.at(int(rng.integers(self.count)))
 
     def canonical(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The canonical values of an architecture, from values that are among the `choices`.
+        """Return the canonical values of the architecture with these values, each one of the `choices`.
 
         Raises:
-            ArchitectureError: the architecture lies over the FLOPs limit.
+            ArchitectureError: the architecture is not below the FLOPs limit.
         """
         Architecture.of(values)
         unused = inactive(values)
@@ -91,7 +99,7 @@ def _shared(choices: tuple[tuple[str, tuple[Any, ...]], ...]) -> ArchitectureSpa
 
 
 def _stage_choices(number: int, choices: Mapping[str, Sequence[Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """FLOPs and active parameters of everything that a stage can be."""
+    """FLOPs and active parameters of every choice of a stage's blocks."""
     stage = STAGES[number - 1]
     for depth in choices.get(f"stage{number}_depth", stage.depths):
         names = [f"stage{number}_block{b}_{what}" for b in range(1, int(depth) + 1) for what in ("expand", "kernel")]
@@ -103,10 +111,10 @@ def _stage_choices(number: int, choices: Mapping[str, Sequence[Any]]) -> Iterato
 
 
 class _Combinations:
-    """One entry of each list such that their sum is at most `limit`, which the smallest sum must not exceed.
+    """All choices of one entry from each list whose sum is at most `limit`; the smallest sum must be.
 
-    The sums of the last lists are counted one list at a time. They are counted above the smallest sum, in the largest
-    unit that they share: for the paper's space that makes tables of 225,476 sums.
+    Dynamic programming: the sums of the last lists are counted one list at a time, as multiples of their greatest
+    common divisor above the smallest sum. The paper's space needs tables of 225,476 sums.
     """
 
     def __init__(self, lists: Sequence[Sequence[int]], limit: int) -> None:
@@ -115,7 +123,7 @@ class _Combinations:
         self._lists = [entries // unit for entries in above]
         most = sum(entries.max() for entries in self._lists)
         self._room = int(min((limit - sum(map(min, lists))) // unit, most))
-        # tables[k][room]: how many ways the lists after the k-th leave to stay within the room
+        # tables[k][room]: number of choices from the lists after the k-th whose sum is at most room
         self._tables = [np.ones(self._room + 1, np.int64)]
         for entries in reversed(self._lists[1:]):
             table = np.zeros_like(self._tables[0])
@@ -125,10 +133,11 @@ class _Combinations:
 
     @property
     def count(self) -> int:
+        """Number of choices."""
         return int(self._ways(0, self._room)[-1])
 
     def at(self, place: int) -> list[int]:
-        """The index of one entry in each list, for `place` from 0 to `count` - 1."""
+        """Return the index of the chosen entry in each list, for `place` from 0 to `count` - 1."""
         indices, room = [], self._room
         for k, entries in enumerate(self._lists):
             ways = self._ways(k, room)
@@ -138,7 +147,7 @@ class _Combinations:
             indices.append(index)
         return indices
 
-    def _ways(self, k: int, room: int) -> np.ndarray:
-        """How many ways there are to fill the room with one of the first entries of list k and all later lists."""
+    def _ways(self, k: int, room: int) -> NDArray[np.int64]:
+        """Number of choices within the room from list k's first i + 1 entries and all later lists, for each i."""
         rest = room - self._lists[k]
         return np.where(rest >= 0, self._tables[k][np.maximum(rest, 0)], 0).cumsum()

@@ -1,4 +1,4 @@
-"""Configurations that are networks, as graphs of operations. Plain arrays: importing this does not import torch."""
+"""Architectures as graphs of operations, in plain arrays: importing this module does not import torch."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """n networks of at most `nodes` operations. Raises ValueError for what does not fit together.
+    """n networks of at most `nodes` operations each.
 
-    ops: int (n, nodes), each node's operation, 0 to num_ops - 1, or -1 for no node (padding).
-    adjacency: (n, nodes, nodes), not 0 where the row's output enters the column's operation.
-    stages: int (n, nodes), each node's stage, 0 to num_stages - 1; without stages num_stages is 0.
+    Attributes:
+        ops: int (n, nodes), each node's operation, 0 to num_ops - 1, or -1 for no node (padding).
+        adjacency: (n, nodes, nodes), not 0 where the row's output is an input of the column's operation.
+        num_ops: number of operations in the search space.
+        stages: int (n, nodes), each node's stage, 0 to num_stages - 1, or None where the space has no stages.
+        num_stages: number of stages in the search space, 0 without stages.
+
+    Raises:
+        ValueError: the shapes do not fit together, or an operation or a stage is outside its range.
     """
 
-    ops: np.ndarray
-    adjacency: np.ndarray
+    ops: NDArray[np.integer]
+    adjacency: NDArray[np.generic]
     num_ops: int
-    stages: np.ndarray | None = None
+    stages: NDArray[np.integer] | None = None
     num_stages: int = 0
 
     def __post_init__(self) -> None:
@@ -43,15 +50,19 @@ class Graphs:
     def __len__(self) -> int:
         return len(self.ops)
 
-    def __getitem__(self, indices: Sequence[int] | np.ndarray | slice) -> Graphs:
+    def __getitem__(self, indices: Sequence[int] | NDArray[np.integer] | slice) -> Graphs:
         stages = None if self.stages is None else self.stages[indices]
         return Graphs(self.ops[indices], self.adjacency[indices], self.num_ops, stages, self.num_stages)
 
     @classmethod
-    def chains(cls, ops: np.ndarray, num_ops: int, stages: np.ndarray, num_stages: int) -> Graphs:
-        """Networks whose active blocks follow one upon the other, such as ProxylessNAS'.
+    def chains(cls, ops: NDArray[np.integer], num_ops: int, stages: NDArray[np.integer], num_stages: int) -> Graphs:
+        """Make the graphs of networks whose active blocks form a chain, such as ProxylessNAS'.
 
-        ops: int (n, nodes), -1 for a block that is left out; stages: int (n, nodes).
+        Args:
+            ops: int (n, nodes), -1 for a block that is left out.
+            num_ops: number of operations in the search space.
+            stages: int (n, nodes), each block's stage.
+            num_stages: number of stages in the search space.
         """
         n, nodes = ops.shape
         adjacency = np.zeros((n, nodes, nodes), dtype=bool)

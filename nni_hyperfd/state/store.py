@@ -186,7 +186,7 @@ class Store:
                 else:
                     if backup:
                         self._back_up(version)
-                    migrations.upgrade(connection, version)
+                    self._upgrade(connection, version)
                     if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all():
                         raise StateError(
                             f"state {self.path}: it cannot be upgraded, {len(broken)} of its rows refer to missing "
@@ -195,6 +195,17 @@ class Store:
                 connection.exec_driver_sql(f"PRAGMA user_version = {migrations.FORMAT}")
         finally:
             engine.dispose()
+
+    def _upgrade(self, connection: Connection, version: int) -> None:
+        try:
+            migrations.upgrade(connection, version)
+        except (DBAPIError, OSError):
+            raise  # of the disk, not of what is in the state
+        except Exception as error:
+            raise StateError(
+                f"state {self.path}: its format {version} cannot be upgraded ({type(error).__name__}: {error}); restore "
+                "it from a backup, or save its experience with the earlier version's 'hyperfd export'"
+            ) from error
 
     def _back_up(self, version: int) -> None:
         """Copy the file beside itself before an upgrade."""

@@ -1,1 +1,1 @@
-"""The warm-up: measuring configurations on the platform's own data sets, and learning from them before any task."""
+"""The warm-up: measuring configurations on the platform's data sets and learning from them before the first task."""

@@ -1,7 +1,7 @@
-"""Pairs of a sub-data-set and a configuration: which ones are measured, and a file that keeps what came out.
+"""Pairs of a sub-data-set and a configuration: which ones are measured, and the file that keeps the results.
 
-Where the measuring stands is read from the file alone, so it goes on after a kill of any part. Only the experiment that
-the file names as the running one may claim pairs and bring results.
+The state of the measuring is in the file alone, so it continues after any part was killed. Only the experiment that the
+file names as the measuring one may claim pairs and deliver results.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from sqlalchemy import JSON, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
+from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state.store import sqlite_engine
+from nni_hyperfd.state.tables import words
+from nni_hyperfd.task import Status
 
 ATTEMPTS = 2
 """Trials of a pair before it is recorded as failed."""
 
 FENCE = "does not measure these pairs"
-"""What an experiment is told that another one has replaced."""
+"""Part of the error that an experiment gets when another one has replaced it."""
 
 
 class PairError(RuntimeError):
@@ -34,25 +36,36 @@ class PairError(RuntimeError):
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {dict[str, Any]: JSON}
+    """The tables of the file of pairs."""
+
+    type_annotation_map = {
+        dict[str, Any]: JSON,
+        Status: words(Status),
+    }
 
 
 class Pair(Base):
-    """One sub-data-set with one configuration: planned, then running, then succeeded or failed.
+    """One sub-data-set with one configuration.
 
     Attributes:
-        id: its place in the plan, from 1.
-        failures: trials of it that have failed; `reason` is that of the last one.
-        seconds: from handing it out to its end, over all its trials that ended.
-        experiment, parameter_id: the NNI experiment that had it last, and NNI's number for it there.
-        started: when it was handed out, in seconds since the epoch.
+        id: position in the plan, from 1.
+        data: name of the sub-data-set.
+        configuration: by parameter.
+        status: how far it is.
+        failures: number of its trials that have failed.
+        performance: its result; None before.
+        seconds: time from handing it out to its end, summed over its trials that have ended.
+        reason: why its last trial failed.
+        experiment: the NNI experiment that had it last.
+        parameter_id: NNI's number for it in that experiment.
+        started: when it was handed out last, in seconds since the epoch.
     """
 
     __tablename__ = "pairs"
     id: Mapped[int] = mapped_column(primary_key=True)
     data: Mapped[str]
     configuration: Mapped[dict[str, Any]]
-    status: Mapped[str] = mapped_column(default="planned", index=True)
+    status: Mapped[Status] = mapped_column(default=Status.PLANNED, index=True)
     failures: Mapped[int] = mapped_column(default=0)
     performance: Mapped[float | None]
     seconds: Mapped[float] = mapped_column(default=0.0)
@@ -62,8 +75,15 @@ class Pair(Base):
     started: Mapped[float | None]
 
 
-class Run(Base):
-    """The NNI experiment that measures: the newest row is the one that may. `folder` is its own, below NNI's."""
+class MeasuringExperiment(Base):
+    """An NNI experiment that measures, or did so: only that of the newest row may.
+
+    Attributes:
+        id: from 1, in the order of their starts.
+        experiment: NNI's id.
+        port: of NNI's web UI.
+        folder: the experiment's own, inside that of all NNI experiments.
+    """
 
     __tablename__ = "runs"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -74,7 +94,16 @@ class Run(Base):
 
 @dataclass(frozen=True)
 class Progress:
-    """How many pairs are in each state, how many trials have failed, and the seconds of all ended trials."""
+    """How far the measuring is.
+
+    Attributes:
+        planned: number of pairs that wait.
+        running: number of pairs that are being measured.
+        succeeded: number of pairs with a result.
+        failed: number of pairs that were given up.
+        failures: number of failed trials.
+        seconds: duration of all trials that have ended, summed.
+    """
 
     planned: int
     running: int
@@ -85,36 +114,51 @@ class Progress:
 
     @property
     def ended(self) -> int:
+        """Number of pairs that have succeeded or failed."""
         return self.succeeded + self.failed
 
     @property
     def total(self) -> int:
+        """Number of all pairs."""
         return self.planned + self.running + self.ended
 
 
 def draw(
     data_sets: Sequence[str], space: SearchSpace, pairs: int, each: int, seed: int
 ) -> list[tuple[str, Configuration]]:
-    """The plan: data sets in random order, `each` distinct configurations for every one, at most `pairs` in all.
+    """Draw the plan: data sets in random order, distinct configurations for each of them.
 
-    A longer plan begins with the shorter one. Fewer pairs come out where there are not enough data sets.
+    A longer plan begins with the shorter one.
+
+    Args:
+        data_sets: their names.
+        space: the search space.
+        pairs: maximum number of pairs; there are fewer if the data sets do not suffice.
+        each: number of configurations for each data set.
+        seed: of the draw.
+
+    Returns:
+        Name of the data set and configuration of every pair.
     """
     names = sorted(data_sets)
     planned: list[tuple[str, Configuration]] = []
-    for place in np.random.default_rng(seed).permutation(len(names)):
+    for index in np.random.default_rng(seed).permutation(len(names)):
         if len(planned) >= pairs:
             break
-        name = names[place]
+        name = names[index]
         rng = np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")])
         planned += [(name, configuration) for configuration in space.sample(each, rng)]
     return planned[:pairs]
 
 
 class PairFile:
-    """The file of pairs; made when it does not exist. Each method is one transaction, durable on return.
+    """The file of pairs, an SQLite database. Each method is one transaction, durable when it returns.
+
+    Args:
+        path: the file, which is made if it does not exist, in a folder that does.
 
     Raises:
-        PairError: from any method, when the file is damaged or cannot be written.
+        PairError: from any method, if the file is damaged or cannot be written.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -129,8 +173,11 @@ class PairFile:
     def plan(self, pairs: Sequence[tuple[str, Configuration]]) -> None:
         """Add to the plan what is not in it yet.
 
+        Args:
+            pairs: the whole plan, as `draw` returns it.
+
         Raises:
-            PairError: the plan in the file begins otherwise.
+            PairError: the plan in the file begins differently.
         """
         with self._write() as session:
             known = list(session.scalars(select(Pair).order_by(Pair.id)))
@@ -141,102 +188,146 @@ class PairFile:
                         "give the same ones, or another folder"
                     )
             session.add_all(
-                Pair(id=place, data=data, configuration=configuration)
-                for place, (data, configuration) in enumerate(pairs[len(known) :], start=1 + len(known))
+                Pair(id=position, data=data, configuration=configuration)
+                for position, (data, configuration) in enumerate(pairs[len(known) :], start=1 + len(known))
             )
 
     def begin(self, experiment: str, port: int, folder: Path) -> None:
-        """From now on this experiment measures, and no other; what an earlier one had running is planned again."""
-        with self._write() as session:
-            for pair in session.scalars(select(Pair).where(Pair.status == "running")):
-                pair.status = "planned"
-            session.add(Run(experiment=experiment, port=port, folder=str(folder)))
+        """Let an experiment measure, and no other. What an earlier one had running is planned again.
 
-    def run(self) -> Run | None:
-        """The experiment that measures, or was the last to do so."""
+        Args:
+            experiment: NNI's id.
+            port: of NNI's web UI.
+            folder: the experiment's own.
+        """
         with self._write() as session:
-            return _run(session)
+            for pair in session.scalars(select(Pair).where(Pair.status == Status.RUNNING)):
+                pair.status = Status.PLANNED
+            session.add(MeasuringExperiment(experiment=experiment, port=port, folder=str(folder)))
+
+    def experiment(self) -> MeasuringExperiment | None:
+        """Return the experiment that measures, or was the last to do so."""
+        with self._write() as session:
+            return _newest_experiment(session)
 
     def progress(self) -> Progress:
+        """Count the pairs by status, and sum up their trials."""
         with self._write() as session:
-            counts = dict(session.execute(select(Pair.status, func.count()).group_by(Pair.status)).all())
+            by_status = session.execute(select(Pair.status, func.count()).group_by(Pair.status))
+            counts = {status: count for status, count in by_status}
             failures, seconds = session.execute(select(func.sum(Pair.failures), func.sum(Pair.seconds))).one()
-            states = (counts.get(status, 0) for status in ("planned", "running", "succeeded", "failed"))
-            return Progress(*states, failures or 0, seconds or 0.0)
+            return Progress(
+                planned=counts.get(Status.PLANNED, 0),
+                running=counts.get(Status.RUNNING, 0),
+                succeeded=counts.get(Status.SUCCEEDED, 0),
+                failed=counts.get(Status.FAILED, 0),
+                failures=failures or 0,
+                seconds=seconds or 0.0,
+            )
 
     def pairs(self) -> list[Pair]:
-        """All pairs in the order of the plan."""
+        """Return all pairs in the order of the plan."""
         with self._write() as session:
             return list(session.scalars(select(Pair).order_by(Pair.id)))
 
     def forget_failures(self) -> None:
         """Plan the failed pairs again, as if they had never been tried."""
+        failed = select(Pair).where(Pair.failures > 0, Pair.status != Status.SUCCEEDED)
         with self._write() as session:
-            for pair in session.scalars(select(Pair).where(Pair.failures > 0, Pair.status != "succeeded")):
-                pair.status, pair.failures, pair.reason = "planned", 0, None
+            for pair in session.scalars(failed):
+                pair.status, pair.failures, pair.reason = Status.PLANNED, 0, None
 
     # -- what an experiment does ---------------------------------------------------------------------------------------
 
     def claim(self, experiment: str, parameter_id: int) -> Pair | None:
-        """The next planned pair, which now runs under this number; None when there is none. Failed ones come last.
+        """Take the next planned pair, which is running from now on. Those that have failed before come last.
+
+        Args:
+            experiment: NNI's id of the experiment that will run it.
+            parameter_id: NNI's number for it there.
+
+        Returns:
+            The pair; None if none is planned.
 
         Raises:
             PairError: another experiment measures by now.
         """
         with self._write() as session:
-            run = _run(session)
-            if run is None or run.experiment != experiment:
+            newest = _newest_experiment(session)
+            if newest is None or newest.experiment != experiment:
                 raise PairError(
                     f"{self.path}: experiment {experiment} {FENCE} (any more); stop it, and run "
                     "'hyperfd warmup collect'"
                 )
             pair = session.scalar(
-                select(Pair).where(Pair.status == "planned").order_by(Pair.failures, Pair.id).limit(1)
+                select(Pair).where(Pair.status == Status.PLANNED).order_by(Pair.failures, Pair.id).limit(1)
             )
             if pair is not None:
-                pair.status, pair.started = "running", time.time()
+                pair.status, pair.started = Status.RUNNING, time.time()
                 pair.experiment, pair.parameter_id = experiment, parameter_id
             return pair
 
     def succeed(self, experiment: str, parameter_id: int, performance: float) -> None:
-        """Keep a running pair's result; whatever comes later under that number is ignored."""
-        with self._running(experiment, parameter_id) as pair:
+        """Keep a running pair's result. Anything that comes later under that number is ignored.
+
+        Args:
+            experiment: NNI's id of the experiment that runs it.
+            parameter_id: NNI's number for it there.
+            performance: the result.
+        """
+        with self._ending(experiment, parameter_id) as pair:
             if pair is not None:
-                pair.status, pair.performance, pair.reason = "succeeded", performance, None
-                pair.seconds += time.time() - pair.started
+                pair.status, pair.performance, pair.reason = Status.SUCCEEDED, performance, None
 
     def fail(self, experiment: str, parameter_id: int, reason: str) -> None:
-        """A running pair's trial has failed: it is planned again, or recorded as failed after `ATTEMPTS` of them."""
-        with self._running(experiment, parameter_id) as pair:
+        """Note that a running pair's trial has failed. It is planned again, or after `ATTEMPTS` trials given up.
+
+        Args:
+            experiment: NNI's id of the experiment that runs it.
+            parameter_id: NNI's number for it there.
+            reason: why it failed.
+        """
+        with self._ending(experiment, parameter_id) as pair:
             if pair is not None:
                 pair.failures += 1
-                pair.status, pair.reason = "failed" if pair.failures == ATTEMPTS else "planned", reason
-                pair.seconds += time.time() - pair.started
+                pair.status = Status.FAILED if pair.failures == ATTEMPTS else Status.PLANNED
+                pair.reason = reason
 
     def release(self, experiment: str, still_running: set[int]) -> None:
-        """After an experiment's resume: what NNI does not run again is planned again."""
+        """Plan again what NNI does not run again after it was resumed.
+
+        Args:
+            experiment: NNI's id of the resumed experiment.
+            still_running: NNI's numbers of the pairs that it runs.
+        """
+        running = select(Pair).where(Pair.status == Status.RUNNING, Pair.experiment == experiment)
         with self._write() as session:
-            for pair in session.scalars(select(Pair).where(Pair.status == "running", Pair.experiment == experiment)):
+            for pair in session.scalars(running):
                 if pair.parameter_id not in still_running:
-                    pair.status = "planned"
+                    pair.status = Status.PLANNED
 
     def parameter_ids(self, experiment: str) -> dict[int, Pair]:
-        """The pairs that an experiment had last, by NNI's numbers."""
+        """Return the pairs that an experiment had last, by NNI's numbers."""
         with self._write() as session:
-            return {
-                pair.parameter_id: pair for pair in session.scalars(select(Pair).where(Pair.experiment == experiment))
-            }
+            own = session.scalars(select(Pair).where(Pair.experiment == experiment))
+            return {pair.parameter_id: pair for pair in own if pair.parameter_id is not None}
 
     # -- behind it -----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _running(self, experiment: str, parameter_id: int) -> Iterator[Pair | None]:
+    def _ending(self, experiment: str, parameter_id: int) -> Iterator[Pair | None]:
+        """The running pair of that number, if any, whose trial ends now."""
         with self._write() as session:
-            yield session.scalar(
+            pair = session.scalar(
                 select(Pair).where(
-                    Pair.experiment == experiment, Pair.parameter_id == parameter_id, Pair.status == "running"
+                    Pair.experiment == experiment,
+                    Pair.parameter_id == parameter_id,
+                    Pair.status == Status.RUNNING,
                 )
             )
+            yield pair
+            if pair is not None and pair.started is not None:
+                pair.seconds += time.time() - pair.started
 
     @contextmanager
     def _write(self) -> Iterator[Session]:
@@ -254,5 +345,5 @@ class PairFile:
             ) from error
 
 
-def _run(session: Session) -> Run | None:
-    return session.scalar(select(Run).order_by(Run.id.desc()).limit(1))
+def _newest_experiment(session: Session) -> MeasuringExperiment | None:
+    return session.scalar(select(MeasuringExperiment).order_by(MeasuringExperiment.id.desc()).limit(1))

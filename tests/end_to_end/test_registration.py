@@ -35,7 +35,7 @@ def ended(experiments: Callable[..., Experiment]) -> dict[str, Experiment]:
     named.wait_event("service", 0)
     (named.folder / "known.json").write_text(json.dumps(IMPORTED))
     named.nnictl("experiment", "import", named.id, "--filename", "known.json")
-    named.wait_for("two imported results", lambda: len(imported(named)) == 2, seconds=20)
+    named.wait_for("two imported results", lambda: len(imported(named)) == 2)
     named.go("all")
     return {"named": named.wait_done(), "plain": plain.wait_done()}
 

@@ -47,13 +47,13 @@ def failed(experiments: Callable[..., Experiment]) -> dict[str, Experiment]:
 @pytest.mark.parametrize("case", CASES)
 def test_the_reason_is_shown(failed: dict[str, Experiment], case: str) -> None:
     experiment = failed[case]
-    experiment.wait_for("status ERROR", lambda: experiment.status() == "ERROR", seconds=30)
+    experiment.wait_for("status ERROR", lambda: experiment.status() == "ERROR")
     error = experiment.errors()[0]  # the web UI shows the first one
     for part in CASES[case]["told"]:
         assert part in error, error
     # It carried the message; 'nnictl resume' needs the right one.
     duration = lambda: experiment.rest("/experiment")["params"]["maxExperimentDuration"]  # noqa: E731
-    experiment.wait_for("maxExperimentDuration as it was", lambda: duration() == "10m", seconds=10)
+    experiment.wait_for("maxExperimentDuration as it was", lambda: duration() == "10m")
     assert experiment.trial_jobs() == []
 
 

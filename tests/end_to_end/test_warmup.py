@@ -59,16 +59,16 @@ class Collecting:
             counts = Counter(pair.status for pair in self.measured()) if file.exists() else Counter()
             return all(counts[status] == number for status, number in expected.items())
 
-        self.experiment.wait_for(f"pairs {expected}", counted, seconds=240)
+        self.experiment.wait_for(f"pairs {expected}", counted)
 
     def wait_begun(self, *numbers: int) -> None:
         """Until the trials of these numbers have begun; starting may take NNI several attempts on a busy machine."""
         begun = lambda: set(numbers) <= {entry["number"] for entry in self.experiment.began()}  # noqa: E731
-        self.experiment.wait_for(f"the trials {numbers}", begun, seconds=240)
+        self.experiment.wait_for(f"the trials {numbers}", begun)
 
     def identify(self) -> str:
         """The id of the NNI experiment that measures now, which the harness then knows."""
-        self.experiment.id = PairFile(self.out / "pairs.sqlite").run().experiment
+        self.experiment.id = PairFile(self.out / "pairs.sqlite").experiment().experiment
         return self.experiment.id
 
     def check_results(self) -> None:

@@ -139,7 +139,7 @@ def test_the_reason_of_a_failed_start_is_on_the_page(
     browse: Callable[[Experiment], Browser], experiments: Callable[..., Experiment]
 ) -> None:
     failed = experiments({"budget": 0}).create()
-    failed.wait_for("status ERROR", lambda: failed.status() == "ERROR", seconds=30)
+    failed.wait_for("status ERROR", lambda: failed.status() == "ERROR")
     page = browse(failed)
     page.open("oview", shows="ERROR")
     page.wait("budget: 0 is no whole number from 1 up")

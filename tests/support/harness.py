@@ -212,7 +212,7 @@ class Experiment:
 
     # -- waiting -------------------------------------------------------------------------------------------------------
 
-    def wait_for(self, what: str, condition: Callable[[], T], seconds: float = 90) -> T:
+    def wait_for(self, what: str, condition: Callable[[], T], seconds: float = 240) -> T:
         """The first true value of the condition; a manager that does not answer counts as false."""
         deadline = time.monotonic() + seconds
         while True:
@@ -225,7 +225,7 @@ class Experiment:
                 raise AssertionError(f"{what}: not within {seconds} s\n{self.tails()}")
             time.sleep(0.2)
 
-    def wait_done(self, seconds: float = 150) -> Experiment:
+    def wait_done(self, seconds: float = 400) -> Experiment:
         def ended() -> bool:
             answer = self.rest("/check-status")
             assert answer["status"] != "ERROR", f"the experiment ended with {answer['errors']}\n{self.tails()}"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.task import Status
 from nni_hyperfd.warmup.pairs import ATTEMPTS, PairError, PairFile, Progress, draw
 
 SPACE = SearchSpace.from_nni({"x": {"_type": "choice", "_value": list(range(20))}})
@@ -104,7 +107,7 @@ def test_a_new_experiment_takes_over_what_the_last_one_had_running(file: PairFil
     assert file.claim("second", 0).id == 1
     file.succeed("first", 0, 0.5)
     assert states(file)[0] == ("running", 0)
-    assert (file.run().experiment, file.run().port) == ("second", 8081)
+    assert (file.experiment().experiment, file.experiment().port) == ("second", 8081)
 
 
 def test_after_a_resume_only_what_nni_runs_again_stays_running(file: PairFile) -> None:
@@ -124,3 +127,15 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_name(tmp_path: Path) -> 
     assert damaged.read_bytes() == 999 * b"garbage"
     with pytest.raises(PairError, match="unable to open"):
         PairFile(tmp_path / "none" / "pairs.sqlite")
+
+
+def test_statuses_are_stored_as_the_words_that_earlier_versions_wrote(file: PairFile) -> None:
+    for number in range(2):
+        file.claim("first", number)
+    file.succeed("first", 0, 0.5)
+    with closing(sqlite3.connect(file.path)) as connection:
+        stored = connection.execute("SELECT status FROM pairs ORDER BY id").fetchall()
+        assert stored == [("succeeded",), ("running",), ("planned",)]
+        connection.execute("UPDATE pairs SET status = 'failed', failures = 2 WHERE id = 2")
+        connection.commit()
+    assert file.pairs()[1].status is Status.FAILED

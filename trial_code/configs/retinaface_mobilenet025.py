@@ -19,7 +19,7 @@ model = {
         "num_classes": 1,
         "in_channels": (64, 64, 64),
         "location_weight": 2.0,
-        # Two square anchors a cell (16 and 32, 64 and 128, 256 and 512 pixels), centred in it.
+        # Two square anchors per cell (16 and 32, 64 and 128, 256 and 512 pixels), at its centre.
         "anchor_generator": {
             "type": "AnchorGenerator",
             "base_sizes": [16, 64, 256],

@@ -1,7 +1,8 @@
-"""`retinaface_mobilenet025.py` for runs of a few epochs: the learning rate falls to zero along half a cosine.
+"""`retinaface_mobilenet025.py` for runs of a few epochs: the learning rate falls to zero as a half cosine.
 
-A run that ends at its full rate leaves much to chance: on facemask and FDDB, 3 epochs of 128 pixels, configurations of
-hpo.json differ by 1 to 2 times as much as seeds without it, and by 2 to 5 times as much with it.
+The result of a short run that ends at its full rate depends much on chance. On facemask and FDDB (3 epochs, 128 pixels)
+the AP of different configurations of hpo.json varies 1 to 2 times as much as that of different seeds without this
+schedule, and 2 to 5 times as much with it.
 """
 
 _base_ = "retinaface_mobilenet025.py"

@@ -1,4 +1,4 @@
-"""The paper's detector: MobileNetV2 of half width with LeakyReLU, 80 channels in neck and head."""
+"""The HyperFD paper's detector: MobileNetV2 of half width with LeakyReLU, 80 channels in neck and head."""
 
 _base_ = "retinaface_mobilenet025.py"
 

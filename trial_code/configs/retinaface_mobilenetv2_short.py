@@ -1,6 +1,6 @@
-"""`retinaface_mobilenetv2.py` for runs of a few epochs: the learning rate falls to zero along half a cosine.
+"""`retinaface_mobilenetv2.py` for runs of a few epochs: the learning rate falls to zero as a half cosine.
 
-`retinaface_mobilenet025_short.py` says what that is good for.
+`retinaface_mobilenet025_short.py` gives the reason.
 """
 
 _base_ = "retinaface_mobilenetv2.py"

@@ -1,7 +1,7 @@
-"""The paper's architecture space: ProxylessNAS' blocks at half MobileNetV2's width, 80 channels in neck and head.
+"""The HyperFD paper's architecture space: ProxylessNAS' blocks at half MobileNetV2's width, 80 channels elsewhere.
 
-As it stands this is the space's largest network, to be trained once with pretrain.py. A trial sets the architecture
-that NNI proposes, which inherits its weights from that network.
+Without parameters this is the largest network of the space, which is trained once with pretrain.py. A trial sets the
+architecture that NNI proposes, which inherits its weights from that network.
 """
 
 _base_ = "retinaface_mobilenetv2.py"

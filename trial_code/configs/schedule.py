@@ -1,10 +1,11 @@
-"""Data, evaluation and schedule shared by all detectors (values of the paper, appendix B.1).
+"""Data, evaluation and schedule of all detectors (values of the HyperFD paper, appendix B.1).
 
-A job sets the data's folder and its own sizes. With mmdet's tools the folder is that of the environment variable
-HYPERFD_DATA, unless a config that has this one as `_base_` names another:
+The scripts set the folder of the data and the sizes. With mmdet's tools the folder is that of the environment variable
+HYPERFD_DATA, unless a config with this one as `_base_` names another:
 HYPERFD_DATA=FOLDER python mmdet_tool.py train configs/retinaface_mobilenetv2.py
 """
 
+runner_type = "StrictRunner"
 custom_imports = {"imports": ["retinaface.modules"], "allow_failed_imports": False}
 default_scope = "mmdet"
 data_root = "{{$HYPERFD_DATA:data/faces}}"
@@ -18,7 +19,7 @@ train_pipeline = [
     {"type": "PhotoMetricDistortion"},
     {"type": "PackFaceInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape")},
 ]
-# The image is resized before its annotations are loaded: truth stays in the pixels of the file, to which mmdet scales
+# The image is resized before its annotations are loaded, so that boxes stay in pixels of the file, to which mmdet scales
 # the detections back.
 val_pipeline = [
     {"type": "LoadImageFromFile"},
@@ -66,8 +67,8 @@ optim_wrapper = {
     "optimizer": {"type": "SGD", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4},
     "clip_grad": {"max_norm": 10},
 }
-# Both rules count validations, and any higher AP is a rise. mmengine lowers the rate when more than `patience`
-# validations in a row were without one, hence at the fifth; it stops at the eighth.
+# The learning rate and early stopping both count validations without a higher AP. mmengine lowers the rate when there
+# are more than `patience` of them in a row, hence at the fifth; it stops the run at the eighth.
 param_scheduler = [
     {
         "type": "ReduceOnPlateauParamScheduler",

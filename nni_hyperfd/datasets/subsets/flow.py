@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -120,17 +121,12 @@ def build(
         limits = _limits(len(pool), smallest, largest, balance, overlap)
         features = {"labels": np.stack([*map(labels.statistics, pool.images, pool.faces)])}
         features |= {name: describe(name, pool, function) for name, function in functions.items()}
-    clusters = list(_clusters(features, clusterings.numbers_of_clusters(len(pool), limits.smallest), seed, out, say))
-    chosen, dropped = filters.select([cluster.members for cluster in clusters], pool.splits, pool.usable, limits)
-    if not chosen:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
-        raise SubsetsError(
-            f"{out}: no cluster is fit to be a subset ({reasons}); choose other limits and a new folder."
-        )
-    _write(pool, seen, features, [clusters[index] for index in chosen], out)
+    ks = clusterings.numbers_of_clusters(len(pool), limits.smallest)
+    subsets, dropped = _select(list(_clusters(features, ks, seed, out, say)), pool, limits, out)
+    _write(pool, seen, features, subsets, out)
     seconds = time.perf_counter() - start
-    say(f"{len(chosen)} subsets in {seconds:.0f} s, {len(pool) / seconds:.1f} images/s.")
-    counts = {"images": len(pool), "look-alikes": len(given) - len(pool), "subsets": len(chosen), "dropped": dropped}
+    say(f"{len(subsets)} subsets in {seconds:.0f} s, {len(pool) / seconds:.1f} images/s.")
+    counts = {"images": len(pool), "look-alikes": len(given) - len(pool), "subsets": len(subsets), "dropped": dropped}
     result = {"settings": settings, **counts}
     write_json(out / REPORT, result)
     return result
@@ -216,6 +212,19 @@ def _clusters(features: Features, ks: Sequence[int], seed: int, out: Path, say: 
                 for number in range(found):
                     name = f"{feature}-{clustering}-{clusters}-{number + 1}"
                     yield Cluster(name, feature, clustering, clusters, np.flatnonzero(row == number))
+
+
+def _select(
+    clusters: Sequence[Cluster], pool: Pool, limits: filters.Limits, out: Path
+) -> tuple[list[Cluster], Counter[str]]:
+    """The clusters that become subsets, and the numbers of dropped ones by reason."""
+    chosen, dropped = filters.select([cluster.members for cluster in clusters], pool.splits, pool.usable, limits)
+    if not chosen:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items())
+        raise SubsetsError(
+            f"{out}: no cluster is fit to be a subset ({reasons}); choose other limits and a new folder."
+        )
+    return [clusters[index] for index in chosen], dropped
 
 
 def _write(pool: Pool, seen: NDArray[np.float32], features: Features, subsets: Iterable[Cluster], out: Path) -> None:

@@ -39,7 +39,7 @@ def upgrade() -> None:
         sa.Column("meta_feature", sa.JSON),
         sa.Column("num_images", sa.Integer),
         sa.Column("num_boxes", sa.Integer),
-        sa.Column("baseline", sa.Float),
+        sa.Column("baseline", sa.Double),
         _column("created", sa.DateTime),
         sa.Column("closed", sa.DateTime),
     )
@@ -52,7 +52,7 @@ def upgrade() -> None:
         _column("status", sa.String),
         _column("configuration", sa.JSON),
         sa.Column("rank", sa.Integer),
-        sa.Column("score", sa.Float),
+        sa.Column("score", sa.Double),
         sa.Column("performance", sa.Float),
         sa.Column("reason", sa.String),
         sa.Column("started", sa.DateTime),
