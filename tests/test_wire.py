@@ -498,6 +498,20 @@ def test_json_is_read(value):
     assert wire.load_json(json.dumps(value)) == value
 
 
+def test_a_pickle_in_a_metric_is_not_run(tmp_path):
+    """`nni.load` would: {"__nni_obj__": ...} is how NNI writes objects that JSON does not know."""
+
+    class Attack:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    text = json.dumps({"__nni_obj__": base64.b64encode(pickle.dumps(Attack())).decode()})
+    assert list(wire.load_json(text)) == ["__nni_obj__"]
+    assert not (tmp_path / "owned").exists()
+    nni.load(text)
+    assert (tmp_path / "owned").exists(), "the attack is none, so this test proves nothing"
+
+
 # -- one home ----------------------------------------------------------------------------------------------------------
 
 ELSEWHERE = {
