@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 # WEIGHTS=file with a RetinaFace that was trained on WIDER-Face. Without them the demo draws its own scenes.
 DATA ?=
 WEIGHTS ?=
+PYTEST = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-fast lint clean
 
 install: $(VENV)/.installed
 
@@ -23,11 +24,16 @@ demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
 test: install lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q -m "not long"
+	$(PYTEST) -m "not long"
+
+# Without NNI, a browser, and what takes long to compute: under three minutes on two cores.
+test-fast: install
+	$(PYTEST) -m "not nni and not slow and not long" -n 2
 
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean:
 	rm -rf $(VENV) demo artefacts build *.egg-info

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import configparser
+import shutil
 import subprocess
 import sys
 import textwrap
+import zipfile
+from importlib.metadata import version
 
 import pytest
 
 import nni_hyperfd
+from support import ROOT
 
 
 def fresh(code):
@@ -23,10 +28,13 @@ def fresh(code):
         "from nni_hyperfd import HyperFDAdvisor",
         "from nni_hyperfd import HyperFDTuner, Platform, get_next_parameter, Dataset",
         "import nni_hyperfd.cli",
+        "from nni_hyperfd.experiment import launch",
     ],
 )
-def test_importing_does_not_load_torch(statement):
-    assert fresh(f"import sys; {statement}; print('torch' in sys.modules)") == ["False"]
+def test_importing_loads_neither_torch_nor_mmdetection(statement):
+    # NNI waits ten seconds for a tuner's connection.
+    heavy = ("torch", "torch_geometric", "mmdet", "mmengine", "mmcv")
+    assert fresh(f"import sys; {statement}; print(*[m for m in {heavy} if m in sys.modules])") == []
 
 
 def test_the_bare_import_loads_nothing_of_nni_or_sql_and_no_room_of_its_own():
@@ -56,7 +64,39 @@ def test_every_public_name_exists_and_is_listed():
         nni_hyperfd.nonsense  # noqa: B018
 
 
-def test_the_version_is_the_installed_one():
-    from importlib.metadata import version
-
+def test_the_version_has_one_place():
     assert nni_hyperfd.__version__ == version("nni-hyperfd")
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    assert setup["metadata"]["version"] == "attr: nni_hyperfd.__version__"
+    assert f"[{nni_hyperfd.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory) -> set[str]:
+    """The files of the package in its wheel."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "nni_hyperfd", source / "nni_hyperfd", ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, out], cwd=source, check=True, capture_output=True)
+    (wheel,) = out.glob("*.whl")
+    return {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("nni_hyperfd/")}
+
+
+def test_the_wheel_has_every_module(shipped):
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "nni_hyperfd").rglob("*.py")}
+    assert modules <= shipped
+
+
+def test_the_wheel_has_what_is_read_at_run_time(shipped):
+    others = {
+        "nni_hyperfd/py.typed",
+        "nni_hyperfd/experiment/patient_manager.js",
+        "nni_hyperfd/warmup/shipped/state.sqlite",
+        "nni_hyperfd/benchmark/faces_hpo/meta.json",
+        "nni_hyperfd/benchmark/faces_nas/meta.json",
+        "nni_hyperfd/benchmark/reproduce/page.html",
+    }
+    assert others <= shipped

@@ -1,4 +1,4 @@
-"""What `trial_code/measure.py` leaves in a folder: a search space's configurations, measured on many data sets.
+"""Folders of measurements: a search space's configurations, measured on many data sets by `trial_code/measure.py`.
 
 `settings.json` holds what all trials have in common, `space.json` the search space, `configurations.json` and
 `domains.json` what was measured and on which data sets, `trials.csv` a row per trial that has ended.
@@ -21,14 +21,25 @@ from nni_hyperfd.space.search_space import Configuration, SearchSpace, SpaceErro
 
 KEY = ("domain", "configuration", "seed")
 COLUMNS = (*KEY, "val", "test", "epochs", "seconds", "mflops", "device", "status", "reason")
-"""val, test: AP@50 of the best validated detector, empty where a trial failed; mflops: empty for a fixed network."""
+"""Columns of `trials.csv`. `val` and `test` are AP@50 in [0, 1] of the best validated detector, empty where a trial
+failed; `mflops` is empty for a fixed network."""
 MEASURED, FAILED = "measured", "failed"
 START = "start"
-"""Stands for a configuration where the detector that all trials start from was measured as it is."""
+"""Stands in place of a configuration where the detector that all trials start from was measured as it is."""
 
 
-class Trial(NamedTuple):
-    """One row. val and test are NaN where it failed."""
+class MeasuredTrial(NamedTuple):
+    """One row of `trials.csv`.
+
+    Attributes:
+        domain: name of the data set.
+        configuration: name of the configuration, or `START`.
+        seed: of the trial.
+        val: AP@50 on the validation split, NaN if the trial failed.
+        test: AP@50 on the test split, NaN if the trial failed.
+        seconds: duration.
+        row: the row itself, by `COLUMNS`.
+    """
 
     domain: str
     configuration: str
@@ -40,24 +51,34 @@ class Trial(NamedTuple):
 
     @property
     def failed(self) -> bool:
+        """Whether the trial has no result."""
         return self.row["status"] == FAILED
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A folder of measurements. domains: name -> number of training images (`images`) and of their boxes (`boxes`)."""
+class MeasuredFolder:
+    """What a folder of measurements holds.
+
+    Attributes:
+        settings: what all trials have in common.
+        space: the search space.
+        configurations: by name.
+        domains: by name of the data set, with its numbers of training images (`images`) and of their boxes (`boxes`).
+        trials: all that have ended.
+    """
 
     settings: dict[str, Any]
     space: SearchSpace
     configurations: dict[str, Configuration]
     domains: dict[str, dict[str, Any]]
-    trials: list[Trial]
+    trials: list[MeasuredTrial]
 
 
-def read(folder: Path) -> Measured:
+def read(folder: Path) -> MeasuredFolder:
     """Read and check a folder, also while it is being filled.
 
-    Raises TableError, naming the file: it was written by another version, is of another space than it says, or broken.
+    Raises:
+        TableError: naming the file that was written by another version, is of another space than it says, or is broken.
     """
     settings, definition, configurations, domains = (
         _object(folder / f"{name}.json") for name in ("settings", "space", "configurations", "domains")
@@ -79,25 +100,37 @@ def read(folder: Path) -> Measured:
     for trial in trials:
         if trial.domain not in domains or trial.configuration not in (*configurations, START):
             raise TableError(f"{folder / 'trials.csv'}: {trial.domain}, {trial.configuration} is not described.")
-    return Measured(settings, space, configurations, domains, trials)
+    return MeasuredFolder(settings, space, configurations, domains, trials)
 
 
-def read_trials(path: Path) -> list[Trial]:
-    """The trials of a table that was made of measurements. Raises TableError, naming the file."""
+def read_trials(path: Path) -> list[MeasuredTrial]:
+    """The trials of a table that was made of measurements.
+
+    Raises:
+        TableError: the file cannot be read or has a broken row.
+    """
     try:
         return list(parse(gzip.decompress(path.read_bytes()), path))
     except (OSError, EOFError) as error:
         raise TableError(f"{path} cannot be read: {error}.") from error
 
 
-def parse(content: bytes, where: Path) -> Iterator[Trial]:
-    """The whole lines of a file of trials; of two of the same trial the last one counts."""
+def parse(content: bytes, where: Path) -> Iterator[MeasuredTrial]:
+    """Read the complete lines of a file of trials; of several lines for one trial the last one counts.
+
+    Args:
+        content: of the file.
+        where: what messages call it.
+
+    Raises:
+        TableError: a row is broken.
+    """
     text = content[: content.rfind(b"\n") + 1].decode()
-    trials = {}
+    trials: dict[tuple[str, str, int], MeasuredTrial] = {}
     for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
         try:
             val, test, seconds = (float(row[name] or "nan") for name in ("val", "test", "seconds"))
-            trial = Trial(row["domain"], row["configuration"], int(row["seed"]), val, test, seconds, row)
+            trial = MeasuredTrial(row["domain"], row["configuration"], int(row["seed"]), val, test, seconds, row)
             ap_known = 0 <= val <= 1 and 0 <= test <= 1
             if (
                 row["status"] not in (MEASURED, FAILED)
@@ -107,11 +140,12 @@ def parse(content: bytes, where: Path) -> Iterator[Trial]:
                 raise ValueError(f"status {row['status']!r} with val {val} and test {test}")
         except (KeyError, TypeError, ValueError) as error:
             raise TableError(f"{where}: line {number} of its trials is no row of measurements: {error}.") from error
-        trials[trial[:3]] = trial
+        trials[trial.domain, trial.configuration, trial.seed] = trial
     yield from trials.values()
 
 
 def _object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

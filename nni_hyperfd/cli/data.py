@@ -90,7 +90,7 @@ def subsets(
         int, typer.Option(min=1, help="Number of threads.", show_default="one per core")
     ] = os.cpu_count() or 1,
 ) -> None:
-    """Make many subsets that differ from a few data sets: clusters of image features and of label statistics."""
+    """Make many different subsets of a few data sets: clusters by image features and by label statistics."""
     with _one_line_errors(out):
         from nni_hyperfd.datasets.subsets.flow import build
         from nni_hyperfd.datasets.subsets.networks import parse

@@ -47,5 +47,8 @@ def relearn(
     platform, search_space = open_state(state), SearchSpace.from_nni(read_json(space))
     if not any(task.space.signature == search_space.signature for task in platform.tasks()):
         stop(f"state {state}: it has no task in the search space of {space}; name the file of an experiment in it")
-    platform.learning.learn_anew(search_space)
+    ndcg = platform.learning.learn_anew(search_space)
+    if ndcg:
+        checks = " ".join(f"{value:.4f}" for value in ndcg)
+        console.print(f"NDCG of the results held out, before and after every check: {checks}", soft_wrap=True)
     console.print(f"The encoder of {search_space.label} has learned anew from the results in {state}")

@@ -1,16 +1,25 @@
-"""`hyperfd reproduce`: runs, then one exhibit after another, then the page."""
+"""`hyperfd reproduce`: all runs, then one exhibit after another, then the page."""
 
 from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from nni_hyperfd.benchmark.measured import MeasuredTrial
+    from nni_hyperfd.benchmark.reproduce.exhibits import Exhibit, Part
+    from nni_hyperfd.benchmark.tables import Table
+
+    Known: TypeAlias = tuple[Path, Table, list[MeasuredTrial]]
+    """A table's folder, the table, and the trials behind it."""
 
 
 def reproduce(
@@ -26,38 +35,24 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder for runs, tables, figures and the page.")] = Path("reproduced"),
 ) -> None:
     """Make the paper's tables and figures from measured face data; stopped at any time, the same command goes on."""
-    from nni_hyperfd.benchmark import lookup, measured, tables
-    from nni_hyperfd.benchmark.reproduce import exhibits, page, runs
+    from nni_hyperfd.benchmark.reproduce import exhibits, runs
+    from nni_hyperfd.benchmark.tables import TableError
+    from nni_hyperfd.files import FolderError
 
     console, began = Console(), time.monotonic()
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
     try:
-        by_space = {}
-        for folder in (folder.resolve() for folder in folders or shipped()):
-            if (kind := space_of(folder)) in by_space:
-                raise tables.TableError(f"{by_space[kind][0]} and {folder} are both of the space {kind}; name one.")
-            by_space[kind] = folder, tables.load(folder), measured.read_trials(folder / lookup.TRIALS)
+        by_space = _by_space(folder.resolve() for folder in folders or shipped())
         with bar:
             runs.run_all([folder for folder, *_ in by_space.values()], out, seeds, orders, processes, bar.track)
-    except (tables.TableError, OSError) as error:
+        parts = _parts(by_space, out)
+    except (TableError, FolderError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
     ran = time.monotonic()
-    found = runs.outcomes(out)
-    parts = [
-        exhibits.Part(kind, *known, found[found.table == known[0].name], runs.warm_ups(known[0], out))
-        for kind, known in by_space.items()
-    ]
     shown = list(exhibits.all_of(parts, seeds, orders, out))
     named = f" {shlex.join(map(str, folders))}" if folders else ""
-    page.write(
-        shown,
-        command=f"hyperfd reproduce{named} --seeds {seeds} --orders {orders}",
-        sizes=[f"{part.space}: {len(part.clients)} client data sets, {len(part.table.server)} of the server's,"
-               f" {len(part.table.configurations)} configurations" for part in parts],
-        gaps=[line for part in parts for line in part.gaps],
-        seeds=seeds,
-        path=out / "reproduced.html",
-    )  # fmt: skip
+    command = f"hyperfd reproduce{named} --seeds {seeds} --orders {orders}"
+    _write_page(shown, parts, command, seeds, out / "reproduced.html")
     for one in shown:
         for line in one.says:
             console.print(f"{one.name}: {line}", soft_wrap=True, highlight=False, markup=False)
@@ -66,7 +61,11 @@ def reproduce(
 
 
 def space_of(folder: Path) -> str:
-    """hpo or nas. Raises TableError for a table of no search space."""
+    """The space of a table, hpo or nas.
+
+    Raises:
+        TableError: the table is of neither.
+    """
     from nni_hyperfd.benchmark import tables
 
     space = tables.read_meta(folder).get("space")
@@ -77,5 +76,41 @@ def space_of(folder: Path) -> str:
 
 
 def shipped() -> list[Path]:
-    """The tables that come with the package."""
+    """Folders of the tables that come with the package."""
     return sorted(Path(str(files("nni_hyperfd.benchmark"))).glob("faces_*"))
+
+
+def _by_space(folders: Iterable[Path]) -> dict[str, Known]:
+    """The tables and their trials, by space."""
+    from nni_hyperfd.benchmark import lookup, measured, tables
+
+    by_space: dict[str, Known] = {}
+    for folder in folders:
+        if (kind := space_of(folder)) in by_space:
+            raise tables.TableError(f"{by_space[kind][0]} and {folder} are both of the space {kind}; name one.")
+        by_space[kind] = folder, tables.load(folder), measured.read_trials(folder / lookup.TRIALS)
+    return by_space
+
+
+def _parts(by_space: Mapping[str, Known], out: Path) -> list[Part]:
+    """What is known of each space when all runs have been done."""
+    from nni_hyperfd.benchmark.reproduce import exhibits, runs
+    from nni_hyperfd.benchmark.reproduce.warm_ups import warm_ups
+
+    found = runs.outcomes(out)
+    return [
+        exhibits.Part(kind, folder, table, trials, found[found.table == folder.name], warm_ups(folder, out))
+        for kind, (folder, table, trials) in by_space.items()
+    ]
+
+
+def _write_page(shown: Sequence[Exhibit], parts: Sequence[Part], command: str, seeds: int, path: Path) -> None:
+    """Write the page, with the sizes and gaps of the tables."""
+    from nni_hyperfd.benchmark.reproduce import page
+
+    sizes = [
+        f"{part.space}: {len(part.clients)} client data sets, {len(part.table.server)} of the server's,"
+        f" {len(part.table.configurations)} configurations"
+        for part in parts
+    ]
+    page.write(shown, command, sizes, [line for part in parts for line in part.gaps], seeds, path)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nni_hyperfd.platform import default_state
 from nni_hyperfd.space.search_space import KINDS
-from nni_hyperfd.state.store import default_state
 from nni_hyperfd.task import Preset, SettingsError, TaskSettings
 
 WARM_STATE = Path(__file__).parents[1] / "warmup" / "shipped" / "state.sqlite"

@@ -2,8 +2,8 @@
 
 NNI 3.0 starts an experiment with two fixed time limits that a busy machine exceeds. Its launcher gives the manager
 three seconds to answer (otherwise: ``JSONDecodeError``, or a refused connection). The manager gives the dispatcher ten
-seconds to connect (otherwise: the experiment ends with "Tuner did not connect in 10 seconds"). Here both wait longer, as
-long as the process that they wait for is alive. What fails for a reason that may not return is started anew.
+seconds to connect (otherwise: the experiment ends with "Tuner did not connect in 10 seconds"). Here both wait longer,
+as long as the process that they wait for is alive. What fails for a reason that may not return is started anew.
 """
 
 from __future__ import annotations

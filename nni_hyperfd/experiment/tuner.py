@@ -15,10 +15,9 @@ from nni.tuner import Tuner
 
 from nni_hyperfd import wire
 from nni_hyperfd.experiment.class_args import ClassArgs, ClassArgsError
-from nni_hyperfd.platform import Platform
+from nni_hyperfd.platform import Platform, RefusedError
 from nni_hyperfd.platform.jobs import job_of
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
-from nni_hyperfd.state.store import RefusedError
 from nni_hyperfd.task import Phase
 from nni_hyperfd.wire import Description, ExtractorUpdate, WireError
 

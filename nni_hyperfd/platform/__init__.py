@@ -2,6 +2,18 @@
 
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.presets import Neighbour, Ranking, Recommendation
+from nni_hyperfd.state.store import RefusedError, StateError, default_state
 from nni_hyperfd.state.views import Results, TaskView, TrialView
 
-__all__ = ["Neighbour", "Platform", "Ranking", "Recommendation", "Results", "TaskView", "TrialView"]
+__all__ = [
+    "Neighbour",
+    "Platform",
+    "Ranking",
+    "Recommendation",
+    "RefusedError",
+    "Results",
+    "StateError",
+    "TaskView",
+    "TrialView",
+    "default_state",
+]

@@ -81,8 +81,12 @@ class Learning:
             if last is None or self._commit_encoder(space, _Heads(version.id, extractor_id), last, encoder):
                 return
 
-    def learn_anew(self, space: SearchSpace) -> None:
-        """Learn a space's encoder from its first weights: from the platform's own data sets, then from clients."""
+    def learn_anew(self, space: SearchSpace) -> list[float]:
+        """Learn a space's encoder from its first weights: from the platform's own data sets, then from clients.
+
+        Returns:
+            The warm-up's NDCG of the results held out, before it and after every check; none without data sets.
+        """
         from nni_hyperfd.method.config_encoder import ConfigurationEncoder
         from nni_hyperfd.method.recipe import INITIAL_SEED
 
@@ -91,13 +95,14 @@ class Learning:
                 own, offline = experience.closed_ids(session, space)
                 heads = _Heads(self._versions.encoder_id(session, space), self._versions.head(session).id)
             if not own and not offline:
-                return
-            encoder = self._warmed_up(space, ConfigurationEncoder.initial(space.example, INITIAL_SEED), heads)
+                return []
+            initial = ConfigurationEncoder.initial(space.example, INITIAL_SEED)
+            encoder, ndcg = self._warmed_up(space, initial, heads)
             for task in past_tasks(self._store, space, np.random.default_rng(0)):
                 if task.dataset is None:
                     encoder = self._taught(encoder, task, heads.extractor_id)
             if self._commit_encoder(space, heads, max(own + offline), encoder):
-                return
+                return ndcg
 
     def _after(self, task: TaskView) -> tuple[_Heads, ConfigurationEncoder | None]:
         """The snapshot's heads, and the encoder after a task; None where there is nothing to learn from."""
@@ -129,8 +134,10 @@ class Learning:
         )
         return recipe.learned_encoder(encoder, current, others, RankerSettings(), seed)
 
-    def _warmed_up(self, space: SearchSpace, encoder: ConfigurationEncoder, heads: _Heads) -> ConfigurationEncoder:
-        """The encoder after a warm-up on the platform's own data sets, as far as their images are there."""
+    def _warmed_up(
+        self, space: SearchSpace, encoder: ConfigurationEncoder, heads: _Heads
+    ) -> tuple[ConfigurationEncoder, list[float]]:
+        """The encoder after a warm-up on the platform's own data sets whose images are there, and its NDCG."""
         import torch
 
         from nni_hyperfd.method.learning import OfflineTask, warm_up
@@ -142,7 +149,7 @@ class Learning:
             known = [task for task in experience.tasks(session, ids) if task.dataset in images]
         extractor = self._versions.extractor(heads.extractor_id)
         if not known or extractor is None:
-            return encoder
+            return encoder, []
         tasks = [
             OfflineTask(
                 *images[task.dataset or ""][1],
@@ -151,7 +158,8 @@ class Learning:
             )
             for task in known
         ]
-        return warm_up(extractor, encoder, tasks, RankerSettings(), seed=0, frozen=True).encoder
+        warm = warm_up(extractor, encoder, tasks, RankerSettings(), seed=0, frozen=True)
+        return warm.encoder, warm.ndcg
 
     def _commit_encoder(self, space: SearchSpace, heads: _Heads, task_id: int, encoder: ConfigurationEncoder) -> bool:
         return self._commit(space, heads, lambda session: self._versions.add_encoder(session, space, task_id, encoder))

@@ -35,7 +35,7 @@ class SettingsType(TypeDecorator[TaskSettings]):
         return None if value is None else TaskSettings.from_json(value)
 
 
-def _words(kind: type[Enum]) -> EnumType:
+def words(kind: type[Enum]) -> EnumType:
     """An enumeration by its values, as text."""
     return EnumType(kind, native_enum=False, length=16, values_callable=lambda words: [word.value for word in words])
 
@@ -48,8 +48,8 @@ class Base(DeclarativeBase):
         list[float]: JSON,
         bytes: LargeBinary,
         TaskSettings: SettingsType,
-        Phase: _words(Phase),
-        Status: _words(Status),
+        Phase: words(Phase),
+        Status: words(Status),
     }
 
 

@@ -126,7 +126,7 @@ def settle(pairs: PairFile) -> Progress:
     Returns:
         How the pairs stand afterwards.
     """
-    run = pairs.run()
+    run = pairs.experiment()
     if run is not None:
         for parameter_id, value in _final_results(Path(run.folder)):
             if (number := final_number(value)) is not None:
@@ -180,7 +180,7 @@ def _start(pairs: PairFile, config: ExperimentConfig, port: int) -> RunningExper
 
 def _running(pairs: PairFile) -> RunningExperiment | None:
     """Return the experiment of an earlier run if it still goes on: the command was killed, NNI was not."""
-    run = pairs.run()
+    run = pairs.experiment()
     experiment = None if run is None else launch.find(run.experiment, run.port, Path(run.folder))
     if experiment is not None and experiment.status().name not in _GOES_ON:
         experiment.stop()

@@ -11,18 +11,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sqlalchemy
 from sqlalchemy import JSON, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
+from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state.store import sqlite_engine
+from nni_hyperfd.state.tables import words
+from nni_hyperfd.task import Status
 
 ATTEMPTS = 2
 """Trials of a pair before it is recorded as failed."""
@@ -35,24 +35,12 @@ class PairError(RuntimeError):
     """The file of pairs cannot be used as asked; the message is for its user."""
 
 
-class PairStatus(str, Enum):
-    """How far the measuring of a pair is."""
-
-    PLANNED = "planned"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-
-
 class Base(DeclarativeBase):
     """The tables of the file of pairs."""
 
     type_annotation_map = {
         dict[str, Any]: JSON,
-        # Stored as their values, which are text that earlier versions wrote.
-        PairStatus: sqlalchemy.Enum(
-            PairStatus, native_enum=False, values_callable=lambda statuses: [status.value for status in statuses]
-        ),
+        Status: words(Status),
     }
 
 
@@ -77,7 +65,7 @@ class Pair(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     data: Mapped[str]
     configuration: Mapped[dict[str, Any]]
-    status: Mapped[PairStatus] = mapped_column(default=PairStatus.PLANNED, index=True)
+    status: Mapped[Status] = mapped_column(default=Status.PLANNED, index=True)
     failures: Mapped[int] = mapped_column(default=0)
     performance: Mapped[float | None]
     seconds: Mapped[float] = mapped_column(default=0.0)
@@ -213,8 +201,8 @@ class PairFile:
             folder: the experiment's own.
         """
         with self._write() as session:
-            for pair in session.scalars(select(Pair).where(Pair.status == PairStatus.RUNNING)):
-                pair.status = PairStatus.PLANNED
+            for pair in session.scalars(select(Pair).where(Pair.status == Status.RUNNING)):
+                pair.status = Status.PLANNED
             session.add(MeasuringExperiment(experiment=experiment, port=port, folder=str(folder)))
 
     def experiment(self) -> MeasuringExperiment | None:
@@ -229,10 +217,10 @@ class PairFile:
             counts = {status: count for status, count in by_status}
             failures, seconds = session.execute(select(func.sum(Pair.failures), func.sum(Pair.seconds))).one()
             return Progress(
-                planned=counts.get(PairStatus.PLANNED, 0),
-                running=counts.get(PairStatus.RUNNING, 0),
-                succeeded=counts.get(PairStatus.SUCCEEDED, 0),
-                failed=counts.get(PairStatus.FAILED, 0),
+                planned=counts.get(Status.PLANNED, 0),
+                running=counts.get(Status.RUNNING, 0),
+                succeeded=counts.get(Status.SUCCEEDED, 0),
+                failed=counts.get(Status.FAILED, 0),
                 failures=failures or 0,
                 seconds=seconds or 0.0,
             )
@@ -244,10 +232,10 @@ class PairFile:
 
     def forget_failures(self) -> None:
         """Plan the failed pairs again, as if they had never been tried."""
-        failed = select(Pair).where(Pair.failures > 0, Pair.status != PairStatus.SUCCEEDED)
+        failed = select(Pair).where(Pair.failures > 0, Pair.status != Status.SUCCEEDED)
         with self._write() as session:
             for pair in session.scalars(failed):
-                pair.status, pair.failures, pair.reason = PairStatus.PLANNED, 0, None
+                pair.status, pair.failures, pair.reason = Status.PLANNED, 0, None
 
     # -- what an experiment does ---------------------------------------------------------------------------------------
 
@@ -272,10 +260,10 @@ class PairFile:
                     "'hyperfd warmup collect'"
                 )
             pair = session.scalar(
-                select(Pair).where(Pair.status == PairStatus.PLANNED).order_by(Pair.failures, Pair.id).limit(1)
+                select(Pair).where(Pair.status == Status.PLANNED).order_by(Pair.failures, Pair.id).limit(1)
             )
             if pair is not None:
-                pair.status, pair.started = PairStatus.RUNNING, time.time()
+                pair.status, pair.started = Status.RUNNING, time.time()
                 pair.experiment, pair.parameter_id = experiment, parameter_id
             return pair
 
@@ -289,7 +277,7 @@ class PairFile:
         """
         with self._ending(experiment, parameter_id) as pair:
             if pair is not None:
-                pair.status, pair.performance, pair.reason = PairStatus.SUCCEEDED, performance, None
+                pair.status, pair.performance, pair.reason = Status.SUCCEEDED, performance, None
 
     def fail(self, experiment: str, parameter_id: int, reason: str) -> None:
         """Note that a running pair's trial has failed. It is planned again, or after `ATTEMPTS` trials given up.
@@ -302,7 +290,7 @@ class PairFile:
         with self._ending(experiment, parameter_id) as pair:
             if pair is not None:
                 pair.failures += 1
-                pair.status = PairStatus.FAILED if pair.failures == ATTEMPTS else PairStatus.PLANNED
+                pair.status = Status.FAILED if pair.failures == ATTEMPTS else Status.PLANNED
                 pair.reason = reason
 
     def release(self, experiment: str, still_running: set[int]) -> None:
@@ -312,11 +300,11 @@ class PairFile:
             experiment: NNI's id of the resumed experiment.
             still_running: NNI's numbers of the pairs that it runs.
         """
-        running = select(Pair).where(Pair.status == PairStatus.RUNNING, Pair.experiment == experiment)
+        running = select(Pair).where(Pair.status == Status.RUNNING, Pair.experiment == experiment)
         with self._write() as session:
             for pair in session.scalars(running):
                 if pair.parameter_id not in still_running:
-                    pair.status = PairStatus.PLANNED
+                    pair.status = Status.PLANNED
 
     def parameter_ids(self, experiment: str) -> dict[int, Pair]:
         """Return the pairs that an experiment had last, by NNI's numbers."""
@@ -334,7 +322,7 @@ class PairFile:
                 select(Pair).where(
                     Pair.experiment == experiment,
                     Pair.parameter_id == parameter_id,
-                    Pair.status == PairStatus.RUNNING,
+                    Pair.status == Status.RUNNING,
                 )
             )
             yield pair

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nni_hyperfd.platform.own_datasets import OfflineResults
 from nni_hyperfd.space import SearchSpace, SpaceError
+from nni_hyperfd.task import Status
 from nni_hyperfd.warmup.pairs import PairFile
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
     """
     from nni_hyperfd.method import features, weights
 
-    measured = [pair for pair in pairs.pairs() if pair.status == "succeeded"]
+    measured = [pair for pair in pairs.pairs() if pair.status is Status.SUCCEEDED]
     if not measured:
         raise TrainError(f"{pairs.path}: no pair is measured yet; run 'hyperfd warmup collect'")
     data_sets: list[OfflineResults] = []

@@ -13,7 +13,7 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import lookup, measured
-from nni_hyperfd.benchmark.measured import START, Trial
+from nni_hyperfd.benchmark.measured import START, MeasuredTrial
 from nni_hyperfd.benchmark.spread import (
     between_data_sets,
     main,
@@ -30,8 +30,8 @@ app = Typer()
 app.command()(main)
 
 
-def trial(domain: str, name: str, seed: int, val: float, test: float) -> Trial:
-    return Trial(domain, name, seed, val, test, 1.0, {"status": "failed" if np.isnan(val) else "measured"})
+def trial(domain: str, name: str, seed: int, val: float, test: float) -> MeasuredTrial:
+    return MeasuredTrial(domain, name, seed, val, test, 1.0, {"status": "failed" if np.isnan(val) else "measured"})
 
 
 def test_one_data_set_by_hand() -> None:

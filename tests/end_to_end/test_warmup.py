@@ -68,7 +68,7 @@ class Collecting:
 
     def identify(self) -> str:
         """The id of the NNI experiment that measures now, which the harness then knows."""
-        self.experiment.id = PairFile(self.out / "pairs.sqlite").run().experiment
+        self.experiment.id = PairFile(self.out / "pairs.sqlite").experiment().experiment
         return self.experiment.id
 
     def check_results(self) -> None:

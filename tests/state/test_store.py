@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from contextlib import closing
 
 import pytest
 from sqlalchemy import select

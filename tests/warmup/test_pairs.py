@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.space.search_space import SearchSpace
-from nni_hyperfd.warmup.pairs import ATTEMPTS, PairError, PairFile, PairStatus, Progress, draw
+from nni_hyperfd.task import Status
+from nni_hyperfd.warmup.pairs import ATTEMPTS, PairError, PairFile, Progress, draw
 
 SPACE = SearchSpace.from_nni({"x": {"_type": "choice", "_value": list(range(20))}})
 NAMES = [f"set-{index}" for index in range(9)]
@@ -137,4 +138,4 @@ def test_statuses_are_stored_as_the_words_that_earlier_versions_wrote(file: Pair
         assert stored == [("succeeded",), ("running",), ("planned",)]
         connection.execute("UPDATE pairs SET status = 'failed', failures = 2 WHERE id = 2")
         connection.commit()
-    assert file.pairs()[1].status is PairStatus.FAILED
+    assert file.pairs()[1].status is Status.FAILED

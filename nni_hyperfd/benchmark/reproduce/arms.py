@@ -1,4 +1,4 @@
-"""Who takes part: the recommenders of the paper's Table 1 and the variants of its ablations, by the labels it uses."""
+"""What is compared: the recommenders of the paper's Table 1 and its ablations, by the paper's labels."""
 
 from __future__ import annotations
 
@@ -22,26 +22,39 @@ from nni_hyperfd.recommenders.described import ResNetHyperFD, StatisticsHyperFD
 from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
 
 FULL = "HyperFD"
-"""The paper's recipe with all its parts."""
+"""The paper's recipe with all of its parts."""
 DEFAULT = "default preset"
-"""What the platform does unless it is told otherwise."""
+"""What the platform does by default."""
 WHOLE = 2
-"""The first of the server's own data sets are whole ones, the others are sub-data-sets of these (its augmentation)."""
+"""Number of the server's own data sets that are whole; the others are sub-data-sets of these (the augmentation)."""
 
 
 @dataclass(frozen=True)
 class Simple:
-    """A recommender by its name in `nni_hyperfd.recommenders`, which had the server's own data sets as tasks."""
+    """A built-in recommender that had the server's own data sets as tasks.
+
+    Attributes:
+        name: its name in `nni_hyperfd.recommenders`.
+    """
 
     name: str
 
     def recommender(self, seed: int, own: Sequence[MeasuredDataset], warmed: WarmUp | None) -> Recommender:
+        """Make it; own: the server's own data sets; warmed: not used."""
         return taught(make(self.name, seed), own)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """The paper's recipe: its kind, constants, the parts that its extractor goes without, how it is warmed up."""
+    """The paper's recipe or a variant of it.
+
+    Attributes:
+        kind: class of the recommender.
+        settings: constants of the method.
+        without: parts that the extractor goes without.
+        warm: whether it is warmed up on the server's own data sets.
+        augmented: whether the server has sub-data-sets beside its whole data sets.
+    """
 
     kind: type[PaperHyperFD] = PaperHyperFD
     settings: RankerSettings = field(default_factory=RankerSettings)
@@ -50,9 +63,17 @@ class Variant:
     augmented: bool = True
 
     def recommender(self, seed: int, own: Sequence[MeasuredDataset], warmed: WarmUp | None) -> PaperHyperFD:
+        """Make it.
+
+        Args:
+            seed: of the recommender.
+            own: the server's own data sets.
+            warmed: result of an earlier warm-up; None to warm up when the first task starts.
+        """
         return self.kind(seed, self.settings, self.offline(own), warmed, self.without)
 
     def offline(self, own: Sequence[MeasuredDataset]) -> Sequence[MeasuredDataset]:
+        """Those of the server's own data sets that it is warmed up on."""
         return own if self.augmented else own[:WHOLE]
 
     def warms_up_like(self, other: Variant) -> bool:
@@ -60,7 +81,8 @@ class Variant:
         return self._start == other._start
 
     @property
-    def _start(self) -> tuple:
+    def _start(self) -> tuple[object, ...]:
+        """Everything that the warm-up depends on, beside the seed."""
         described = self.kind if self.kind in (ResNetHyperFD, StatisticsHyperFD) else PaperHyperFD
         settings = self.settings
         return described, settings.loss, settings.triplet_weight, self.without, self.warm, self.augmented
@@ -98,13 +120,15 @@ ARMS: dict[str, Arm] = {
 }
 
 BASELINES = tuple(ARMS)[: tuple(ARMS).index(DEFAULT) + 1]
-"""Of Table 1, with three of ours."""
+"""Arms of Table 1, and three that are not in the paper."""
 OVER_BUDGETS = ("Random search", "Best on WIDER", "Tr-AutoML", "HyperSTAR", "SCoT", FULL, "mean rank", DEFAULT)
+"""Arms of Figure 3."""
 OVER_ORDERS = ("Random search", FULL, DEFAULT)
+"""Arms of Figure 4."""
 
 
 def unavailable(arm: Arm, table: Table) -> str:
-    """Why a table cannot show this arm; empty where it can."""
+    """The reason why an arm cannot be run on a table; empty if it can."""
     if isinstance(arm, Simple):
         return ""
     if (arm.without or arm.kind is ResNetHyperFD) and not table.images:

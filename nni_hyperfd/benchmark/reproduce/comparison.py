@@ -1,4 +1,4 @@
-"""Arms of runs beside what the paper has printed of them: means, paired differences, and whether their signs agree."""
+"""Arms beside what the paper prints of them: means, paired differences, and whether the signs agree."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ import numpy as np
 import pandas as pd
 
 from nni_hyperfd.benchmark.report import Estimate
-from nni_hyperfd.benchmark.reproduce import paper, runs
+from nni_hyperfd.benchmark.reproduce import paper
 from nni_hyperfd.benchmark.reproduce.arms import BASELINES, DEFAULT, FULL
 from nni_hyperfd.benchmark.reproduce.paper import Printed
+from nni_hyperfd.benchmark.reproduce.plan import BUDGET
 
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "not to be told apart"
 SURE = 2.0
-"""Standard errors that a difference has to exceed before anything is said about its sign."""
+"""Number of standard errors that a difference has to exceed before its sign is compared."""
 
 
 class Comparison(NamedTuple):
-    """An arm beside the paper. Numbers of ours are means over seeds with standard errors, paired for the difference.
+    """An arm beside the paper. Our numbers are means over seeds with standard errors, paired for the difference.
 
-    first: the gain in AP points, or the NDCG. difference: Rank% minus that of HyperFD. over_data_sets: the standard
-    error of the difference over the data sets instead of the seeds: how far other data sets might move it.
+    Attributes:
+        arm: its name.
+        first: the gain in AP points, or the NDCG.
+        rank_percent: Rank%, in %.
+        difference: Rank% minus that of HyperFD.
+        over_data_sets: standard error of the difference over data sets in place of seeds: how far other data sets might
+            move it.
+        printed: the paper's numbers, or None where it has none.
+        printed_difference: the paper's Rank% minus that of HyperFD; NaN where it has none.
+        verdict: whether the signs agree; empty where there is nothing to compare.
+        why: what is behind the verdict.
     """
 
     arm: str
@@ -37,25 +47,30 @@ class Comparison(NamedTuple):
 
 
 def per_seed(outcomes: pd.DataFrame, arm: str, budget: int, seeds: int) -> pd.DataFrame:
-    """By seed: `rank_percent`, the mean over a run's tasks, and `gain`, their sum in AP points."""
+    """`rank_percent`, the mean over a run's tasks, and `gain`, their sum in AP points, indexed by seed."""
     by_seed = _runs_of(outcomes, arm, budget, seeds).groupby("seed")
     # Rounded, so that runs which picked the same do not differ in the last digit.
     return pd.DataFrame({"rank_percent": by_seed.rank_percent.mean(), "gain": 100 * by_seed.gain.sum()}).round(9)
 
 
 def per_task(outcomes: pd.DataFrame, arm: str, budget: int, seeds: int) -> pd.Series:
-    """By task: the mean Rank% over the seeds."""
+    """The mean Rank% over the seeds, indexed by task."""
     return _runs_of(outcomes, arm, budget, seeds).groupby("task").rank_percent.mean().round(9)
 
 
 def _runs_of(outcomes: pd.DataFrame, arm: str, budget: int, seeds: int) -> pd.DataFrame:
+    """The rows of an arm with a budget and the first seeds."""
     return outcomes[(outcomes.arm == arm) & (outcomes.budget == budget) & (outcomes.seed < seeds)]
 
 
 def between(outcomes: pd.DataFrame, arm: str, other: str, seeds: int) -> tuple[Estimate, float]:
-    """Rank% of an arm minus that of another, paired by seed, and the standard error when it is paired by data set."""
-    ours, others = (per_seed(outcomes, one, runs.BUDGET, seeds).rank_percent for one in (arm, other))
-    ours_by_task, others_by_task = (per_task(outcomes, one, runs.BUDGET, seeds) for one in (arm, other))
+    """Compare the Rank% of two arms.
+
+    Returns:
+        The arm's Rank% minus the other's, paired by seed, and the standard error when it is paired by data set.
+    """
+    ours, others = (per_seed(outcomes, one, BUDGET, seeds).rank_percent for one in (arm, other))
+    ours_by_task, others_by_task = (per_task(outcomes, one, BUDGET, seeds) for one in (arm, other))
     return Estimate.of((ours - others).tolist()), Estimate.of((ours_by_task - others_by_task).tolist()).error
 
 
@@ -64,22 +79,27 @@ def compared(
 ) -> list[Comparison]:
     """The rows of one of the paper's Tables 1 to 6, for the arms that have been run.
 
-    ndcg: the warm-ups (`runs.warm_ups`), where they take the place of the gain.
+    Args:
+        name: of the table.
+        space: hpo or nas.
+        outcomes: rows of runs (`runs.outcomes`).
+        seeds: number of seeds.
+        ndcg: the warm-ups (`warm_ups.warm_ups`), where their NDCG takes the place of the gain.
     """
     printed = {arm: by_space[space] for arm, by_space in paper.TABLES[name].items()}
     result = []
     for arm in BASELINES if name == "Table 1" else printed:
-        own = per_seed(outcomes, arm, runs.BUDGET, seeds)
+        own = per_seed(outcomes, arm, BUDGET, seeds)
         if own.empty:
             continue
         first = own.gain if ndcg is None else ndcg[ndcg.arm == arm].ndcg
-        ours = [Estimate.of(values.tolist()) for values in (first, own.rank_percent)]
+        measures = Estimate.of(first.tolist()), Estimate.of(own.rank_percent.tolist())
         difference, over_data_sets = between(outcomes, arm, FULL, seeds)
         theirs = printed.get(arm)
         apart = theirs.rank_percent - printed[FULL].rank_percent if theirs else np.nan
         said = verdict(difference, apart) if theirs and arm != FULL else ""
         reason = said and why(difference, over_data_sets, apart, len(own))
-        result.append(Comparison(arm, *ours, difference, over_data_sets, theirs, apart, said, reason))
+        result.append(Comparison(arm, *measures, difference, over_data_sets, theirs, apart, said, reason))
     return result
 
 
@@ -91,9 +111,17 @@ def verdict(ours: Estimate, printed: float) -> str:
 
 
 def why(ours: Estimate, over_data_sets: float, printed: float, seeds: int) -> str:
-    """What is behind the verdict, as far as the numbers tell: how large the difference is beside the paper's and
-    whether it is more than the choice of the data sets explains, or how many seeds would show one of that size, at the
-    spread that these seeds have."""
+    """What is behind the verdict, as far as the numbers tell.
+
+    It says how large the difference is beside the paper's and whether the choice of the data sets may explain it; or,
+    where it is undecided, how many seeds would show a difference of the paper's size.
+
+    Args:
+        ours: our difference in Rank%.
+        over_data_sets: its standard error over data sets.
+        printed: the paper's difference.
+        seeds: number of seeds.
+    """
     said = verdict(ours, printed)
     if said != UNDECIDED:
         times = f"{abs(ours.mean / printed):.2g} times as large as in the paper"
@@ -108,7 +136,7 @@ def why(ours: Estimate, over_data_sets: float, printed: float, seeds: int) -> st
 
 
 def frame(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
-    """As it is read: ours, the paper's, the verdict."""
+    """The rows as text: our numbers, the paper's, the verdict; first: what the first number is."""
     return pd.DataFrame(
         {
             "": [row.arm for row in rows],
@@ -126,14 +154,15 @@ def frame(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
 
 
 def numbers(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
-    """The same for a CSV."""
-    columns = {"arm": [row.arm for row in rows]}
-    for name, of in (
-        (first, lambda row: row.first),
-        ("rank_percent", lambda row: row.rank_percent),
-        ("minus_hyperfd", lambda row: row.difference),
+    """The rows as numbers, for a CSV."""
+    columns: dict[str, list[object]] = {"arm": [row.arm for row in rows]}
+    for name, estimates in (
+        (first, [row.first for row in rows]),
+        ("rank_percent", [row.rank_percent for row in rows]),
+        ("minus_hyperfd", [row.difference for row in rows]),
     ):
-        columns |= {name: [of(row).mean for row in rows], f"{name}_se": [of(row).error for row in rows]}
+        columns[name] = [estimate.mean for estimate in estimates]
+        columns[f"{name}_se"] = [estimate.error for estimate in estimates]
     columns["minus_hyperfd_se_over_data_sets"] = [row.over_data_sets for row in rows]
     columns[f"paper_{first}"] = [row.printed.first if row.printed else np.nan for row in rows]
     columns["paper_rank_percent"] = [row.printed.rank_percent if row.printed else np.nan for row in rows]
@@ -141,7 +170,7 @@ def numbers(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
 
 
 def statement(rows: Sequence[Comparison]) -> str:
-    """What agrees with the paper, what does not, and what cannot be told."""
+    """What agrees with the paper, what does not, and what is undecided, as a sentence."""
     parts = []
     for kind in (AGREES, DISAGREES, UNDECIDED):
         named = [
@@ -153,7 +182,7 @@ def statement(rows: Sequence[Comparison]) -> str:
 
 
 def goal(rows: Sequence[Comparison], outcomes: pd.DataFrame, seeds: int) -> str:
-    """How the default preset stands to the best of all others but HyperFD."""
+    """How the default preset compares with the best of all others but HyperFD, in sentences."""
     by_arm = {row.arm: row.rank_percent for row in rows}
     others = {arm: rank for arm, rank in by_arm.items() if arm not in (FULL, DEFAULT)}
     best = min(others, key=lambda arm: others[arm].mean)

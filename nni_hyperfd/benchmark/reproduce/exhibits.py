@@ -1,4 +1,4 @@
-"""The paper's tables and figures, one function each: from runs and measurements to CSVs, pictures and sentences."""
+"""The paper's tables and figures, a function each: from runs and measurements to CSVs, pictures and sentences."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from nni_hyperfd.benchmark import spread
-from nni_hyperfd.benchmark.measured import Trial
-from nni_hyperfd.benchmark.reproduce import comparison, figures, runs
+from nni_hyperfd.benchmark.measured import MeasuredTrial
+from nni_hyperfd.benchmark.reproduce import comparison, figures
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, BASELINES, DEFAULT, FULL, unavailable
+from nni_hyperfd.benchmark.reproduce.plan import BUDGET
+from nni_hyperfd.benchmark.reproduce.warm_ups import warmed_extractor
 from nni_hyperfd.benchmark.tables import Table
 
 PERFORMANCE = {
@@ -26,28 +28,37 @@ PERFORMANCE = {
     " means the mean over negative anchors here, which nearly all are.",
     "Table 6": "Without the warm-up on the server's own data sets, and with its whole ones alone.",
 }
-"""Name -> what it shows, of the tables that compare arms."""
+"""What each of the tables that compare arms shows."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What is known of one space: its table, all trials behind it, and the runs on it."""
+    """Everything that is known of one space.
+
+    Attributes:
+        space: hpo or nas.
+        folder: of the table.
+        table: the table.
+        trials: all trials behind it.
+        outcomes: rows of the runs on it (`runs.outcomes`).
+        warm_ups: rows of the warm-ups (`warm_ups.warm_ups`).
+    """
 
     space: str
     folder: Path
     table: Table
-    trials: list[Trial]
+    trials: list[MeasuredTrial]
     outcomes: pd.DataFrame
     warm_ups: pd.DataFrame
 
     @property
     def clients(self) -> list[int]:
-        """Places of the tasks that are not the server's."""
+        """Indices of the tasks that are not the server's."""
         return [place for place in range(len(self.table.tasks)) if place not in self.table.server]
 
     @property
     def gaps(self) -> list[str]:
-        """What was not measured, and which arms could not be run and why, as sentences."""
+        """What was not measured, and which arms could not be run for what reason, as sentences."""
         reasons: dict[str, list[str]] = {}
         for name, arm in ARMS.items():
             if reason := unavailable(arm, self.table):
@@ -58,8 +69,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """A table or figure of the paper with its counterpart here. frames: by their captions; figures: PNG files; says:
-    sentences on what agrees with the paper and what does not."""
+    """The counterpart of a table or figure of the paper.
+
+    Attributes:
+        name: of the paper's table or figure.
+        about: what it shows.
+        frames: tables, by their captions.
+        figures: PNG files.
+        says: sentences on what agrees with the paper and what does not.
+    """
 
     name: str
     about: str
@@ -69,7 +87,7 @@ class Exhibit:
 
 
 def all_of(parts: Sequence[Part], seeds: int, orders: int, out: Path) -> Iterator[Exhibit]:
-    """In the paper's order. Each leaves its CSVs and pictures in `out`."""
+    """Make all exhibits in the paper's order; each leaves its CSVs and pictures in `out`."""
     yield from performance(parts, seeds, out)
     yield budgets(parts, seeds, out)
     yield over_orders(parts, orders, out)
@@ -81,7 +99,7 @@ def all_of(parts: Sequence[Part], seeds: int, orders: int, out: Path) -> Iterato
 
 
 def performance(parts: Sequence[Part], seeds: int, out: Path) -> Iterator[Exhibit]:
-    """Tables 1 to 6."""
+    """Make Tables 1 to 6."""
     for name, about in PERFORMANCE.items():
         frames, says = {}, []
         for part in parts:
@@ -97,7 +115,7 @@ def performance(parts: Sequence[Part], seeds: int, out: Path) -> Iterator[Exhibi
 
 
 def budgets(parts: Sequence[Part], seeds: int, out: Path) -> Exhibit:
-    """Figure 3."""
+    """Make Figure 3."""
     path = out / "figure_3.png"
     points = figures.against_budget({part.space: part.outcomes for part in parts}, seeds, path)
     points.to_csv(out / "figure_3.csv", index=False)
@@ -110,7 +128,7 @@ def budgets(parts: Sequence[Part], seeds: int, out: Path) -> Exhibit:
 
 
 def over_orders(parts: Sequence[Part], orders: int, out: Path) -> Exhibit:
-    """Figure 4."""
+    """Make Figure 4."""
     path = out / "figure_4.png"
     found = figures.over_orders({part.space: part.outcomes for part in parts}, orders, path)
     found.to_csv(out / "figure_4.csv", index=False)
@@ -128,13 +146,15 @@ def over_orders(parts: Sequence[Part], orders: int, out: Path) -> Exhibit:
 
 
 def meta_features(parts: Sequence[Part], out: Path) -> Exhibit:
-    """Figure 5, of the tables that have image features."""
-    frames, pictures, says = {}, [], []
+    """Make Figure 5, of the tables that have image features."""
+    frames: dict[str, pd.DataFrame] = {}
+    pictures: list[Path] = []
+    says: list[str] = []
     for part in parts:
         if not part.table.images:
             continue
         pictures.append(out / f"figure_5_{part.space}.png")
-        extractor = runs.warmed_extractor(part.folder, out, FULL)
+        extractor = warmed_extractor(part.folder, out, FULL)
         frame = figures.meta_features(part.table, part.clients, extractor, pictures[-1])
         frame.to_csv(_file(out, "Figure 5", part), index=False)
         frames[part.space] = frame.round(3)
@@ -150,8 +170,9 @@ def meta_features(parts: Sequence[Part], out: Path) -> Exhibit:
 
 
 def spreads(parts: Sequence[Part], out: Path) -> Exhibit:
-    """Figures 7 to 9, by `benchmark.spread`."""
-    pictures, says = [], []
+    """Make Figures 7 to 9, by `benchmark.spread`."""
+    pictures: list[Path] = []
+    says: list[str] = []
     for part in parts:
         clients = [part.table.tasks[place] for place in part.clients]
         first = min(trial.seed for trial in part.trials)
@@ -173,8 +194,8 @@ def spreads(parts: Sequence[Part], out: Path) -> Exhibit:
 
 
 def per_data_set(part: Part, seeds: int, out: Path) -> Exhibit:
-    """Table 13: test AP of the pick that validated best, and Rank%, of each data set."""
-    chosen = (part.outcomes.budget == runs.BUDGET) & (part.outcomes.seed < seeds) & part.outcomes.arm.isin(BASELINES)
+    """Make Table 13: test AP of the pick that validated best, and Rank%, of each data set."""
+    chosen = (part.outcomes.budget == BUDGET) & (part.outcomes.seed < seeds) & part.outcomes.arm.isin(BASELINES)
     own = part.outcomes[chosen].copy()
     with np.load(part.folder / "performance.npz") as arrays:
         own["test_ap"] = 100 * arrays["test"][own.task.map(part.table.tasks.index), own.picked]
@@ -190,7 +211,7 @@ def per_data_set(part: Part, seeds: int, out: Path) -> Exhibit:
 
 
 def best_configurations(part: Part, out: Path) -> Exhibit:
-    """Table 14, or Figure 10 for architectures: the configuration of highest validation AP on each client data set."""
+    """Make Table 14, or Figure 10 for architectures: the configuration of highest validation AP on each data set."""
     with np.load(part.folder / "performance.npz") as arrays:
         names, test = arrays["configs"], arrays["test"]
     values = pd.read_csv(part.folder / "configs.csv.gz", dtype=str, keep_default_na=False).set_index("config_id")
@@ -218,4 +239,5 @@ def best_configurations(part: Part, out: Path) -> Exhibit:
 
 
 def _file(out: Path, name: str, part: Part) -> Path:
+    """Path of an exhibit's CSV."""
     return out / f"{name.lower().replace(' ', '_')}_{part.space}.csv"

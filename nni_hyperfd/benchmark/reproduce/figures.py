@@ -1,4 +1,4 @@
-"""The paper's figures from runs and tables."""
+"""Draws the paper's figures from runs and tables."""
 
 from __future__ import annotations
 
@@ -7,50 +7,71 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from nni_hyperfd.benchmark.report import Estimate
-from nni_hyperfd.benchmark.reproduce import runs
 from nni_hyperfd.benchmark.reproduce.arms import OVER_BUDGETS, OVER_ORDERS
 from nni_hyperfd.benchmark.reproduce.comparison import per_seed
+from nni_hyperfd.benchmark.reproduce.plan import BUDGET, BUDGETS
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 from nni_hyperfd.space import architecture
 
 BATCHES = 30
-"""Image batches of a data set that are described, as in the paper."""
+"""Number of image batches of a data set in Figure 5, as in the paper."""
 IMAGES = 32
+"""Number of images in a batch."""
 
 
 def against_budget(outcomes: Mapping[str, pd.DataFrame], seeds: int, path: Path) -> pd.DataFrame:
-    """Figure 3: Rank% against the budget, a panel per space. Returns the points: space, arm, budget, mean, se."""
+    """Draw Figure 3: Rank% against the budget, a panel per space.
+
+    Args:
+        outcomes: rows of runs, by space.
+        seeds: number of seeds.
+        path: of the PNG file.
+
+    Returns:
+        The points: `space`, `arm`, `budget`, `mean`, `se`.
+    """
     figure = Figure(figsize=(4.5 * len(outcomes) + 2.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
     rows = []
     for panel, (space, own) in zip(panels, outcomes.items(), strict=True):
         for place, arm in enumerate(OVER_BUDGETS):
-            points = [Estimate.of(per_seed(own, arm, budget, seeds).rank_percent.tolist()) for budget in runs.BUDGETS]
+            points = [Estimate.of(per_seed(own, arm, budget, seeds).rank_percent.tolist()) for budget in BUDGETS]
             mean, error = np.array([point.mean for point in points]), np.array([point.error for point in points])
-            panel.plot(runs.BUDGETS, mean, marker=".", color=f"C{place}", label=arm)
-            panel.fill_between(runs.BUDGETS, mean - error, mean + error, alpha=0.15, color=f"C{place}")
+            panel.plot(BUDGETS, mean, marker=".", color=f"C{place}", label=arm)
+            panel.fill_between(BUDGETS, mean - error, mean + error, alpha=0.15, color=f"C{place}")
             rows += [
                 {"space": space, "arm": arm, "budget": budget, "mean": point.mean, "se": point.error}
-                for budget, point in zip(runs.BUDGETS, points, strict=True)
+                for budget, point in zip(BUDGETS, points, strict=True)
             ]
-        panel.set(title=space, xlabel="budget", ylabel="Rank%", xticks=runs.BUDGETS, ylim=(0, None))
+        panel.set(title=space, xlabel="budget", ylabel="Rank%", xticks=BUDGETS, ylim=(0, None))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=120)
     return pd.DataFrame(rows)
 
 
 def over_orders(outcomes: Mapping[str, pd.DataFrame], orders: int, path: Path) -> pd.DataFrame:
-    """Figure 4: Rank% of runs with their tasks in different orders. Returns mean, deviation, best and worst order."""
+    """Draw Figure 4: Rank% of runs with their tasks in different orders.
+
+    Args:
+        outcomes: rows of runs, by space.
+        orders: number of orders, one per seed.
+        path: of the PNG file.
+
+    Returns:
+        A row per space and arm with the mean, the deviation, the best and the worst order.
+    """
     figure = Figure(figsize=(4.5 * len(outcomes), 3.6), layout="constrained")
     panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
     rows = []
     for panel, (space, own) in zip(panels, outcomes.items(), strict=True):
-        found = {arm: per_seed(own, arm, runs.BUDGET, orders).rank_percent for arm in OVER_ORDERS}
+        found = {arm: per_seed(own, arm, BUDGET, orders).rank_percent for arm in OVER_ORDERS}
         panel.boxplot(list(found.values()), tick_labels=list(found), whis=(0, 100))
         panel.set(
             title=f"{space}, {min(map(len, found.values()))} orders", ylabel="Rank%, mean of a run", ylim=(0, None)
@@ -63,31 +84,35 @@ def over_orders(outcomes: Mapping[str, pd.DataFrame], orders: int, path: Path) -
 
 
 def meta_features(table: Table, clients: Sequence[int], extractor: MetaFeatureExtractor, path: Path) -> pd.DataFrame:
-    """Figure 5: meta-features of random image batches of the client data sets, by t-SNE.
+    """Draw Figure 5: meta-features of random image batches of the client data sets, by t-SNE.
 
-    Returns for each data set the mean silhouette of its batches among all, from the 64 numbers.
+    Args:
+        table: one with image features.
+        clients: indices of the client data sets.
+        extractor: what makes the meta-features.
+        path: of the PNG file.
+
+    Returns:
+        For each data set the mean silhouette of its batches among all, from the 64 numbers.
     """
-    import torch
     from sklearn.manifold import TSNE
     from sklearn.metrics import silhouette_samples
 
-    rng = np.random.default_rng(0)
-    vectors, labels = [], np.repeat(clients, BATCHES)
-    for place in clients:
-        images, counts = torch.from_numpy(table.images[place]), torch.from_numpy(table.counts[place])
-        for _ in range(BATCHES):
-            with torch.no_grad():
-                vectors.append(extractor(images[rng.permutation(len(images))[:IMAGES]], counts).numpy())
-    vectors = np.array(vectors)
+    vectors, labels = _batches(table, clients, extractor), np.repeat(clients, BATCHES)
     points = TSNE(perplexity=BATCHES, init="pca", random_state=0).fit_transform(vectors)
     apart = silhouette_samples(vectors, labels)
-
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     panel = figure.subplots()
     for number, place in enumerate(clients):
         own = labels == place
-        panel.scatter(*points[own].T, s=12, color=f"C{number % 10}", marker="o" if number < 10 else "x",
-                      label=table.tasks[place])  # fmt: skip
+        panel.scatter(
+            points[own, 0],
+            points[own, 1],
+            s=12,
+            color=f"C{number % 10}",
+            marker="o" if number < 10 else "x",
+            label=table.tasks[place],
+        )
     panel.set(title=f"{table.name}: {BATCHES} batches of {IMAGES} images a data set", xticks=[], yticks=[])
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
@@ -95,9 +120,25 @@ def meta_features(table: Table, clients: Sequence[int], extractor: MetaFeatureEx
     return pd.DataFrame(rows)
 
 
+@torch.no_grad()
+def _batches(table: Table, clients: Sequence[int], extractor: MetaFeatureExtractor) -> NDArray[np.float32]:
+    """Meta-features (clients x BATCHES, 64) of random image batches."""
+    rng = np.random.default_rng(0)
+    vectors = []
+    for place in clients:
+        images, counts = torch.from_numpy(table.images[place]), torch.from_numpy(table.counts[place])
+        for _ in range(BATCHES):
+            vectors.append(extractor(images[rng.permutation(len(images))[:IMAGES]], counts).numpy())
+    return np.array(vectors)
+
+
 def architectures(best: pd.DataFrame, path: Path) -> None:
-    """Figure 10: the best architecture of each data set, a row of blocks. best: `data set`, and the
-    parameters as a table's configs.csv.gz has them."""
+    """Draw Figure 10: the best architecture of each data set, a row of blocks.
+
+    Args:
+        best: `data set`, and the parameters as a table's configs.csv.gz has them.
+        path: of the PNG file.
+    """
     stages = range(2, len(architecture.STAGES) + 1)
     places = [(stage, block) for stage in stages for block in range(1, max(architecture.STAGES[stage - 1].depths) + 1)]
     operations = {tuple(block): number for number, block in enumerate(architecture.OPERATIONS)}
@@ -117,6 +158,6 @@ def architectures(best: pd.DataFrame, path: Path) -> None:
     panel.set_yticks(range(len(best)), best["data set"])
     panel.set(xlabel="stage.block")
     names = [f"expand {block.expand}, kernel {block.kernel}" for block in architecture.OPERATIONS]
-    handles = [Patch(color=image.cmap(image.norm(number)), label=name) for number, name in enumerate(names)]
+    handles = [Patch(color=image.cmap(number), label=name) for number, name in enumerate(names)]
     figure.legend(handles=handles, loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)

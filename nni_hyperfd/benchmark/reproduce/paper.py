@@ -1,5 +1,7 @@
-"""What the paper has printed (its Tables 1 to 6), by the arms' names: (gain in AP, Rank%) with hyper-parameters, then
-with architectures; Table 5 has the NDCG of the warm-up's validation in place of the gain."""
+"""The numbers in the paper's Tables 1 to 6, by the arms' names, for hyper-parameters and for architectures.
+
+The numbers are (gain in AP points, Rank%); Table 5 has the NDCG of the warm-up's validation in place of the gain.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,20 @@ SPACES = ("hpo", "nas")
 
 
 class Printed(NamedTuple):
-    """first: the gain in AP points, summed over the data sets, or the NDCG."""
+    """What the paper prints of one arm in one space.
+
+    Attributes:
+        first: the gain in AP points, summed over the data sets, or the NDCG.
+        rank_percent: Rank%, in %.
+    """
 
     first: float
     rank_percent: float
 
 
-def _printed(*numbers: float) -> dict[str, Printed]:
-    return {"hpo": Printed(*numbers[:2]), "nas": Printed(*numbers[2:])}
+def _printed(hpo_first: float, hpo_rank: float, nas_first: float, nas_rank: float) -> dict[str, Printed]:
+    """The numbers of one row, by space."""
+    return {"hpo": Printed(hpo_first, hpo_rank), "nas": Printed(nas_first, nas_rank)}
 
 
 _FULL = _printed(1.67, 13.16, 2.39, 7.78)
@@ -65,3 +73,4 @@ TABLES: dict[str, dict[str, dict[str, Printed]]] = {
         FULL: _FULL,
     },
 }
+"""By table, arm and space."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.reproduce import paper, runs
+from nni_hyperfd.benchmark.reproduce import paper, plan
 from nni_hyperfd.benchmark.reproduce.arms import (
     ARMS,
     BASELINES,
@@ -51,16 +51,16 @@ def test_what_differs_after_the_warm_up_alone_shares_it(tmp_path: Path) -> None:
     variants = {name: arm for name, arm in ARMS.items() if isinstance(arm, Variant)}
     for one, other in itertools.combinations(variants, 2):
         assert variants[one].warms_up_like(variants[other]) == ({one, other} <= LIKE_FULL), (one, other)
-    starts = {name: runs.warm_up_of(runs.Job(tmp_path / "t", name, 4, 5), tmp_path) for name in ARMS}
+    starts = {name: plan.warm_up_of(plan.ArmRun(tmp_path / "t", name, 4, 5), tmp_path) for name in ARMS}
     assert all((starts[name] is None) == isinstance(arm, Simple) for name, arm in ARMS.items())
     assert {starts[name] for name in LIKE_FULL} == {starts[FULL]}
     assert len({start.file for start in starts.values() if start}) == len(variants) - len(LIKE_FULL) + 1
-    assert starts[FULL].seed == 5 % runs.WARM_UPS
+    assert starts[FULL].seed == 5 % plan.WARM_UPS
 
 
 def test_without_augmentation_the_whole_data_sets_are_all_that_is_known(folder: Path) -> None:
     table = tables.load(folder)
-    own = offline(table, run_of(table, runs.MOST_TASKS), 0)
+    own = offline(table, run_of(table, plan.MAX_TASKS), 0)
     assert len(own) == 3
     known = ARMS["w/o augmentation"].recommender(0, own, None).offline
     assert [images.features.shape for images in known] == [own[0].task.images.shape] * 2
@@ -73,7 +73,7 @@ def test_without_augmentation_the_whole_data_sets_are_all_that_is_known(folder: 
 @pytest.mark.parametrize(("arm", "part"), [("Image-level: w/o GWAP", "gwap"), (FULL, None)])
 def test_the_extractor_goes_without_what_the_arm_says(folder: Path, arm: str, part: str | None) -> None:
     table = tables.load(folder)
-    own = offline(table, run_of(table, runs.MOST_TASKS), 0)
+    own = offline(table, run_of(table, plan.MAX_TASKS), 0)
     assert ARMS[arm].recommender(0, own, None).new_extractor(6, 0).without == ({part} if part else set())
 
 
@@ -85,5 +85,5 @@ def test_what_a_table_cannot_show_and_why(folder: Path, make, tmp_path: Path) ->
     assert {name for name, reason in why.items() if reason == "the table has no image features"} == of_images
     assert why["w/o augmentation"] == "the table has no sub-data-sets of the server's"
     assert {name for name, reason in why.items() if reason} == of_images | {"w/o augmentation"}
-    planned = {job.arm for job in runs.jobs(bare, 2, 3)}
+    planned = {one.arm for one in plan.planned(bare, 2, 3)}
     assert planned == set(ARMS) - of_images - {"w/o augmentation"}

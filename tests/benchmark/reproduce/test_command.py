@@ -11,9 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.reproduce import command, runs
+from nni_hyperfd.benchmark.reproduce import runs
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, unavailable
+from nni_hyperfd.benchmark.reproduce.plan import BUDGETS, ArmRun
+from nni_hyperfd.benchmark.reproduce.warm_ups import warm_ups
 from nni_hyperfd.cli import app
+from nni_hyperfd.cli import reproduce as command
+from nni_hyperfd.files import locked
 
 
 def refused(*arguments: object) -> str:
@@ -43,14 +47,14 @@ def test_one_page_with_everything_on_it(reproduced, folder: Path) -> None:
 def test_runs_were_made_side_by_side_as_they_are_alone(reproduced, folder: Path) -> None:
     out, _ = reproduced
     found = runs.outcomes(out)
-    assert len(found) == 3 * (2 * len(runs.BUDGETS) + 3)
-    job = runs.Job(folder, "Random search", 6, 1)
-    own = found[(found.arm == job.arm) & (found.budget == 6) & (found.seed == 1)]
-    wanted = runs.do_run(job, None)
+    assert len(found) == 3 * (2 * len(BUDGETS) + 3)
+    one = ArmRun(folder, "Random search", 6, 1)
+    own = found[(found.arm == one.arm) & (found.budget == 6) & (found.seed == 1)]
+    wanted = runs.do_run(one, None)
     for name in ("rank_percent", "gain", "picked"):
         assert own[name].tolist() == pytest.approx([row[name] for row in wanted])
     assert own.task.tolist() == [row["task"] for row in wanted]
-    assert set(runs.warm_ups(folder, out).arm) >= {"HyperFD", "w/o warm-up"}
+    assert set(warm_ups(folder, out).arm) >= {"HyperFD", "w/o warm-up"}
 
 
 def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path) -> None:
@@ -63,8 +67,8 @@ def test_what_shows_nothing_is_refused(folder: Path, make, tmp_path: Path) -> No
     meta = json.loads((other / "meta.json").read_text())
     (other / "meta.json").write_text(json.dumps(meta | {"space": None}))
     assert "other is of the space None; name tables that hyperfd table made" in refused(other, *out)
-    with runs.locked(tmp_path / "out"):
-        assert "is being filled by another process" in refused(folder, *out)
+    with locked(tmp_path / "out"):
+        assert "another process is working on it" in refused(folder, *out)
     assert not (tmp_path / "out" / "outcomes.csv").exists()
 
 

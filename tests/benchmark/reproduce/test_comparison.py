@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from nni_hyperfd.benchmark.report import Estimate
-from nni_hyperfd.benchmark.reproduce import comparison, paper, runs
+from nni_hyperfd.benchmark.reproduce import comparison, paper, plan, runs
 from nni_hyperfd.benchmark.reproduce.arms import BASELINES, DEFAULT, FULL
 from nni_hyperfd.benchmark.reproduce.comparison import AGREES, DISAGREES, UNDECIDED, Comparison, verdict, why
 
@@ -84,7 +84,7 @@ def slow(frame: pd.DataFrame, arm: str, budget: int, seeds: int) -> tuple[dict, 
 def slow_by_task(frame: pd.DataFrame, arm: str, seeds: int) -> dict:
     ranks = {}
     for row in frame.to_dict("records"):
-        if (row["arm"], row["budget"]) == (arm, runs.BUDGET) and row["seed"] < seeds:
+        if (row["arm"], row["budget"]) == (arm, plan.BUDGET) and row["seed"] < seeds:
             ranks.setdefault(row["task"], []).append(row["rank_percent"])
     return {task: statistics.mean(v) for task, v in ranks.items()}
 
@@ -109,9 +109,9 @@ def test_arms_beside_the_paper_against_a_plain_loop(space: str) -> None:
     frame = outcomes(arms)
     rows = comparison.compared("Table 1", space, frame, 4)
     assert [row.arm for row in rows] == ["Random search", "SCoT", FULL, DEFAULT], "those of Table 1 that were run"
-    full, _ = slow(frame, FULL, runs.BUDGET, 4)
+    full, _ = slow(frame, FULL, plan.BUDGET, 4)
     for row in rows:
-        ranks, gains = slow(frame, row.arm, runs.BUDGET, 4)
+        ranks, gains = slow(frame, row.arm, plan.BUDGET, 4)
         assert (row.first.mean, row.first.error) == pytest.approx(estimate(list(gains.values())))
         assert (row.rank_percent.mean, row.rank_percent.error) == pytest.approx(estimate(list(ranks.values())))
         apart = estimate([ranks[seed] - full[seed] for seed in range(4)])

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from nni_hyperfd.benchmark import lookup, measured, tables
-from nni_hyperfd.benchmark.reproduce import exhibits, figures, runs
+from nni_hyperfd.benchmark.reproduce import exhibits, figures, plan, runs, warm_ups
 from nni_hyperfd.benchmark.reproduce.arms import FULL
 from nni_hyperfd.benchmark.reproduce.exhibits import Part
 from nni_hyperfd.space import architecture
@@ -22,7 +22,7 @@ RANDOM = "Random search"
 
 def part(folder: Path, out: Path, space: str = "hpo") -> Part:
     trials = measured.read_trials(folder / lookup.TRIALS)
-    return Part(space, folder, tables.load(folder), trials, runs.outcomes(out), runs.warm_ups(folder, out))
+    return Part(space, folder, tables.load(folder), trials, runs.outcomes(out), warm_ups.warm_ups(folder, out))
 
 
 def test_clients_and_gaps(folder: Path, make, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_table_13_is_the_mean_of_the_picks_on_test(reproduced, folder: Path) -> 
         values = [
             100 * test[tasks.index(task), row.picked]
             for row in runs.outcomes(out).itertuples()
-            if (row.arm, row.task, row.budget) == (RANDOM, task, runs.BUDGET)
+            if (row.arm, row.task, row.budget) == (RANDOM, task, plan.BUDGET)
         ]
         assert len(values) == 2
         assert found.loc[RANDOM, task] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
@@ -80,12 +80,12 @@ def test_figures_3_to_5_say_what_the_runs_say(reproduced) -> None:
     rows = runs.outcomes(out)
     points = pd.read_csv(out / "figure_3.csv").set_index(["arm", "budget"])
     orders = pd.read_csv(out / "figure_4.csv").set_index("arm")
-    for budget in runs.BUDGETS:
+    for budget in plan.BUDGETS:
         chosen = rows[(rows.arm == RANDOM) & (rows.budget == budget)]
         means = [chosen[chosen.seed == seed].rank_percent.sum() / 3 for seed in (0, 1)]
         assert points.loc[(RANDOM, budget), "mean"] == pytest.approx(statistics.mean(means))
         assert points.loc[(RANDOM, budget), "se"] == pytest.approx(abs(means[0] - means[1]) / 2)
-        if budget == runs.BUDGET:
+        if budget == plan.BUDGET:
             assert orders.loc[RANDOM, ["orders", "best", "worst"]].tolist() == pytest.approx([2, *sorted(means)])
     apart = pd.read_csv(out / "figure_5_hpo.csv").set_index("data set").silhouette
     assert sorted(apart.index) == ["fisheye", "mask", "toon"] and apart.between(-1, 1).all()

@@ -18,11 +18,22 @@ import pytest
 import torch
 
 from nni_hyperfd.benchmark import tables
-from nni_hyperfd.benchmark.reproduce import runs
+from nni_hyperfd.benchmark.reproduce import runs, warm_ups
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, DEFAULT, FULL, OVER_BUDGETS
-from nni_hyperfd.benchmark.reproduce.runs import BUDGET, BUDGETS, COLUMNS, Job
+from nni_hyperfd.benchmark.reproduce.plan import (
+    BUDGET,
+    BUDGETS,
+    MAX_TASKS,
+    WARM_UPS,
+    ArmRun,
+    ArmWarmUp,
+    planned,
+    warm_up_of,
+)
+from nni_hyperfd.benchmark.reproduce.runs import COLUMNS
 from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.benchmark.tables import TableError
+from nni_hyperfd.files import FolderError, RowFile, locked
 from nni_hyperfd.method import weights
 
 RANDOM = "Random search"
@@ -33,37 +44,37 @@ def run_all(folders: list[Path], out: Path) -> None:
 
 
 @pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+def few(monkeypatch: pytest.MonkeyPatch) -> list[ArmRun]:
     """Three quick runs of each table, in this process. Gives what has really been run."""
     done, do_run = [], runs.do_run
-    monkeypatch.setattr(runs, "jobs", lambda folder, *_: [Job(folder, RANDOM, BUDGET, seed) for seed in range(3)])
+    monkeypatch.setattr(runs, "planned", lambda folder, *_: [ArmRun(folder, RANDOM, BUDGET, seed) for seed in range(3)])
     monkeypatch.setattr(runs, "ProcessPoolExecutor", lambda processes, *_: ThreadPoolExecutor(processes))
-    monkeypatch.setattr(runs, "do_run", lambda job, start: done.append(job) or do_run(job, start))
+    monkeypatch.setattr(runs, "do_run", lambda one, start: done.append(one) or do_run(one, start))
     return done
 
 
 def test_everything_is_planned_once_and_seed_by_seed(folder: Path) -> None:
-    planned = runs.jobs(folder, seeds=3, orders=5)
-    assert len(planned) == len(set(planned))
+    wanted = planned(folder, seeds=3, orders=5)
+    assert len(wanted) == len(set(wanted))
     expected = {(arm, BUDGET, seed) for arm in ARMS for seed in range(3)}
     expected |= {(arm, budget, seed) for arm in OVER_BUDGETS for budget in BUDGETS for seed in range(3)}
     expected |= {(arm, BUDGET, seed) for arm in (RANDOM, FULL, DEFAULT) for seed in (3, 4)}
-    assert {job[1:] for job in planned} == expected and {job.table for job in planned} == {folder}
-    seeds = [job.seed for job in planned]
+    assert {one[1:] for one in wanted} == expected and {one.table for one in wanted} == {folder}
+    seeds = [one.seed for one in wanted]
     assert seeds == sorted(seeds), "stopped early, all arms have about as many seeds"
-    assert {job[1:] for job in runs.jobs(folder, seeds=3, orders=2)} == {job for job in expected if job[2] < 3}
+    assert {one[1:] for one in planned(folder, seeds=3, orders=2)} == {one for one in expected if one[2] < 3}
 
 
 def test_tables_that_show_nothing_are_refused(make, tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"bare names no data sets of the server's own; make it .* --server"):
-        runs.jobs(make(tmp_path / "bare", server=(), clients=("mask", "toon")), 2, 2)
+        planned(make(tmp_path / "bare", server=(), clients=("mask", "toon")), 2, 2)
     with pytest.raises(TableError, match="few has fewer than two data sets beside the server's own"):
-        runs.jobs(make(tmp_path / "few", clients=("toon",)), 2, 2)
+        planned(make(tmp_path / "few", clients=("toon",)), 2, 2)
 
 
 def test_a_budget_for_all_candidates_finds_the_best_of_every_data_set(folder: Path) -> None:
     table = tables.load(folder)
-    rows = runs.do_run(Job(folder, RANDOM, 10, 7), None)
+    rows = runs.do_run(ArmRun(folder, RANDOM, 10, 7), None)
     assert sorted(row["task"] for row in rows) == ["fisheye", "mask", "toon"]
     assert [row["position"] for row in rows] == [0, 1, 2]
     for row in rows:
@@ -75,34 +86,34 @@ def test_a_budget_for_all_candidates_finds_the_best_of_every_data_set(folder: Pa
         assert row["gain"] == pytest.approx(0, abs=1e-12)
 
 
-def told(job: Job, start: runs.WarmUpJob | None) -> list[dict]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in runs.do_run(job, start)]
+def told(one: ArmRun, start: ArmWarmUp | None) -> list[dict]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in runs.do_run(one, start)]
 
 
 def test_same_seed_same_rows(folder: Path, warm: Path) -> None:
-    job = Job(folder, RANDOM, BUDGET, 1)
-    assert told(job, None) == told(job, None) != told(job._replace(seed=2), None)
-    frozen = Job(folder, "Freeze whole ranker", BUDGET, 0)
-    start = runs.warm_up_of(frozen, warm)
-    assert start == runs.warm_up_of(frozen._replace(arm=FULL), warm) and start.file.is_file()
+    one = ArmRun(folder, RANDOM, BUDGET, 1)
+    assert told(one, None) == told(one, None) != told(one._replace(seed=2), None)
+    frozen = ArmRun(folder, "Freeze whole ranker", BUDGET, 0)
+    start = warm_up_of(frozen, warm)
+    assert start == warm_up_of(frozen._replace(arm=FULL), warm) and start.file.is_file()
     assert told(frozen, start) == told(frozen, start)
 
 
 def test_what_the_warm_up_wrote_is_what_runs_begin_with(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warm_up, learned = runs.warm_up, []
-    monkeypatch.setattr(runs, "warm_up", lambda *arguments: learned.append(warm_up(*arguments, 50)) or learned[-1])
+    warm_up, learned = warm_ups.warm_up, []
+    monkeypatch.setattr(warm_ups, "warm_up", lambda *arguments: learned.append(warm_up(*arguments, 50)) or learned[-1])
     table = tables.load(folder)
     for arm in (FULL, "HyperFD (Statistics)", "Dataset-level: w/o attn."):
-        start = runs.warm_up_of(Job(folder, arm, BUDGET, 4), tmp_path)
+        start = warm_up_of(ArmRun(folder, arm, BUDGET, 4), tmp_path)
         assert start.seed == 0
-        runs.do_warm_up(start)
-        own = offline(table, run_of(table, runs.MOST_TASKS, 2), 0)
-        recommender = ARMS[arm].recommender(4, own, runs._warmed(start, own))
+        warm_ups.do_warm_up(start)
+        own = offline(table, run_of(table, MAX_TASKS, 2), 0)
+        recommender = ARMS[arm].recommender(4, own, warm_ups.read(start, own))
         recommender.start_task(own[1].task, own[1].candidates)
         images, counts = recommender.described(own[1].task)
-        extractor = runs.warmed_extractor(folder, tmp_path, arm)
+        extractor = warm_ups.warmed_extractor(folder, tmp_path, arm)
         with torch.no_grad():
             wanted = learned[-1].extractor(images, counts)
             assert torch.equal(extractor(images, counts), wanted) and wanted.abs().sum() > 0
@@ -110,21 +121,21 @@ def test_what_the_warm_up_wrote_is_what_runs_begin_with(
             inputs = torch.from_numpy(own[1].candidates.vectors)
             assert torch.equal(recommender.encoder(inputs), learned[-1].encoder(inputs))
         assert weights.dumps(recommender.importance) == weights.dumps(learned[-1].importance)
-        found = runs.warm_ups(folder, tmp_path).set_index("arm").loc[arm]
+        found = warm_ups.warm_ups(folder, tmp_path).set_index("arm").loc[arm]
         assert found.ndcg == pytest.approx(max(learned[-1].ndcg)) and found.seconds > 0
     assert len(learned) == 3 and not list(tmp_path.rglob("*.part"))
 
 
 def test_without_warm_up_nothing_has_been_learned(folder: Path, tmp_path: Path) -> None:
-    start = runs.warm_up_of(Job(folder, "w/o warm-up", BUDGET, 0), tmp_path)
-    runs.do_warm_up(start)
+    start = warm_up_of(ArmRun(folder, "w/o warm-up", BUDGET, 0), tmp_path)
+    warm_ups.do_warm_up(start)
     table = tables.load(folder)
-    own = offline(table, run_of(table, runs.MOST_TASKS), 0)
-    warmed = runs._warmed(start, own)
-    untrained, _ = runs._untrained(ARMS[FULL].recommender(0, own, None), 0)
+    own = offline(table, run_of(table, MAX_TASKS), 0)
+    warmed = warm_ups.read(start, own)
+    untrained, _ = warm_ups.untrained(ARMS[FULL].recommender(0, own, None), 0)
     assert weights.dumps(warmed.extractor.state_dict()) == weights.dumps(untrained.state_dict())
     assert not any(tensor.any() for tensor in warmed.importance.values())
-    (row,) = runs.warm_ups(folder, tmp_path).itertuples()
+    (row,) = warm_ups.warm_ups(folder, tmp_path).itertuples()
     assert (row.arm, row.seed) == ("w/o warm-up", 0) and math.isnan(row.ndcg)
 
 
@@ -134,7 +145,7 @@ def same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(*frames)  # types as well: picked is a place
 
 
-def test_a_run_that_a_kill_cut_off_is_done_again_and_no_other(folder: Path, tmp_path: Path, few: list[Job]) -> None:
+def test_a_run_that_a_kill_cut_off_is_done_again_and_no_other(folder: Path, tmp_path: Path, few: list[ArmRun]) -> None:
     run_all([folder], tmp_path)
     assert len(few) == 3
     path = tmp_path / "outcomes.csv"
@@ -151,8 +162,13 @@ def test_a_run_that_a_kill_cut_off_is_done_again_and_no_other(folder: Path, tmp_
         path.write_bytes(before + cut[:left])
         few.clear()
         run_all([folder], tmp_path)
-        assert [job.seed for job in few] == [last], left
+        assert [one.seed for one in few] == [last], left
         same(runs.outcomes(tmp_path), wanted)
+    path.write_bytes(b"".join(lines[:-2]))  # between two rows of a run
+    few.clear()
+    run_all([folder], tmp_path)
+    assert [one.seed for one in few] == [last]
+    same(runs.outcomes(tmp_path), wanted)
     for left in (0, 5, len(lines[0])):  # within the first line
         path.write_bytes(lines[0][:left])
         few.clear()
@@ -163,33 +179,31 @@ def test_a_run_that_a_kill_cut_off_is_done_again_and_no_other(folder: Path, tmp_
 
 def test_warm_ups_are_done_once(folder: Path, warm: Path, tmp_path: Path, few, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(warm / "warm-ups", tmp_path / "warm-ups")
-    planned = [Job(folder, arm, BUDGET, 0) for arm in ("Freeze whole ranker", "w/o warm-up")]
-    monkeypatch.setattr(runs, "jobs", lambda *_: planned)
+    wanted = [ArmRun(folder, arm, BUDGET, 0) for arm in ("Freeze whole ranker", "w/o warm-up")]
+    monkeypatch.setattr(runs, "planned", lambda *_: wanted)
     begun, do_warm_up = [], runs.do_warm_up
-    monkeypatch.setattr(runs, "do_warm_up", lambda job: begun.append(job.arm) or do_warm_up(job))
+    monkeypatch.setattr(runs, "do_warm_up", lambda one: begun.append(one.arm) or do_warm_up(one))
     run_all([folder], tmp_path)
-    assert begun == ["w/o warm-up"] and few == planned
+    assert begun == ["w/o warm-up"] and few == wanted
 
 
 def test_names_may_look_like_numbers(tmp_path: Path) -> None:
     values = ("2026", RANDOM, 4, 0, 1, 0, "007", 0.1 + 0.2, 0.0, 3, 1.0)
-    runs._append(tmp_path / "outcomes.csv", [dict(zip(COLUMNS, values, strict=True))])
+    RowFile(tmp_path / "outcomes.csv", COLUMNS).add(dict(zip(COLUMNS, values, strict=True)))
     assert tuple(runs.outcomes(tmp_path).iloc[0]) == values
 
 
 def test_a_folder_of_another_table_or_version_is_refused_by_name(
-    folder: Path, make, tmp_path: Path, few: list[Job], monkeypatch: pytest.MonkeyPatch
+    folder: Path, make, tmp_path: Path, few: list[ArmRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     run_all([folder], out)
     other = make(tmp_path / "other" / folder.name, shift=0.1)
-    with pytest.raises(TableError, match="out holds runs on another faces_hpo: its digest was .* name another --out"):
+    with pytest.raises(FolderError, match=r"out: it holds results of other settings \(faces_hpo.json: digest was"):
         run_all([other], out)
     run_all([folder], out)  # its own goes on
     monkeypatch.setattr(runs, "version", lambda _: "0.0.1")
-    with pytest.raises(
-        TableError, match="out holds runs on another faces_hpo: its nni-hyperfd was .* now it is '0.0.1'"
-    ):
+    with pytest.raises(FolderError, match='faces_hpo.json: nni-hyperfd was .*, is now "0.0.1"'):
         run_all([folder], out)
     assert len(few) == 3
 
@@ -206,11 +220,11 @@ def test_the_digest_is_of_what_decides(folder: Path, tmp_path: Path) -> None:
     assert tables.load(own).digest != before
 
 
-def test_a_folder_that_another_process_fills_is_refused(folder: Path, tmp_path: Path, few: list[Job]) -> None:
-    with runs.locked(tmp_path), pytest.raises(TableError, match="is being filled by another process"):
+def test_a_folder_that_another_process_fills_is_refused(folder: Path, tmp_path: Path, few: list[ArmRun]) -> None:
+    with locked(tmp_path), pytest.raises(FolderError, match="another process is working on it"):
         run_all([folder], tmp_path)
     assert few == []
-    with contextlib.suppress(ZeroDivisionError), runs.locked(tmp_path):
+    with contextlib.suppress(ZeroDivisionError), locked(tmp_path):
         raise ZeroDivisionError
     run_all([folder], tmp_path)
     assert len(few) == 3
@@ -218,12 +232,12 @@ def test_a_folder_that_another_process_fills_is_refused(folder: Path, tmp_path: 
 
 def test_nothing_has_been_run_yet(folder: Path, tmp_path: Path) -> None:
     assert runs.outcomes(tmp_path).empty and tuple(runs.outcomes(tmp_path).columns) == COLUMNS
-    assert runs.warm_ups(folder, tmp_path).empty
+    assert warm_ups.warm_ups(folder, tmp_path).empty
 
 
 def test_runs_of_different_seeds_start_from_few_warm_ups(folder: Path, tmp_path: Path) -> None:
-    starts = {runs.warm_up_of(Job(folder, FULL, *both), tmp_path) for both in itertools.product(BUDGETS, range(50))}
-    assert {start.seed for start in starts} == set(range(runs.WARM_UPS)) and len(starts) == runs.WARM_UPS
+    starts = {warm_up_of(ArmRun(folder, FULL, *both), tmp_path) for both in itertools.product(BUDGETS, range(50))}
+    assert {start.seed for start in starts} == set(range(WARM_UPS)) and len(starts) == WARM_UPS
 
 
 def test_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None:
