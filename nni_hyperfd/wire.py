@@ -169,8 +169,7 @@ class Description:
         if not is_finite_number(self.baseline) or not 0 <= self.baseline <= 1:
             raise WireError(f"baseline: {self.baseline!r} is no AP between 0 and 1")
         _boolean("initial", self.initial)
-        if not is_finite_number(self.seconds) or self.seconds < 0:
-            raise WireError(f"seconds: {self.seconds!r} is no duration")
+        _check_duration(self.seconds)
 
     def pack(self) -> dict[str, Any]:
         """The answer as a JSON object."""
@@ -215,10 +214,11 @@ class ExtractorUpdate:
         object.__setattr__(self, "meta_feature", checked_meta_feature(self.meta_feature))
         for part, tensors in (("extractor", self.extractor), ("importance", self.importance)):
             for name, tensor in tensors.items():
-                if not tensor.isfinite().all() or tensor.abs().max() > _LARGEST_WEIGHT:
+                if not (tensor.abs() <= _LARGEST_WEIGHT).all():  # NaN is not, either
                     raise WireError(f"{part}: {name} holds numbers beyond {_LARGEST_WEIGHT:g}")
         if any(bool((tensor < 0).any()) for tensor in self.importance.values()):
             raise WireError("importance: it holds negative numbers")
+        _check_duration(self.seconds)
 
     def pack(self) -> dict[str, Any]:
         """The answer as a JSON object."""
@@ -405,6 +405,11 @@ def _tensors(message: Mapping[str, Any], parts: Sequence[str]) -> dict[str, dict
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _check_duration(seconds: Any) -> None:
+    if not is_finite_number(seconds) or seconds < 0:
+        raise WireError(f"seconds: {seconds!r} is no duration")
 
 
 def _boolean(name: str, value: Any) -> bool:

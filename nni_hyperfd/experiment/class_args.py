@@ -50,9 +50,10 @@ class ClassArgs:
         given = dict(arguments)
         state, space = given.pop("state", None), given.pop("space", None)
         warm_start, mode = given.pop("warm_start", "default"), given.pop("optimize_mode", "maximize")
+        if given.get("exploration") is None:
+            given.pop("exploration", None)
         names = ("budget", "candidates", "exploration", "seed", "preset", "replay")
-        settings = {name: given.pop(name) for name in names if given.get(name) is not None}
-        given = {name: value for name, value in given.items() if name not in names}
+        settings = {name: given.pop(name) for name in names if name in given}
         _check(not given, f"{', '.join(given)}: no such argument of HyperFD")
         _check(space is None or space in KINDS, f"space: {space!r} is none of {', '.join(KINDS)}")
         _check(mode in _MODES, f"optimize_mode: {mode!r} is none of {', '.join(_MODES)}")

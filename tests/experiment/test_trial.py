@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,28 +8,51 @@ import pytest
 import torch
 
 import nni_hyperfd
-from nni_hyperfd.method import MetaFeatureExtractor, WeightsError, features, weights
+from nni_hyperfd import wire
+from nni_hyperfd.experiment.tuner import TrialRequest
+from nni_hyperfd.method import MetaFeatureExtractor, WeightsError
+from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, LearnJob, WireError
 
 COUNTS = torch.tensor([20.0, 31.0])
 
 
-def job(phase, data=None, **parameters):
-    service = {"phase": phase, "weights": None}
-    if data is not None:
-        service |= {"weights": weights.to_text(data), "sha256": weights.sha256(data)}
-    return SimpleNamespace(parameters={"phase": phase, **parameters}, service=service)
+def extract(extractor=None, may_start_anew=False, **configuration):
+    """A request for an extract trial; without an extractor by the initial one."""
+    given = {} if extractor is None else extractor.state_dict()
+    return TrialRequest(configuration, ExtractJob(given, may_start_anew))
 
 
-def learn_data(extractor=None, importance=None, offline=(), dim=12):
-    tensors = {
-        "embeddings": torch.randn(4, 64, generator=torch.Generator().manual_seed(0)),
-        "performance": torch.tensor([0.1, 0.4, 0.2, 0.3]),
-    }
-    for prefix, given in (("extractor", extractor), ("importance", importance)):
-        tensors |= {f"{prefix}.{name}": tensor for name, tensor in (given or {}).items()}
-    for index, (images, counts) in enumerate(offline):
-        tensors |= {f"offline.{index}.{name}": t for name, t in features.pack(images, counts).items()}
-    return weights.dumps(tensors)
+def learn(extractor=None, importance=None, **others):
+    """A request for a learn trial with four results."""
+    embeddings = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+    performance = torch.tensor([0.1, 0.4, 0.2, 0.3])
+    given = {} if extractor is None else extractor.state_dict()
+    return TrialRequest({}, LearnJob(given, importance or {}, embeddings, performance, **others))
+
+
+def changed(request, **fields):
+    """The request with other fields in its packed job."""
+    record = request.record(0)
+    return SimpleNamespace(record=lambda _: record | {"hyperfd": record["hyperfd"] | fields})
+
+
+def described(lab, request, dataset=None):
+    (answer,), _ = lab.serve(request, dataset)
+    return Description.unpack(wire.answer_in(answer))
+
+
+def learned(lab, request, dataset=None):
+    (answer,), final = lab.serve(request, dataset)
+    assert final == [] and set(answer) == {"hyperfd"}, "NNI would take a number for an AP"
+    return ExtractorUpdate.unpack(wire.answer_in(answer))
+
+
+def meta_feature(extractor, dataset):
+    with torch.no_grad():
+        return extractor(dataset.image_features(256, 0), COUNTS).tolist()
+
+
+# -- ordinary trials ---------------------------------------------------------------------------------------------------
 
 
 def test_outside_nni_there_are_no_parameters_and_no_error():
@@ -55,6 +77,7 @@ def test_an_ordinary_trial_gets_its_configuration_and_does_not_touch_the_data(la
     record = {"parameter_id": 3, "parameters": {"x": 1, "phase": "my own name"}}
     untouched = object()
     assert given(lab, monkeypatch, record, untouched) == {"x": 1, "phase": "my own name"}
+    assert given(lab, monkeypatch, TrialRequest({"x": 1}).record(3), untouched) == {"x": 1}
 
 
 @pytest.mark.parametrize("record", [None, {"parameter_id": None, "parameters": None}])
@@ -63,98 +86,59 @@ def test_a_record_without_parameters_is_empty(lab, monkeypatch, record):
 
 
 def test_an_extract_job_without_a_data_set_runs_its_configuration_with_a_warning(lab, monkeypatch, caplog):
-    record = {
-        "parameter_id": 0,
-        "parameters": {"phase": "extract", "x": 1},
-        "hyperfd": {"phase": "extract", "weights": None},
-    }
-    assert given(lab, monkeypatch, record, None) == {"x": 1}
+    assert given(lab, monkeypatch, extract(x=1).record(0), None) == {"x": 1}
     assert "call nni_hyperfd.get_next_parameter(dataset)" in caplog.text
 
 
+def test_a_job_of_another_version_or_damaged_on_the_way_ends_the_trial(lab, monkeypatch):
+    damaged = extract(MetaFeatureExtractor.initial(2, seed=7))
+    for request, reason in (
+        (changed(damaged, sha256=64 * "0"), "sha256 differs"),
+        (changed(damaged, version=7), "has version 7 of the protocol, this side speaks 1; install the same"),
+        (changed(learn(), seed=-1), "seed: -1 is no whole number"),
+    ):
+        with pytest.raises(WireError, match=reason):
+            given(lab, monkeypatch, request.record(0), lab.dataset(1, 2))
+    with pytest.raises(WeightsError, match="not the weights of a meta-feature extractor"):
+        lab.serve(TrialRequest({}, ExtractJob({"a": torch.ones(2)})))
+
+
+# -- extract -----------------------------------------------------------------------------------------------------------
+
+
 def test_extract_reports_the_meta_feature_two_counts_the_baseline_and_nothing_else(lab):
-    (answer,), (final,) = lab.serve(job("extract", x=1), lab.dataset(3))
+    (answer,), (final,) = lab.serve(extract(x=1), lab.dataset(3, 2))
     assert set(answer) == {"default", "hyperfd"} and answer["default"] == 0.25
-    reply = answer["hyperfd"]
-    assert set(reply) == {"meta_feature", "num_images", "num_boxes", "baseline", "seconds"}
-    assert (reply["num_images"], reply["num_boxes"], reply["baseline"]) == (20, 31, 0.25)
-    with torch.no_grad():
-        expected = MetaFeatureExtractor.initial(12, seed=0)(lab.dataset(3).image_features(256, 0), COUNTS)
-    assert reply["meta_feature"] == pytest.approx(expected.tolist(), abs=1e-5)
-    assert final["default"] == 0.25 and final["phase"] == "extract"
-    assert set(final) == {"default", "phase", "seconds"}
+    fields = {"meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds"}
+    assert set(answer["hyperfd"]) == {"version", "phase"} | fields
+    reply = Description.unpack(wire.answer_in(answer))
+    assert (reply.num_images, reply.num_boxes, reply.baseline, reply.initial) == (20, 31, 0.25, False)
+    expected = meta_feature(MetaFeatureExtractor.initial(2, seed=0), lab.dataset(3, 2))
+    assert reply.meta_feature == pytest.approx(expected, abs=1e-5)
+    assert final == {"default": 0.25, "phase": "extract", "seconds": reply.seconds} and reply.seconds >= 0
 
 
 def test_extract_uses_the_weights_that_it_is_sent(lab):
-    extractor = MetaFeatureExtractor.initial(12, seed=77)
-    (answer,), _ = lab.serve(job("extract", weights.dumps(extractor.state_dict())), lab.dataset(3))
-    with torch.no_grad():
-        expected = extractor(lab.dataset(3).image_features(256, 0), COUNTS)
-    assert answer["hyperfd"]["meta_feature"] == pytest.approx(expected.tolist(), abs=1e-5)
+    extractor = MetaFeatureExtractor.initial(2, seed=77)
+    reply = described(lab, extract(extractor), lab.dataset(3, 2))
+    assert reply.meta_feature == pytest.approx(meta_feature(extractor, lab.dataset(3, 2)), abs=1e-5)
 
 
-def test_weights_damaged_on_the_way_are_refused(lab):
-    damaged = job("extract", weights.dumps(MetaFeatureExtractor.initial(12, seed=7).state_dict()))
-    damaged.service["sha256"] = 64 * "0"
-    with pytest.raises(RuntimeError, match="sha256 differs"):
-        lab.serve(damaged)
-    wrong = job("extract", weights.dumps({"a": torch.ones(2)}))
-    with pytest.raises(WeightsError, match="not the weights of a meta-feature extractor"):
-        lab.serve(wrong)
+def test_an_extractor_of_another_detector_is_refused_with_what_to_do(lab):
+    wide = MetaFeatureExtractor.initial(20, seed=0)
+    for request in (extract(wide), learn(wide)):
+        with pytest.raises(ValueError, match="detector with 16 channels.*has 8.*name another state file"):
+            lab.serve(request, lab.dataset(7, feature_dim=12))
 
 
-def test_learn_reports_an_update_as_an_intermediate_result_only(lab):
-    extractor = MetaFeatureExtractor.initial(12, seed=5)
-    importance = {name: torch.ones_like(t) for name, t in extractor.state_dict().items()}
-    offline = [(lab.dataset(seed).image_features(20, 0), COUNTS) for seed in (8, 9)]
-    data = learn_data(extractor.state_dict(), importance, offline)
-    (answer,), final = lab.serve(job("learn", data))
-    assert final == []
-    reply = answer["hyperfd"]
-    assert set(reply) == {"update", "meta_feature", "seconds"}
-    update = weights.loads(weights.from_text(reply["update"]))
-    assert set(update) == {f"{p}.{name}" for p in ("extractor", "importance") for name in extractor.state_dict()}
-    moved = [not torch.equal(update[f"extractor.{name}"], t) for name, t in extractor.state_dict().items()]
-    assert any(moved)
-    gained = [update[f"importance.{name}"] - t for name, t in importance.items()]
-    assert any((change != 0).any() for change in gained) and all(change.abs().max() < 0.5 for change in gained)
-    updated = MetaFeatureExtractor.from_weights(weights.under(update, "extractor"))
-    with torch.no_grad():
-        expected = updated(lab.dataset(1).image_features(256, 0), COUNTS)
-    assert reply["meta_feature"] == pytest.approx(expected.tolist(), abs=1e-4)
-    # Same job, same answer: nothing depends on the process.
-    torch.manual_seed(99)
-    again = lab.serve(job("learn", data))[0][0]["hyperfd"]
-    assert again["update"] == reply["update"] and again["meta_feature"] == reply["meta_feature"]
-    without = lab.serve(job("learn", learn_data(extractor.state_dict(), importance)))[0][0]["hyperfd"]
-    assert without["update"] != reply["update"], "the offline data sets are used"
-
-
-def test_what_travels_has_no_comment_in_it_for_nnis_json_reader(lab):
-    text = json.dumps(lab.serve(job("learn", learn_data()))[0])
-    assert "//" not in text and "#" not in text
-
-
-def test_image_features_are_made_once_and_kept_on_this_machine(lab, caplog):
-    calls = []
-
-    class Counting(lab.dataset):
-        def image_features(self, limit, seed):
-            calls.append((limit, seed))
-            return super().image_features(limit, seed)
-
-    first = lab.serve(job("extract"), Counting(4))[0][0]["hyperfd"]["meta_feature"]
-    assert lab.serve(job("extract"), Counting(4))[0][0]["hyperfd"]["meta_feature"] == first
-    lab.serve(job("learn", learn_data()), Counting(4))
-    assert calls == [(256, 0)]
-    lab.serve(job("extract"), Counting(5))
-    assert len(calls) == 2, "another data set"
-
-    (cached, *_) = sorted(lab.folder.glob("cache/nni_hyperfd/*4-12.safetensors"))
-    assert [p.suffix for p in cached.parent.iterdir()] == [".safetensors"] * 2
-    cached.write_bytes(cached.read_bytes()[:-7])
-    assert lab.serve(job("extract"), Counting(4))[0][0]["hyperfd"]["meta_feature"] == first
-    assert len(calls) == 3 and "computed anew" in caplog.text
+def test_where_it_may_another_detector_describes_by_the_initial_extractor_and_says_so(lab):
+    reply = described(lab, extract(MetaFeatureExtractor.initial(20, seed=7), True), lab.dataset(3, 2))
+    expected = meta_feature(MetaFeatureExtractor.initial(2, seed=0), lab.dataset(3, 2))
+    assert reply.initial and reply.meta_feature == pytest.approx(expected, abs=1e-5)
+    fitting = MetaFeatureExtractor.initial(2, seed=7)
+    reply = described(lab, extract(fitting, True), lab.dataset(3, 2))
+    assert not reply.initial
+    assert reply.meta_feature == pytest.approx(meta_feature(fitting, lab.dataset(3, 2)), abs=1e-5)
 
 
 def test_features_that_are_not_finite_do_not_leave_the_trial(lab):
@@ -165,10 +149,67 @@ def test_features_that_are_not_finite_do_not_leave_the_trial(lab):
             return images
 
     with pytest.raises(WeightsError, match="contains NaN or infinity"):
-        lab.serve(job("extract"), Broken(6))
+        lab.serve(extract(), Broken(6, 2))
 
 
-def test_an_extractor_of_another_detector_is_refused_with_what_to_do(lab):
-    data = weights.dumps(MetaFeatureExtractor.initial(20, seed=0).state_dict())
-    with pytest.raises(ValueError, match="detector with 16 channels.*has 8.*name another state file"):
-        lab.serve(job("extract", data), lab.dataset(7, feature_dim=12))
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [("evaluate", 1.5, "baseline: 1.5 is no AP"), ("num_boxes", -1, "meta_feature: every entry must")],
+)
+def test_a_description_that_the_platform_would_refuse_does_not_leave_the_trial(lab, name, value, reason):
+    broken = type("Broken", (lab.dataset,), {name: (lambda self: value) if name == "evaluate" else value})
+    with pytest.raises(WireError, match=reason):
+        lab.serve(extract(), broken(6, 2))
+
+
+def test_image_features_are_made_once_and_kept_on_this_machine(lab, caplog):
+    calls = []
+
+    class Counting(lab.dataset):
+        def image_features(self, limit, seed):
+            calls.append((limit, seed))
+            return super().image_features(limit, seed)
+
+    first = described(lab, extract(), Counting(4, 2)).meta_feature
+    assert described(lab, extract(), Counting(4, 2)).meta_feature == first
+    lab.serve(learn(), Counting(4, 2))
+    assert calls == [(256, 0)]
+    lab.serve(extract(), Counting(5, 2))
+    assert len(calls) == 2, "another data set"
+
+    (cached, *_) = sorted(lab.folder.glob("cache/nni_hyperfd/*4-2.safetensors"))
+    assert [p.suffix for p in cached.parent.iterdir()] == [".safetensors"] * 2
+    cached.write_bytes(cached.read_bytes()[:-7])
+    assert described(lab, extract(), Counting(4, 2)).meta_feature == first
+    assert len(calls) == 3 and "computed anew" in caplog.text
+
+
+# -- learn -------------------------------------------------------------------------------------------------------------
+
+
+def test_learn_reports_an_update_as_an_intermediate_result_only(lab):
+    extractor = MetaFeatureExtractor.initial(2, seed=5)
+    importance = {name: torch.ones_like(t) for name, t in extractor.state_dict().items()}
+    (answer,), _ = lab.serve(learn(extractor, importance), lab.dataset(1, 2))
+    assert set(answer["hyperfd"]) == {"version", "phase", "tensors", "sha256", "meta_feature", "seconds"}
+    update = learned(lab, learn(extractor, importance), lab.dataset(1, 2))
+    assert set(update.extractor) == set(update.importance) == set(importance)
+    assert any(not torch.equal(update.extractor[name], t) for name, t in extractor.state_dict().items())
+    gained = [update.importance[name] - t for name, t in importance.items()]
+    assert any((change != 0).any() for change in gained) and all(change.abs().max() < 0.5 for change in gained)
+    expected = meta_feature(MetaFeatureExtractor.from_weights(update.extractor), lab.dataset(1, 2))
+    assert update.meta_feature == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_is_learned_depends_on_the_job_and_on_nothing_else(lab):
+    def tensors(**others):
+        return lab.serve(learn(MetaFeatureExtractor.initial(2, seed=5), **others), lab.dataset(1, 2))[0][0]["hyperfd"]
+
+    offline = [(lab.dataset(seed, 2).image_features(20, 0), COUNTS) for seed in (8, 9)]
+    first = tensors(seed=3)["tensors"]
+    torch.manual_seed(99)  # nothing depends on the process
+    assert tensors(seed=3)["tensors"] == first
+    assert tensors(seed=4)["tensors"] != first, "the seed is used"
+    assert tensors(seed=3, offline=offline)["tensors"] != first, "the offline data sets are used"
+    replay = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
+    assert tensors(seed=3, replay=replay)["tensors"] != first, "other clients' meta-features are used"
