@@ -136,7 +136,7 @@ def test_the_papers_preset_is_its_recommender(lab, space):
 
 
 class Carried(HyperFD):
-    """The default recommender, told its past tasks' meta-features in the newest extractor's space, as the platform's."""
+    """The default recommender, told its past tasks' meta-features in the newest extractor's space."""
 
     def __init__(self, seed, offline, platform):
         super().__init__(seed)
