@@ -45,3 +45,17 @@ def test_every_public_name_exists_and_is_listed():
         assert name in dir(nni_hyperfd.method)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         nni_hyperfd.method.nonsense  # noqa: B018
+
+
+def test_neither_nni_nor_the_database_nor_the_detector_is_imported_by_the_mathematics():
+    code = (
+        "import importlib, pkgutil, sys, nni_hyperfd.belief as b, nni_hyperfd.method as m\n"
+        "for package in (b, m):\n"
+        "    for module in pkgutil.iter_modules(package.__path__, package.__name__ + '.'):\n"
+        "        importlib.import_module(module.name)\n"
+        "strange = {'nni', 'sqlalchemy', 'mmdet', 'mmengine', 'typer'} & sys.modules.keys()\n"
+        "ours = {name for name in sys.modules if name.startswith('nni_hyperfd.')}\n"
+        "rooms = {name.split('.')[1] for name in ours}\n"
+        "assert not strange and rooms == {'belief', 'method', 'space'}, (strange, rooms)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
