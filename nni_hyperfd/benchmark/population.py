@@ -102,7 +102,7 @@ class Population:
             loadings=np.sqrt(weight) * loadings,
             root=np.sqrt(1 - weight) * np.linalg.cholesky(covariance),
             marginals=tuple(np.sort(row[np.isfinite(row)]) for row in performance),
-            telling=min(_MAX_TELLING, foretold(meta_features, deviations) / weight),
+            telling=min(_MAX_TELLING, explained_share(meta_features, deviations) / weight),
         )
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -154,7 +154,7 @@ def centred(scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return mean.mean() + kept * (mean - mean.mean()), deviations
 
 
-def foretold(meta_features: NDArray[np.float32], deviations: NDArray[np.float64]) -> float:
+def explained_share(meta_features: NDArray[np.float32], deviations: NDArray[np.float64]) -> float:
     """How much of the differences between tasks their meta-features predict.
 
     Args:

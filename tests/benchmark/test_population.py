@@ -7,7 +7,7 @@ import pytest
 from scipy.special import ndtri
 from scipy.stats import spearmanr
 
-from nni_hyperfd.benchmark.population import Population, blur, centred, foretold
+from nni_hyperfd.benchmark.population import Population, blur, centred, explained_share
 from nni_hyperfd.benchmark.tables import TableError
 
 INPUTS = np.linspace(0, 1, 40)[:, None]
@@ -82,16 +82,16 @@ def test_what_the_others_foretell() -> None:
     rng = np.random.default_rng(0)
     meta_features = rng.standard_normal((30, 2))
     deviations = meta_features @ rng.standard_normal((2, 50))
-    assert foretold(meta_features, deviations) > 0.95
+    assert explained_share(meta_features, deviations) > 0.95
     noisy = deviations + rng.standard_normal((30, 50)) * deviations.std()
-    assert 0.3 < foretold(meta_features, noisy) < 0.6  # half of it can be known
-    assert foretold(rng.standard_normal((30, 2)), deviations) < 0.1
+    assert 0.3 < explained_share(meta_features, noisy) < 0.6  # half of it can be known
+    assert explained_share(rng.standard_normal((30, 2)), deviations) < 0.1
     unknown = np.where(rng.random((30, 2)) < 0.2, np.nan, meta_features)
-    assert 0.2 < foretold(unknown, deviations) < 0.95
-    assert foretold(np.full((30, 2), np.nan), deviations) == 0
-    assert foretold(np.zeros((30, 0)), deviations) == 0
-    assert foretold(meta_features[:4], deviations[:4]) == 0
-    assert foretold(meta_features, np.zeros((30, 50))) == 0
+    assert 0.2 < explained_share(unknown, deviations) < 0.95
+    assert explained_share(np.full((30, 2), np.nan), deviations) == 0
+    assert explained_share(np.zeros((30, 0)), deviations) == 0
+    assert explained_share(meta_features[:4], deviations[:4]) == 0
+    assert explained_share(meta_features, np.zeros((30, 50))) == 0
 
 
 def test_centring_by_a_slow_version() -> None:

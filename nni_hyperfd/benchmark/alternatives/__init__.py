@@ -9,7 +9,10 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import cast
 
+from nni_hyperfd.benchmark.alternatives.base import Unavailable
 from nni_hyperfd.recommenders import Recommender
+
+__all__ = ["EXTRA", "NAMES", "Unavailable", "make"]
 
 EXTRA = "alternatives"
 """The extra that installs the libraries."""
@@ -30,10 +33,6 @@ _HOME = {
 
 NAMES = tuple(_HOME)
 """Names of the alternatives."""
-
-
-class Unavailable(RuntimeError):
-    """A library, or what it loads at run time, is not there; the message says what to do."""
 
 
 def make(name: str, seed: int = 0, columns: Sequence[int] = ()) -> Recommender:

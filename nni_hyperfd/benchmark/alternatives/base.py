@@ -21,6 +21,10 @@ Point = dict[str, float | str]
 """A value for each number and each category of a space, by name."""
 
 
+class Unavailable(RuntimeError):
+    """A library, or what it loads at run time, is not there; the message says what to do."""
+
+
 @dataclass(frozen=True)
 class TableSpace:
     """The space that libraries search: the numbers and categories of a table's encoded configurations.

@@ -17,8 +17,13 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nni_hyperfd.benchmark.alternatives import Unavailable
-from nni_hyperfd.benchmark.alternatives.base import Alternative, PastResults, Point, TransferAlternative
+from nni_hyperfd.benchmark.alternatives.base import (
+    Alternative,
+    PastResults,
+    Point,
+    TransferAlternative,
+    Unavailable,
+)
 
 META_TPE = "samplers/meta_learn_tpe"
 """Name in OptunaHub's registry."""
