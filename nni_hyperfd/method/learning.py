@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nni_hyperfd.method import synaptic
 from nni_hyperfd.method.config_encoder import MLPEncoder
-from nni_hyperfd.method.losses import lambda_rank, ndcg, relevance_span, triplet
+from nni_hyperfd.method.losses import lambda_rank, ndcg, triplet
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 from nni_hyperfd.method.scoring import score
 from nni_hyperfd.method.settings import RankerSettings
@@ -320,8 +320,7 @@ def _ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: 
     if settings.loss == "mse":
         standardised = (performance - whole.mean()) / whole.std(correction=0).clamp(min=1e-12)
         return (scores - standardised).square().mean()
-    span = relevance_span(whole, settings.relevance_quantile)
-    return lambda_rank(scores, performance, settings.sigma, span, settings.top_relevance)
+    return lambda_rank(scores, performance, settings.sigma, (whole.min().item(), whole.max().item()))
 
 
 def _drawn_triplet(
