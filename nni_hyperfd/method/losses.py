@@ -12,25 +12,20 @@ LN2 = math.log(2)
 
 
 def lambda_rank(
-    scores: Tensor,
-    performance: Tensor,
-    sigma: float = 1.0,
-    span: tuple[float, float] | None = None,
-    top_relevance: float = 1.0,
+    scores: Tensor, performance: Tensor, sigma: float = 1.0, span: tuple[float, float] | None = None
 ) -> Tensor:
     """Compute the LambdaLoss of one task's configurations, weighted by the change of NDCG (eq. 6, docs/method.md).
 
     Every pair with y_a > y_b costs |dNDCG(a, b)| log2(1 + exp(-sigma (s_a - s_b))), where dNDCG is the change of NDCG
     when a and b swap places in the predicted order. Gain 2^rel - 1, where rel is the performance scaled by `span` to
-    [0, top_relevance]; discount 1 / log2(1 + rank). Ties form no pair.
+    [0, 1]; discount 1 / log2(1 + rank). Ties form no pair.
 
     Args:
         scores: float (n,), predicted scores.
         performance: float (n,), measured performances, finite, higher is better.
         sigma: steepness, > 0.
         span: lowest and highest performance of the task, needed when the list is a sample of it; by default those of
-            the list. With `relevance_span`, performances below its lower end have relevance 0, as in AceNAS.
-        top_relevance: relevance of the highest performance, > 0; 1 by default, 20 in AceNAS' code for HPO and NAS.
+            the list.
 
     Returns:
         A scalar >= 0. Without a pair it is 0 and still has a gradient (of 0).
@@ -47,11 +42,7 @@ def lambda_rank(
         return 0.0 * scores.sum()
     lowest, highest = span or (performance.min(), performance.max())
     # expm1 instead of 2^rel - 1: exact also for the small gains of a batch from the bottom of its task.
-    # Clamped from below only: rounding must not turn the best two of a task into a tie.
-    relevance = top_relevance * ((performance - lowest) / (highest - lowest)).clamp(min=0)
-    gain = torch.expm1(LN2 * relevance)
-    if not gain.any():
-        return 0.0 * scores.sum()
+    gain = torch.expm1(LN2 * ((performance - lowest) / (highest - lowest)))
 
     discount = _discounts(scores)
     discount_here = torch.empty_like(discount)
@@ -79,11 +70,6 @@ def ndcg(scores: Tensor, performance: Tensor) -> Tensor:
     gain = torch.expm1(LN2 * (performance - performance.min()) / (performance.max() - performance.min()))
     predicted = gain[scores.argsort(descending=True, stable=True)]
     return predicted @ _discounts(gain) / (gain.sort(descending=True).values @ _discounts(gain))
-
-
-def relevance_span(performance: Tensor, quantile: float = 0.2) -> tuple[float, float]:
-    """Return the span of AceNAS' relevance scaling: a quantile of the task's performances, and their maximum."""
-    return performance.quantile(quantile).item(), performance.max().item()
 
 
 def triplet(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float) -> Tensor:

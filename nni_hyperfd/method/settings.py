@@ -29,8 +29,6 @@ class RankerSettings:
         sampling: odds with which a list or a triplet's anchor comes from the current task, from past online tasks and
             from offline data sets; >= 0, the first > 0.
         sigma: steepness of the ranking loss (eq. 6), > 0.
-        relevance_quantile: quantile of a task's performances up to which the relevance is 0, in [0, 1); 0.2 in AceNAS.
-        top_relevance: relevance of a task's best performance, > 0; 20 in AceNAS.
         loss: "rank" for eq. 6, or "mse" for the squared error of performances standardised within the task, the
             variant "HyperFD (MSE)" of the paper's Table 1.
         exploration: share of the budget that is drawn at random instead of from the top of the ranking, in [0, 1].
@@ -50,8 +48,6 @@ class RankerSettings:
     damping: float = 0.1
     sampling: tuple[int, int, int] = (5, 1, 1)
     sigma: float = 1.0
-    relevance_quantile: float = 0.0
-    top_relevance: float = 1.0
     loss: str = "rank"
     exploration: float = 0.5
 
@@ -63,12 +59,11 @@ class RankerSettings:
         check("hidden", self.hidden > 0 and self.hidden % 4 == 0, "a positive multiple of 4")
         for field in ("batch_size", "batches", "image_batch"):
             check(field, getattr(self, field) >= 1, "at least 1")
-        for field in ("learning_rate", "damping", "sigma", "top_relevance"):
+        for field in ("learning_rate", "damping", "sigma"):
             check(field, getattr(self, field) > 0, "greater than 0")
         for field in ("triplet_weight", "margin", "si_weight"):
             check(field, getattr(self, field) >= 0, "0 or greater")
         odds_valid = len(self.sampling) == 3 and self.sampling[0] > 0 and min(self.sampling) >= 0
         check("sampling", odds_valid, "three numbers (current, past, offline), 0 or greater, the first greater than 0")
-        check("relevance_quantile", 0 <= self.relevance_quantile < 1, "0 or greater and less than 1")
         check("loss", self.loss in ("rank", "mse"), "'rank' or 'mse'")
         check("exploration", 0 <= self.exploration <= 1, "between 0 and 1")

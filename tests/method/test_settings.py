@@ -20,8 +20,6 @@ def test_defaults_are_those_of_the_paper():
         "damping": 0.1,
         "sampling": (5, 1, 1),
         "sigma": 1.0,
-        "relevance_quantile": 0.0,
-        "top_relevance": 1.0,
         "loss": "rank",
         "exploration": 0.5,
     }
@@ -30,8 +28,6 @@ def test_defaults_are_those_of_the_paper():
 @pytest.mark.parametrize(
     "field, value",
     [
-        ("relevance_quantile", 1.0),
-        ("top_relevance", 0.0),
         ("loss", "l1"),
         ("hidden", 62),
         ("hidden", 0),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_hyperfd.method.learning.tasks import View
-from nni_hyperfd.method.losses import lambda_rank, relevance_span, triplet
+from nni_hyperfd.method.losses import lambda_rank, triplet
 from nni_hyperfd.method.settings import RankerSettings
 
 
@@ -29,8 +29,7 @@ def ranking_loss(scores: Tensor, performance: Tensor, whole: Tensor, settings: R
     if settings.loss == "mse":
         standardised = (performance - whole.mean()) / whole.std(correction=0).clamp(min=1e-12)
         return (scores - standardised).square().mean()
-    span = relevance_span(whole, settings.relevance_quantile)
-    return lambda_rank(scores, performance, settings.sigma, span, settings.top_relevance)
+    return lambda_rank(scores, performance, settings.sigma, (whole.min().item(), whole.max().item()))
 
 
 def triplet_loss(meta_features: Sequence[Tensor], settings: RankerSettings) -> Tensor:
