@@ -24,8 +24,7 @@ from retinaface.options import CONFIGS, Options, run_script
 
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.files import RowFile
-from nni_hyperfd.space.architecture import PARAMETERS, Architecture
-from nni_hyperfd.space.architecture_space import ArchitectureSpace
+from nni_hyperfd.space import PARAMETERS, Architecture, ArchitectureSpace
 
 if TYPE_CHECKING:
     from retinaface.runs import Outcome
@@ -94,7 +93,7 @@ def _settings(options: Options, optimizer: Mapping[str, Any]) -> str:
     """Everything that the result of a run depends on, besides the other columns of `RUN`."""
     from retinaface.weight_files import weights_file
 
-    from nni_hyperfd.method.weights import sha256
+    from nni_hyperfd.weights import sha256
 
     given = {name: value for name, value in vars(options).items() if name not in ("data", "seed") and value is not None}
     weights = weights_file(options.require_weights()).read_bytes()

@@ -104,11 +104,11 @@ def _write(path: Path, features: Tensor, images: int, boxes: int) -> None:
     import torch
 
     from nni_hyperfd import files
-    from nni_hyperfd.method import features as image_features
-    from nni_hyperfd.method import weights
+    from nni_hyperfd.method.features import pack
+    from nni_hyperfd.weights import dumps
 
     counts = torch.tensor([images, boxes], dtype=torch.float32)
-    files.write_bytes(path, weights.dumps(image_features.pack(features, counts)))
+    files.write_bytes(path, dumps(pack(features, counts)))
 
 
 if __name__ == "__main__":

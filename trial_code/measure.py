@@ -43,8 +43,7 @@ from nni_hyperfd.benchmark.measured import COLUMNS, FAILED, KEY, MEASURED, START
 from nni_hyperfd.benchmark.tables import FORMAT
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.files import RowFile, locked, note
-from nni_hyperfd.space import Configuration, SearchSpace
-from nni_hyperfd.space.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space import PARAMETERS, Architecture, Configuration, SearchSpace
 
 SPLITS = ("train", "val", "test")
 KILLED = -signal.SIGKILL
@@ -164,7 +163,7 @@ def _settings(options: Options, space: SearchSpace) -> dict[str, Any]:
     import mmdet
     from retinaface.weight_files import weights_file
 
-    from nni_hyperfd.method.weights import sha256
+    from nni_hyperfd.weights import sha256
 
     sizes = {name: value for name, value in vars(options).items() if name not in ("data", "config", "weights")}
     settings = {"format": FORMAT, "space": space.label, "kind": space.kind, "config": options.config.stem}
@@ -175,7 +174,7 @@ def _settings(options: Options, space: SearchSpace) -> dict[str, Any]:
 
 def _domain(folder: Path, strict: bool) -> dict[str, Any]:
     """Number of training images and boxes of a data set, and a fingerprint of all its splits."""
-    from nni_hyperfd.method.weights import sha256
+    from nni_hyperfd.weights import sha256
 
     splits = [coco.load(folder, split, strict=strict) for split in SPLITS]
     fingerprints = "".join(split.fingerprint() for split in splits)

@@ -18,7 +18,7 @@ from retinaface.training import validate
 from retinaface.weight_files import IMAGENET, save_detector, weights_file
 
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.weights import WeightsError
 
 
 def build(name: str):

@@ -20,7 +20,7 @@ from retinaface.face_dataset import FaceDataset
 from retinaface.options import ScriptError
 from retinaface.training import validate
 
-from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.weights import WeightsError
 
 from .conftest import TRIAL_CODE
 

@@ -30,10 +30,8 @@ PUBLIC = (
     "nni_hyperfd.files",
     "nni_hyperfd.method",
     "nni_hyperfd.method.features",
-    "nni_hyperfd.method.weights",
-    "nni_hyperfd.space.architecture",
-    "nni_hyperfd.space.architecture_space",
-    "nni_hyperfd.space.search_space",
+    "nni_hyperfd.space",
+    "nni_hyperfd.weights",
 )
 
 

@@ -13,7 +13,7 @@ from retinaface.options import CONFIGS
 from retinaface.parameters import apply_parameters
 from retinaface.weight_files import save_detector
 
-from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.weights import WeightsError
 
 
 def started(options, **parameters):
@@ -90,7 +90,7 @@ def test_more_background_scores_keep_everything(options) -> None:
 
 
 def test_an_architecture_of_the_space_has_another_neck(searchable_options) -> None:
-    from nni_hyperfd.space.architecture import PARAMETERS
+    from nni_hyperfd.space import PARAMETERS
 
     smallest = {name: parameter.values[0] for name, parameter in PARAMETERS.items()}
     mine = started(searchable_options, neck="pafpn", **smallest).state_dict()

@@ -16,8 +16,8 @@ from retinaface.options import CONFIGS, Options
 from retinaface.remap import crop, grow, remap, surround
 from retinaface.weight_files import save_detector
 
-from nni_hyperfd.method.weights import WeightsError
-from nni_hyperfd.space.architecture import STAGES, STEM_WIDTH, Architecture, Block
+from nni_hyperfd.space import STAGES, STEM_WIDTH, Architecture, Block
+from nni_hyperfd.weights import WeightsError
 
 from .test_searchable import architectures
 

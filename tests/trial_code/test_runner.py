@@ -16,7 +16,7 @@ from retinaface.pipelines import use_split
 from retinaface.training import train
 from retinaface.weight_files import read_checkpoint
 
-from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.weights import WeightsError
 
 from .test_training import Killed, ScriptedAP, kill_at, scripted
 

@@ -10,8 +10,7 @@ from retinaface import modules  # noqa: F401
 from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
 from torch.utils.flop_counter import FlopCounterMode
 
-from nni_hyperfd.space.architecture import PARAMETERS, RESOLUTION, Architecture, ArchitectureError
-from nni_hyperfd.space.architecture_space import ArchitectureSpace
+from nni_hyperfd.space import PARAMETERS, RESOLUTION, Architecture, ArchitectureError, ArchitectureSpace
 
 MOBILENET = [[[1, 3]], [[6, 3]] * 2, [[6, 3]] * 3, [[6, 3]] * 4, [[6, 3]] * 3, [[6, 3]] * 3, [[6, 3]]]
 

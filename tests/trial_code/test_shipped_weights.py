@@ -15,8 +15,7 @@ from retinaface.parameters import apply_parameters
 from retinaface.training import validate
 
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.space.architecture import PARAMETERS
-from nni_hyperfd.space.architecture_space import ArchitectureSpace
+from nni_hyperfd.space import PARAMETERS, ArchitectureSpace
 
 from .conftest import TRIAL_CODE
 

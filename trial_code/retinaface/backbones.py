@@ -14,7 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from nni_hyperfd.space.architecture import MAP_STAGES, STAGES, STEM_WIDTH, Architecture
+from nni_hyperfd.space import MAP_STAGES, STAGES, STEM_WIDTH, Architecture
 
 NEGATIVE_SLOPE = 0.1
 BATCH_NORM = {"type": "BN"}

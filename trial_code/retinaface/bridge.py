@@ -1,4 +1,4 @@
-"""Makes mmdet run on `mmcv-lite`, the build of mmcv without compiled ops.
+"""Makes mmdet run on an mmcv without compiled ops: `mmcv-lite`, or `onedl-mmcv` as pip builds it by default.
 
 `mmdet.structures` imports `mmcv.ops`, which looks up every function of the extension module `mmcv._ext` on import. This
 detector calls only one of them, `nms`. If the extension is missing, a module with that name is registered instead: its
@@ -55,7 +55,7 @@ class _Extension(ModuleType):
             raise AttributeError(name)
 
         def missing(*_args: object, **_kwargs: object) -> NoReturn:
-            raise NotImplementedError(f"the op {name!r} needs the compiled mmcv in place of mmcv-lite")
+            raise NotImplementedError(f"the op {name!r} needs an mmcv with compiled ops")
 
         return missing
 
@@ -71,6 +71,6 @@ def install() -> None:
     if EXTENSION in sys.modules or is_compiled():
         return
     extension = _Extension(EXTENSION)
-    extension.__spec__ = ModuleSpec(EXTENSION, None)  # no loader, by which mmengine recognises mmcv-lite
+    extension.__spec__ = ModuleSpec(EXTENSION, None)  # no loader, by which mmengine sees that there are no ops
     extension.nms = nms  # type: ignore[attr-defined]  # this is what makes it the replacement
     sys.modules[EXTENSION] = extension

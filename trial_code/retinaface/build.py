@@ -11,7 +11,7 @@ from mmdet.models import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.weights import WeightsError
 from retinaface import modules  # noqa: F401  registers them
 from retinaface.convert import load_weights
 from retinaface.runner import StrictRunner

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmdet.models import BaseDetector
 from torch import Tensor, nn
 
-from nni_hyperfd.method.weights import WeightsError, check_like
+from nni_hyperfd.weights import WeightsError, check_like
 from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
 from retinaface.remap import half_mobilenet, narrow, remap, remap_backbone
 from retinaface.weight_files import read_tensors, weights_file

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.datasets.coco import AnnotationError
 from nni_hyperfd.files import FolderError
-from nni_hyperfd.space.architecture import ArchitectureError
+from nni_hyperfd.space import ArchitectureError
 from retinaface.extended import ParameterError
 from retinaface.pipelines import find_transform
 
@@ -154,7 +154,7 @@ def run_script(main: Callable[[], object]) -> None:
     try:
         main()
     except Exception as error:
-        from nni_hyperfd.method.weights import WeightsError  # imports torch
+        from nni_hyperfd.weights import WeightsError  # imports torch
 
         for_users = (
             ScriptError

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nni_hyperfd.space.architecture import PARAMETERS, Architecture
+from nni_hyperfd.space import PARAMETERS, Architecture
 from retinaface import extended
 from retinaface.extended import ParameterError
 from retinaface.pipelines import find_transform

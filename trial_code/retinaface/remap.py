@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from nni_hyperfd.method.weights import check_like
-from nni_hyperfd.space.architecture import Architecture
+from nni_hyperfd.space import Architecture
+from nni_hyperfd.weights import check_like
 from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
 
 _BACKBONE = "backbone."

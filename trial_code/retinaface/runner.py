@@ -18,7 +18,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from mmengine.utils import apply_to
 
-from nni_hyperfd.method.weights import WeightsError, check_like
+from nni_hyperfd.weights import WeightsError, check_like
 from retinaface.weight_files import read_checkpoint
 
 _PLAIN = ("meta", "message_hub", "param_schedulers")

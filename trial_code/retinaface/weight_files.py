@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nni_hyperfd import files
-from nni_hyperfd.method.weights import WeightsError
+from nni_hyperfd.weights import WeightsError
 
 IMAGENET = "imagenet"
 """Stands for the file of torchvision's ImageNet MobileNetV2, which a package of the registry carries."""
