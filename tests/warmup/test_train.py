@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -11,19 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
-from nni_hyperfd.cli import state as cli
-from nni_hyperfd.method import MetaFeatureExtractor, features, weights
-from nni_hyperfd.platform.platform import OfflineResults, Platform
-from nni_hyperfd.space import SearchSpace
-from nni_hyperfd.state.versions import Versions
-from nni_hyperfd.task import PRESETS, TaskSettings
+from nni_hyperfd import cli
+from nni_hyperfd.cli import state as state_commands
+from nni_hyperfd.method import MetaFeatureExtractor, features, recipe, weights
+from nni_hyperfd.platform import Platform, own_datasets
+from nni_hyperfd.platform.own_datasets import OfflineResults
+from nni_hyperfd.space import Architecture, SearchSpace
+from nni_hyperfd.state.store import RefusedError
+from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
 from nni_hyperfd.warmup import train
 from nni_hyperfd.warmup.pairs import PairFile, draw
-from nni_hyperfd.wire import ReportError
+from support.encoded import bytes_of
 
 DEFINITION = {name: {"_type": "choice", "_value": list(range(5))} for name in ("x", "y")}
 SPACE = SearchSpace.from_nni(DEFINITION)
+SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 KINDS, EACH, IMAGES, WIDTH = 6, 8, 40, 12
 
 
@@ -67,6 +72,7 @@ def measured(tmp_path: Path) -> tuple[PairFile, Path]:
 @pytest.fixture
 def hyperfd(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(state_commands, "console", Console())
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hyperfd", *map(str, arguments)])
@@ -128,49 +134,49 @@ def test_what_cannot_be_learned_from_is_named(measured: tuple[PairFile, Path], t
 def test_the_warm_up_ranks_results_that_it_has_not_learned_from(trained: tuple) -> None:
     sets, warm = trained
     assert max(warm.ndcg) > warm.ndcg[0] and max(warm.ndcg) > 0.9
-    again = train.train(sets[:2], SPACE, seed=0)
-    assert weights.dumps(again.encoder.state_dict()) == weights.dumps(
-        train.train(sets[:2], SPACE, 0).encoder.state_dict()
-    )
+    one, two = (train.train(sets[:2], SPACE, seed=0) for _ in range(2))
+    assert bytes_of(one.encoder) == bytes_of(two.encoder) and bytes_of(one.extractor) == bytes_of(two.extractor)
 
 
 @pytest.fixture
 def state(lab: Any, trained: tuple) -> Platform:
     platform = Platform(lab.state)
-    platform.begin_with(SPACE, *trained, seed=0)
+    own_datasets.begin_with(platform, SPACE, *trained, seed=0)
     return platform
 
 
 def test_a_state_begins_with_the_networks_the_data_sets_and_their_results(state: Platform, trained: tuple) -> None:
     sets, warm = trained
-    assert state.counts() == {"extractor versions": 2, "ranker versions": 1, "offline data sets": KINDS}
-    with state.store.read() as session:
-        versions = Versions(state.store, session)
-        head = versions.head()
-        kept = versions.extractor_tensors(head.id)
-        encoder, extractor_id = versions.encoder(SPACE)
-        described = versions.describe_offline(head.id)
-        offline = list(versions.offline().values())
-    assert weights.dumps(weights.under(kept, "extractor")) == weights.dumps(warm.extractor.state_dict())
-    assert weights.dumps(weights.under(kept, "importance")) == weights.dumps(warm.importance)
-    assert weights.dumps(encoder.state_dict()) == weights.dumps(warm.encoder.state_dict()) and extractor_id == head.id
-    assert len(described) == KINDS and all(len(images) == 32 for images, _ in offline)
-    extractor = MetaFeatureExtractor.from_weights(warm.extractor.state_dict())
+    assert state.counts() == {"extractor versions": 2, "encoder versions": 1, "offline data sets": KINDS}
+    head = state.versions.head_id()
+    extractor, importance = state.versions.tensors(head)
+    assert weights.dumps(extractor) == bytes_of(warm.extractor)
+    assert weights.dumps(importance) == weights.dumps(warm.importance)
+    encoder = state.versions.encoder(SPACE)
+    assert bytes_of(encoder.encoder) == bytes_of(warm.encoder) and encoder.extractor_id == head
+    offline = state.versions.offline()
+    assert set(state.versions.described([head])[head]) == set(offline) and len(offline) == KINDS
+    assert all(len(images) == 32 for images, _ in offline.values())
     for task, one in zip(state.tasks(), sets, strict=True):
-        assert (
-            task.closed is not None
-            and task.settings["offline"]
-            and task.experiment == f"warm-up {one.name} ({SPACE.label})"
-        )
+        assert task.closed is not None and task.dataset == one.name and not task.settings.service
+        assert task.experiment == f"warm-up {one.name} ({SPACE.label})"
         assert [t.configuration for t in task.trials] == one.configurations
         assert [t.performance for t in task.trials] == one.performance
-        assert {(t.phase, t.status) for t in task.trials} == {("import", "succeeded")}
+        assert {(t.phase, t.status) for t in task.trials} == {(Phase.IMPORT, Status.SUCCEEDED)}
         with torch.no_grad():
-            assert task.meta_feature == extractor(one.images, one.counts).tolist()
+            assert task.meta_feature == tuple(warm.extractor(one.images, one.counts).tolist())
         assert (task.num_images, task.num_boxes) == (int(one.counts[0]), 300)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+def test_of_each_data_set_a_seeded_share_of_the_images_is_kept(state: Platform, trained: tuple) -> None:
+    rng = np.random.default_rng(0)
+    kept = {name: images for name, (_, (images, _)) in state.versions.offline_by_name().items()}
+    for one in trained[0]:
+        expected = recipe.kept_images(one.images, KINDS, rng)
+        assert torch.equal(kept[one.name].nan_to_num(9), expected.nan_to_num(9))
+
+
+@pytest.mark.parametrize("preset", list(Preset))
 def test_both_presets_rank_by_what_the_warm_up_knows(state: Platform, preset: str) -> None:
     best = [state.rank(SPACE, like, TaskSettings(preset=preset)).recommendations[0].configuration for like in (1, 2)]
     assert best[0]["x"] < best[1]["x"], "data sets of even numbers want a small x, of odd ones a large x"
@@ -181,17 +187,19 @@ def test_many_data_sets_leave_a_small_state(lab: Any, trained: tuple) -> None:
     sets, warm = trained
     platform = Platform(lab.state)
     many = [OfflineResults(f"{n}-{one.name}", *list(vars(one).values())[1:]) for n in range(20) for one in sets]
-    platform.begin_with(SPACE, many, warm, seed=0)
-    with platform.store.read() as session:
-        sizes = {len(images) for images, _ in Versions(platform.store, session).offline().values()}
+    own_datasets.begin_with(platform, SPACE, many, warm, seed=0)
+    sizes = {len(images) for images, _ in platform.versions.offline().values()}
     assert sizes == {1024 // 120}
 
 
 def test_a_state_with_more_than_warm_ups_in_other_spaces_is_not_begun_with(state: Platform, trained: tuple) -> None:
     def refused(space: SearchSpace) -> None:
         before = [task.id for task in state.tasks()]
-        for call in (state.warm_extractor, lambda other: state.begin_with(other, *trained, seed=0)):
-            with pytest.raises(ReportError, match="it holds more than warm-ups in other spaces; name a new file"):
+        for call in (
+            lambda other: own_datasets.warm_extractor(state, other),
+            lambda other: own_datasets.begin_with(state, other, *trained, seed=0),
+        ):
+            with pytest.raises(RefusedError, match="it holds more than warm-ups in other spaces; name a new file"):
                 call(space)
         assert [task.id for task in state.tasks()] == before
 
@@ -202,9 +210,9 @@ def test_a_state_with_more_than_warm_ups_in_other_spaces_is_not_begun_with(state
 
 def test_a_state_with_an_extractor_and_nothing_else_is_not_begun_with(lab: Any, trained: tuple) -> None:
     platform = Platform(lab.state)
-    platform.add_offline("set-0", describe("set-0"))
-    with pytest.raises(ReportError, match="it holds more"):
-        platform.begin_with(SPACE, *trained, seed=0)
+    own_datasets.add(platform, "set-0", describe("set-0"))
+    with pytest.raises(RefusedError, match="it holds more"):
+        own_datasets.begin_with(platform, SPACE, *trained, seed=0)
 
 
 # -- a second space ---------------------------------------------------------------------------------------------------
@@ -212,15 +220,15 @@ def test_a_state_with_an_extractor_and_nothing_else_is_not_begun_with(lab: Any, 
 WIDE = SearchSpace.from_nni({name: {"_type": "choice", "_value": list(range(5))} for name in ("x", "y", "z")})
 
 
-@pytest.fixture
-def wide(trained: tuple) -> list[OfflineResults]:
-    """Four of the data sets, and their results in another space."""
+@pytest.fixture(scope="module")
+def wide(trained: tuple) -> tuple[list[OfflineResults], Any]:
+    """Four of the data sets, their results in another space, and what the encoder has learned from these."""
     sets = []
     for number, one in enumerate(trained[0][:4]):
         configurations = WIDE.sample(4 * EACH, np.random.default_rng(number))
         performance = [result(one.name, configuration) for configuration in configurations]
         sets.append(OfflineResults(one.name, one.images, one.counts, configurations, performance))
-    return sets
+    return sets, train.train(sets, WIDE, 0, trained[1].extractor)
 
 
 def scores(state: Platform) -> dict[str, float]:
@@ -228,42 +236,60 @@ def scores(state: Platform) -> dict[str, float]:
     return {SPACE.key(one.configuration): one.score for one in ranking.recommendations}
 
 
-def test_a_second_space_leaves_the_extractor_and_the_first_space_as_they_are(
-    state: Platform, wide: list[OfflineResults]
-) -> None:
-    extractor = state.warm_extractor(WIDE)
-    before = weights.dumps(extractor.state_dict())
-    scored = scores(state)
-    warm = train.train(wide, WIDE, 0, extractor)
-    assert max(warm.ndcg) > warm.ndcg[0]
-    state.begin_with(WIDE, wide, warm, seed=0)
-    assert weights.dumps(state.warm_extractor(SearchSpace.from_nni({"x": DEFINITION["x"]})).state_dict()) == before
+def test_a_second_space_leaves_the_extractor_and_the_first_space_as_they_are(state: Platform, wide: tuple) -> None:
+    sets, warm = wide
+    before, scored = bytes_of(own_datasets.warm_extractor(state, WIDE)), scores(state)
+    assert bytes_of(warm.extractor) == before and max(warm.ndcg) > warm.ndcg[0]
+    own_datasets.begin_with(state, WIDE, sets, warm, seed=0)
+    third = SearchSpace.from_nni({"x": DEFINITION["x"]})
+    assert bytes_of(own_datasets.warm_extractor(state, third)) == before
     assert scores(state) == pytest.approx(scored)
-    assert state.counts() == {"extractor versions": 2, "ranker versions": 2, "offline data sets": KINDS}
+    assert state.counts() == {"extractor versions": 2, "encoder versions": 2, "offline data sets": KINDS}
     added = state.tasks()[KINDS:]
-    assert [task.experiment for task in added] == [f"warm-up {one.name} ({WIDE.label})" for one in wide]
+    assert [task.experiment for task in added] == [f"warm-up {one.name} ({WIDE.label})" for one in sets]
     assert [task.meta_feature for task in added] == [task.meta_feature for task in state.tasks()[:4]]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_both_presets_rank_in_the_second_space_by_its_warm_up(
-    state: Platform, wide: list[OfflineResults], preset: str
-) -> None:
-    state.begin_with(WIDE, wide, train.train(wide, WIDE, 0, state.warm_extractor(WIDE)), seed=0)
+@pytest.mark.parametrize("preset", list(Preset))
+def test_both_presets_rank_in_the_second_space_by_its_warm_up(state: Platform, wide: tuple, preset: Preset) -> None:
+    own_datasets.begin_with(state, WIDE, *wide, seed=0)
     likes = (KINDS + 1, KINDS + 2)
     best = [state.rank(WIDE, like, TaskSettings(preset=preset)).recommendations[0].configuration for like in likes]
     assert best[0]["x"] < best[1]["x"]
 
 
-def test_a_second_space_is_warmed_up_with_the_extractor_that_is_there(
-    state: Platform, wide: list[OfflineResults]
-) -> None:
-    with pytest.raises(ReportError, match="its extractor is not the one of this warm-up; repeat it"):
-        state.begin_with(WIDE, wide, train.train(wide, WIDE, 0), seed=0)
+def test_a_second_space_is_warmed_up_with_the_extractor_that_is_there(state: Platform, wide: tuple) -> None:
+    sets, warm = wide
     images, counts = features.unpack(weights.loads(describe("set-0", 13)))
-    other = [OfflineResults("set-0", images, counts, wide[0].configurations, wide[0].performance)]
+    other = [OfflineResults("set-0", images, counts, sets[0].configurations, sets[0].performance)]
     with pytest.raises(train.TrainError, match="extract them with the detector it was made for"):
-        train.train(other, WIDE, 0, state.warm_extractor(WIDE))
+        train.train(other, WIDE, 0, own_datasets.warm_extractor(state, WIDE))
+    elsewhere = dataclasses.replace(warm, extractor=MetaFeatureExtractor.initial(WIDTH, seed=99))
+    with pytest.raises(RefusedError, match="its extractor is not the one of this warm-up; repeat it"):
+        own_datasets.begin_with(state, WIDE, sets, elsewhere, seed=0)
+    assert len(state.tasks()) == KINDS
+
+
+# -- architectures ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["proxylessnas", "joint"])
+def test_a_warm_up_on_architectures_trains_the_graph_network(lab: Any, trained: tuple, file: str) -> None:
+    space = SearchSpace.from_nni(json.loads((SPACES / f"{file}.json").read_text()))
+    sets = []
+    for number, one in enumerate(trained[0][:2]):
+        configurations = space.sample(EACH, np.random.default_rng(number))
+        flops = [Architecture.of(configuration).flops / 1e9 for configuration in configurations]
+        sets.append(OfflineResults(one.name, one.images, one.counts, configurations, flops))
+    warm = train.train(sets, space, seed=0)
+    parts = {name.split(".")[0] for name in warm.encoder.state_dict()}
+    assert parts == {"gin"} | ({"mlp"} if space.kind == "joint" else set())
+    assert not warm.encoder.training
+    platform = Platform(lab.state)
+    own_datasets.begin_with(platform, space, sets, warm, seed=0)
+    assert bytes_of(platform.versions.encoder(space).encoder) == bytes_of(warm.encoder)
+    ranking = platform.rank(space, 1, TaskSettings(preset=Preset.PAPER, candidates=20))
+    assert len(ranking.recommendations) == 20 and len(ranking.neighbours) == 2
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

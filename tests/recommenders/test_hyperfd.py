@@ -1,0 +1,257 @@
+"""The default recommender: its bookkeeping. The mathematics behind it is tested in tests/belief."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nni_hyperfd.belief.model import BeliefModel
+from nni_hyperfd.belief.model import PastTask as Past
+from nni_hyperfd.method.drawing import tasks_to_learn_from
+from nni_hyperfd.recommenders import hyperfd
+from nni_hyperfd.recommenders.base import MeasuredDataset, Task
+from nni_hyperfd.recommenders.hyperfd import HyperFD
+from nni_hyperfd.space.encoded import EncodedConfigurations
+from support.encoded import configurations
+
+WIDTH = 3
+
+
+def candidates(seed, n=30, width=WIDTH):
+    return EncodedConfigurations(np.random.default_rng(seed).random((n, width), dtype=np.float32))
+
+
+def performance(offered):
+    return -((offered.vectors[:, 0] - 0.7) ** 2)
+
+
+def task(seed, budget=4):
+    return Task(budget, np.random.default_rng([seed, 1]).random(2, dtype=np.float32))
+
+
+def lead(recommender, seed, n=30, width=WIDTH):
+    """Through a task whose four picks are revealed."""
+    offered = candidates(seed, n, width)
+    recommender.start_task(task(seed), offered)
+    results = {}
+    while asked := recommender.ask(1):
+        results[asked[0]] = float(performance(offered)[asked[0]])
+        recommender.tell(asked[0], results[asked[0]])
+    recommender.end_task(results)
+    return list(results)
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """The past tasks and the generator's next number of everything that was learned."""
+    calls = []
+    original = BeliefModel.learned
+
+    class Spied(BeliefModel):
+        @classmethod
+        def learned(cls, tasks, width, rng):
+            calls.append((list(tasks), width, rng.bit_generator.state))
+            return original(tasks, width, rng)
+
+    monkeypatch.setattr(hyperfd, "BeliefModel", Spied)
+    return calls
+
+
+# -- what it learns from -----------------------------------------------------------------------------------------------
+
+
+def test_it_learns_from_the_results_in_the_order_in_which_they_were_asked_for(learned):
+    recommender = HyperFD(5)
+    offered = candidates(0)
+    recommender.start_task(task(0), offered)
+    asked = recommender.ask(4)
+    revealed = {index: float(performance(offered)[index]) for index in sorted(range(30), key=lambda i: (i * 7) % 30)}
+    recommender.end_task(revealed | {asked[2]: np.nan})
+    order = [asked[0], asked[1], asked[3], *(index for index in range(30) if index not in asked)]
+    recommender.start_task(task(1), candidates(1))
+    tasks, width, _ = learned[-1]
+    assert width == WIDTH and len(tasks) == 1
+    np.testing.assert_array_equal(tasks[0].inputs, offered.vectors[order])
+    np.testing.assert_array_equal(tasks[0].performance, performance(offered)[order].astype(float))
+    np.testing.assert_array_equal(tasks[0].meta_feature, task(0).meta_feature)
+
+
+def test_equal_results_no_results_and_failures_teach_nothing(learned):
+    recommender = HyperFD(0)
+    for revealed in ({0: 0.5, 4: 0.5}, {}, {3: np.nan}, {3: np.nan, 4: 1.0}):
+        recommender.start_task(task(0), candidates(0))
+        recommender.end_task(revealed)
+    assert recommender.past(WIDTH) == []
+    recommender.start_task(task(1), candidates(1))
+    assert [tasks for tasks, _, _ in learned] == [[]], "without a past task once, and never again"
+
+
+def test_own_data_sets_are_the_first_past_tasks(learned):
+    own = [
+        MeasuredDataset(task(seed), candidates(seed, 8), performance(candidates(seed, 8)).astype(float))
+        for seed in (100, 101)
+    ]
+    flat = MeasuredDataset(task(102), candidates(102, 8), np.zeros(8))
+    recommender = HyperFD(0, offline=[own[0], flat, own[1]])
+    picks = lead(recommender, 0)
+    tasks, _, _ = learned[0]
+    assert [past.performance.tolist() for past in tasks] == [data_set.performance.tolist() for data_set in own]
+    assert len(picks) == 4 and len(recommender.past(WIDTH)) == 3
+    offered = candidates(7)
+    recommender.start_task(task(7), offered)
+    expected, _ = recommender.search.expected()
+    assert np.corrcoef(expected, performance(offered))[0, 1] > 0.5
+
+
+def test_it_learns_anew_only_when_there_is_more_to_learn_from(learned):
+    recommender = HyperFD(0)
+    lead(recommender, 0)
+    for _ in range(2):
+        recommender.start_task(task(1), candidates(1))
+    assert len(learned) == 2
+    lead(recommender, 1)
+    lead(recommender, 2)
+    assert [len(tasks) for tasks, _, _ in learned] == [0, 1, 2]
+
+
+def test_spaces_are_told_apart_by_their_width(learned):
+    recommender = HyperFD(0)
+    for seed, width in enumerate((3, 5, 3, 5)):
+        lead(recommender, seed, width=width)
+    assert [(len(tasks), width) for tasks, width, _ in learned] == [(0, 3), (0, 5), (1, 3), (1, 5)]
+    assert len(recommender.past(3)) == len(recommender.past(5)) == 2 and recommender.past(4) == []
+
+
+def test_at_most_32_past_tasks_are_learned_from_drawn_as_the_platform_draws(monkeypatch):
+    recorded = Recorded()
+    monkeypatch.setattr(BeliefModel, "learned", recorded)
+    own = [MeasuredDataset(task(seed), candidates(seed, 4), np.arange(4.0) + seed) for seed in range(3)]
+    recommender = HyperFD(6, offline=own)
+    for number in range(3, 40):
+        offered = candidates(number, 4)
+        recommender.start_task(task(number), offered)
+        recommender.end_task(dict(enumerate(np.arange(4.0) + number)))
+    for count, (tasks, rng) in zip(range(3, 40), recorded.calls, strict=True):
+        expected = np.random.default_rng([6, count])
+        drawn = tasks_to_learn_from(list(range(3, count)), [0, 1, 2], expected)
+        assert [int(past.performance[0]) for past in tasks] == drawn
+        assert rng.random() == expected.random(), "what else is learned at random follows on the draw"
+    assert len(drawn) == 32 and drawn[-1] == 38
+
+
+class Recorded:
+    """Learns nothing, which is what 37 tasks would take too long for."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, tasks, width, rng):
+        self.calls.append((tasks, rng))
+        return Untaught(width)
+
+
+class Untaught:
+    def __init__(self, width):
+        self.width = width
+
+    def search(self, vectors, meta_feature):
+        return None
+
+
+# -- what it asks for --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_was_learned_elsewhere_is_used_as_it_is(learned):
+    past = [
+        Past(candidates(seed, 8).vectors, performance(candidates(seed, 8)), task(seed).meta_feature) for seed in (1, 2)
+    ]
+    model = BeliefModel.learned(past, WIDTH, np.random.default_rng(0))
+    recommender = HyperFD(0, model)
+    recommender.start_task(task(3), candidates(3))
+    assert learned == []
+    expected = model.search(candidates(3).vectors, task(3).meta_feature)
+    np.testing.assert_array_equal(recommender.search.expected(), expected.expected())
+    first = int(expected.scores([]).argmax())
+    assert recommender.ask(1) == [first]
+    recommender.start_task(task(4), candidates(4, width=5))
+    assert [(tasks, width) for tasks, width, _ in learned] == [([], 5)]
+
+
+def test_every_pick_has_the_highest_score_given_results_and_what_still_runs():
+    recommender = HyperFD(0)
+    for seed in range(3):
+        lead(recommender, seed)
+    offered = candidates(9)
+    recommender.start_task(task(9, budget=6), offered)
+    by_hand = recommender._model(WIDTH).search(offered.vectors, task(9).meta_feature)
+    asked, running = [], []
+    for n in (2, 1, 3):
+        for index in recommender.ask(n):
+            scores = by_hand.scores(running)
+            scores[asked] = -np.inf
+            assert scores[index] == scores.max()
+            asked.append(index)
+            running.append(index)
+        index = running.pop(0)  # one result, while the others still run
+        recommender.tell(index, float(performance(offered)[index]))
+        by_hand.observe(index, float(performance(offered)[index]))
+    assert len(set(asked)) == 6 and recommender.ask(1) == []
+
+
+def test_a_failed_trial_says_nothing_and_is_not_asked_for_again():
+    recommender = HyperFD(0)
+    recommender.start_task(task(0, budget=9), candidates(0, 9))
+    before, _ = recommender.search.expected()
+    (first,) = recommender.ask(1)
+    recommender.tell(first, np.nan)
+    np.testing.assert_array_equal(recommender.search.expected()[0], before)
+    assert sorted([first, *recommender.ask(9)]) == list(range(9))
+
+
+def test_a_candidate_may_be_taken_that_was_decided_on_before():
+    recommender = HyperFD(0)
+    recommender.start_task(task(0, budget=3), candidates(0))
+    recommender.take(17)
+    asked = recommender.ask(3)
+    assert len(asked) == 2 and 17 not in asked
+    recommender.tell(17, 0.5)
+    with pytest.raises(ValueError, match=rf"Candidate 17 is not waiting.*: \[{asked[0]}, {asked[1]}\]"):
+        recommender.tell(17, 0.5)
+    with pytest.raises(ValueError, match="Candidate 3 is not waiting"):
+        recommender.tell(3, 0.5)
+
+
+@pytest.mark.parametrize("n", [-1, 0])
+def test_nothing_is_asked_for_where_none_are_wanted(n):
+    recommender = HyperFD(0)
+    recommender.start_task(task(0), candidates(0))
+    assert recommender.ask(n) == []
+
+
+def test_equal_candidates_are_ordered_at_random_by_the_seed():
+    equal = EncodedConfigurations(np.ones((12, WIDTH), dtype=np.float32))
+
+    def firsts(seed):
+        recommender = HyperFD(seed)
+        picks = []
+        for _ in range(3):
+            recommender.start_task(task(0), equal)
+            picks += recommender.ask(1)
+        return picks
+
+    assert firsts(4) == firsts(4)
+    assert len({index for seed in range(12) for index in firsts(seed)}) > 5
+    assert len({tuple(firsts(seed)) for seed in range(6)}) == 6
+
+
+def test_architectures_are_seen_by_their_vectors():
+    """The default preset keeps the flat encoding."""
+    offered = configurations("joint", 20)
+    with_graphs, flat = HyperFD(0), HyperFD(0)
+    for recommender, given in ((with_graphs, offered), (flat, EncodedConfigurations(offered.vectors))):
+        for _ in range(2):
+            recommender.start_task(task(0), given)
+            recommender.end_task(dict(enumerate(offered.vectors[:, 1].tolist())))
+        recommender.start_task(task(1), given)
+    np.testing.assert_array_equal(with_graphs.search.expected(), flat.search.expected())
+    assert with_graphs.ask(4) == flat.ask(4)
