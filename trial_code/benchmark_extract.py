@@ -17,7 +17,8 @@ from retinaface.face_dataset import FaceDataset
 from retinaface.options import Options, run_script
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from mmdet.models import BaseDetector
+    from torch import Tensor
 
 
 def main(argv: list[str] | None = None) -> tuple[float, float]:
@@ -56,7 +57,7 @@ def measure(dataset: FaceDataset, limit: int, repeats: int) -> tuple[float, floa
     return whole, bare
 
 
-def _forward(detector: nn.Module, batches: list[Tensor]) -> None:
+def _forward(detector: BaseDetector, batches: list[Tensor]) -> None:
     import torch
 
     with torch.inference_mode():

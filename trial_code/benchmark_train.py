@@ -137,7 +137,7 @@ def _train(model: Any, optimizer: torch.optim.Optimizer, loader: Any) -> None:
     for batch in loader:
         batch = model.data_preprocessor(batch, True)
         losses = model.loss(batch["inputs"], batch["data_samples"])
-        loss = sum(torch.stack(part).sum() if isinstance(part, list) else part for part in losses.values())
+        loss: Any = sum(torch.stack(part).sum() if isinstance(part, list) else part for part in losses.values())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10)

@@ -73,7 +73,7 @@ def compare(
         seeds: seeds of the runs.
         out: the CSV file.
     """
-    splits = [coco.load(options.data, split) for split in ("train", "val")]
+    train_split, val_split = (coco.load(options.data, split) for split in ("train", "val"))
     settings = _settings(options, optimizer)
     file = RowFile(out, COLUMNS)
     done = {tuple(row[name] for name in RUN) for row in file.rows}
@@ -83,7 +83,7 @@ def compare(
         if run in done:
             continue
         own = dataclasses.replace(options, seed=seed, weights=options.weights if start == "inherited" else None)
-        outcome = _train(own, {**parameters, **optimizer}, splits)
+        outcome = _train(own, {**parameters, **optimizer}, train_split, val_split)
         mflops, seconds = round(architecture.flops / 1e6, 1), round(outcome.seconds, 1)
         values = (*run, mflops, round(outcome.best, 4), outcome.epochs, seconds)
         file.add(dict(zip(COLUMNS, values, strict=True)))
@@ -102,12 +102,14 @@ def _settings(options: Options, optimizer: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in given.items())
 
 
-def _train(options: Options, parameters: Mapping[str, Any], splits: list[coco.CocoSplit]) -> Outcome:
+def _train(
+    options: Options, parameters: Mapping[str, Any], train_split: coco.CocoSplit, val_split: coco.CocoSplit
+) -> Outcome:
     from retinaface.parameters import apply_parameters
     from retinaface.training import train
 
     with TemporaryDirectory() as folder:
-        return train(apply_parameters(options.load_config(), parameters), *splits, Path(folder))
+        return train(apply_parameters(options.load_config(), parameters), train_split, val_split, Path(folder))
 
 
 def summary(rows: list[dict[str, str]]) -> Iterator[str]:

@@ -43,8 +43,8 @@ from nni_hyperfd.benchmark.measured import COLUMNS, FAILED, KEY, MEASURED, START
 from nni_hyperfd.benchmark.tables import FORMAT
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.files import RowFile, locked, note
+from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.space.architecture import PARAMETERS, Architecture
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
 
 SPLITS = ("train", "val", "test")
 KILLED = -signal.SIGKILL

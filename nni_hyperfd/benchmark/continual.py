@@ -1,11 +1,11 @@
 """What continual learning is worth, and what is forgotten: the paper's recipe and its ablations on tables.
 
-python -m nni_hyperfd.benchmark.continual TABLE... --seeds 20 --output DIR
+    python -m nni_hyperfd.benchmark.continual TABLE... --seeds 20 --output DIR
 
 On the server's own data sets the ranker is warmed up, they are the negatives of the triplets, and the transformation of
-equation 4 is fitted to them. Where a table names none, a third of its tasks, at least two, take no part in a run and
-are the server's. Tasks from before are asked again right after they were learned from, and after
-the last one, with the candidates they had; what is learned by asking again does not last.
+eq. 4 (docs/method.md) is fitted to them. Where a table names none, a third of its tasks, at least two, take no part in
+a run and are the server's. Past tasks are asked again right after they were learned from and after the last task, with
+the candidates that they had; nothing is learned from asking again.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from __future__ import annotations
 import copy
 import csv
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -27,10 +27,10 @@ from rich.table import Table as Printed
 from nni_hyperfd.benchmark import metrics, report, tables
 from nni_hyperfd.benchmark.protocol import Outcome, Protocol, Turn, pick_all, run, turns
 from nni_hyperfd.benchmark.server import offline, run_of, taught
+from nni_hyperfd.files import atomic
 from nni_hyperfd.method.learning import WarmUp
 from nni_hyperfd.method.settings import RankerSettings
-from nni_hyperfd.recommenders import make
-from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.recommenders import MeasuredDataset, Recommender, make
 from nni_hyperfd.recommenders.continual import (
     FrozenExtractor,
     FrozenRanker,
@@ -38,7 +38,7 @@ from nni_hyperfd.recommenders.continual import (
     NoTransformation,
     Oracle,
 )
-from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
+from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 FULL = "full"
 PAPER: dict[str, type[PaperHyperFD]] = {
@@ -49,13 +49,20 @@ PAPER: dict[str, type[PaperHyperFD]] = {
     "no transformation": NoTransformation,
     "oracle": Oracle,
 }
+"""The paper's recipe and its ablations."""
 OTHERS = ("hyperfd", "mean_rank")
-"""By their names among the recommenders; the server's data sets are their first tasks."""
+"""Names of other recommenders, whose first tasks are the server's data sets."""
 
 
 @dataclass(frozen=True)
 class AskedAgain:
-    """Mean Rank% of a run's first tasks: when first asked, right after learning from each, and after the last task."""
+    """Mean Rank% (in %) of a run's first tasks.
+
+    Attributes:
+        first_asked: when they were tasks.
+        learned: asked again right after learning from each.
+        after_last: asked again after the last task.
+    """
 
     first_asked: float
     learned: float
@@ -63,17 +70,40 @@ class AskedAgain:
 
 
 def warmed_up(seed: int, settings: RankerSettings, own: Sequence[MeasuredDataset]) -> WarmUp:
-    """What all of `PAPER` begin with."""
+    """Warm up once for all of `PAPER`.
+
+    Args:
+        seed: of the warm-up.
+        settings: constants of the method.
+        own: the server's own data sets.
+
+    Raises:
+        ValueError: the server has none.
+    """
+    if not own:
+        raise ValueError("The server has no data sets of its own to warm up on.")
     recommender = PaperHyperFD(seed, settings, own)
     recommender.start_task(own[0].task, own[0].candidates)
+    if recommender.warmed is None:
+        raise RuntimeError("The recommender was not warmed up on the data sets that it was given.")
     return recommender.warmed
 
 
 def lead(
     table: tables.Table, protocol: Protocol, recommender: Recommender, seed: int, again: int
 ) -> tuple[list[Outcome], AskedAgain]:
-    """Lead the recommender through the run of this seed; its outcomes, and how it did on the first `again` scored
-    tasks when asked again."""
+    """Lead a recommender through the run of this seed, and ask it again about the first tasks.
+
+    Args:
+        table: where the tasks come from.
+        protocol: how the run goes.
+        recommender: a new one.
+        seed: of the run.
+        again: number of the first scored tasks that are asked again.
+
+    Returns:
+        The outcomes of the scored tasks, and how it did on the first ones when asked again.
+    """
     outcomes, first_turns = [], turns(table, protocol, seed)[protocol.given :][:again]
     learned = []
     for outcome in run(table, protocol, lambda _: recommender, seed):
@@ -86,7 +116,7 @@ def lead(
 
 
 def _rank_percent(table: tables.Table, recommender: Recommender, turn: Turn, protocol: Protocol, seed: int) -> float:
-    """Rank% of a copy's picks, so that asking leaves no trace."""
+    """Rank% of the picks of a copy, so that asking leaves no trace."""
     recommender = copy.deepcopy(recommender)
     recommender.start_task(table.task(turn.task, protocol.budget), turn.candidates)
     picks = pick_all(recommender, turn.performance, protocol.budget)
@@ -101,7 +131,7 @@ def main(
     again: Annotated[int, typer.Option(min=1, help="How many of the first tasks are asked again.")] = 4,
     exploration: Annotated[float, typer.Option(min=0, max=1, help="Share of the budget drawn at random.")] = 0.5,
 ) -> None:
-    """The paper's recipe, its ablations and two references; values per seed go to continual.csv."""
+    """Run the paper's recipe, its ablations and two references; values per seed go to continual.csv."""
     settings = RankerSettings(exploration=exploration)
     try:
         loaded = [tables.load(folder) for folder in folders]
@@ -111,26 +141,10 @@ def main(
     if small := [table.name for table in loaded if len(table.tasks) < 4]:
         raise typer.BadParameter(f"table {small[0]} has fewer than 4 tasks: two for the run and two for the server")
 
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for table, seed in track([(table, seed) for table in loaded for seed in range(seeds)], "continual learning"):
-        protocol = run_of(table, tasks)
-        own = offline(table, protocol, seed)
-        warmed = warmed_up(seed, settings, own)
-        recommenders = {name: kind(seed, settings, own, warmed) for name, kind in PAPER.items()}
-        recommenders |= {name: taught(make(name, seed), own) for name in OTHERS}
-        for name, recommender in recommenders.items():
-            begin = time.perf_counter()
-            outcomes, asked = lead(table, protocol, recommender, seed, again)
-            whole = report.RecommenderRun.of(table.name, name, seed, protocol, outcomes, time.perf_counter() - begin)
-            keys = {
-                "table": table.name,
-                "missing": table.missing,
-                "recommender": name,
-                "seed": seed,
-                "tasks": protocol.max_tasks,
-            }
-            rows.append(keys | whole.measures() | asdict(asked))
-        with (output / "continual.csv").open("w", newline="") as file:
+        rows += _rows_of(table, run_of(table, tasks), settings, seed, again)
+        with atomic(output / "continual.csv") as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
@@ -139,13 +153,32 @@ def main(
         Console().print(_summary([row for row in rows if row["table"] == table.name], title))
 
 
-def _summary(rows: list[dict], title: str) -> Printed:
-    """Means and standard errors over the seeds; differences are paired by seed. Forgotten: after the last task - right
-    after learning, so that a positive number is a loss."""
-    printed = Printed("", "Rank%", f"- {FULL}", "gain", "first asked", "learned", "after last", "forgotten", "s/run",
-                      title=title)  # fmt: skip
+def _rows_of(
+    table: tables.Table, protocol: Protocol, settings: RankerSettings, seed: int, again: int
+) -> Iterator[dict[str, Any]]:
+    """Run all recommenders with one seed; a row for each."""
+    own = offline(table, protocol, seed)
+    warmed = warmed_up(seed, settings, own)
+    recommenders: dict[str, Recommender] = {name: kind(seed, settings, own, warmed) for name, kind in PAPER.items()}
+    recommenders |= {name: taught(make(name, seed), own) for name in OTHERS}
+    for name, recommender in recommenders.items():
+        begin = time.perf_counter()
+        outcomes, asked = lead(table, protocol, recommender, seed, again)
+        seconds = time.perf_counter() - begin
+        whole = report.RecommenderRun.of(table.name, name, seed, protocol, outcomes, seconds, table.missing)
+        keys = {"table": table.name, "missing": table.missing, "recommender": name, "seed": seed}
+        yield {**keys, "tasks": protocol.max_tasks, **whole.measures, **asdict(asked)}
 
-    def mean(name: str, of: Callable[[dict], float]) -> str:
+
+def _summary(rows: Sequence[dict[str, Any]], title: str) -> Printed:
+    """Means and standard errors over the seeds; differences are paired by seed.
+
+    Forgotten is Rank% after the last task minus that right after learning, so a positive number is a loss.
+    """
+    columns = ("", "Rank%", f"- {FULL}", "gain", "first asked", "learned", "after last", "forgotten", "s/run")
+    printed = Printed(*columns, title=title)
+
+    def mean(name: str, of: Callable[[dict[str, Any]], float]) -> str:
         return str(report.Estimate.of([of(row) for row in rows if row["recommender"] == name]))
 
     full = {row["seed"]: row["rank_percent"] for row in rows if row["recommender"] == FULL}

@@ -18,8 +18,7 @@ from nni_hyperfd.benchmark import tables
 from nni_hyperfd.benchmark.measured import COLUMNS, START, MeasuredFolder, MeasuredTrial
 from nni_hyperfd.benchmark.tables import FORMAT, Table, TableError
 from nni_hyperfd.files import atomic, write_bytes, write_text
-from nni_hyperfd.space import architecture
-from nni_hyperfd.space.search_space import Choice, SearchSpace
+from nni_hyperfd.space import Architecture, Choice, SearchSpace, architecture
 
 TRIALS = "trials.csv.gz"
 METRIC = "AP@50 of the validation split"
@@ -139,7 +138,7 @@ def _write_configurations(out: Path, found: MeasuredFolder, names: Sequence[str]
         rows.append([name, *("" if key in unused else value for key, value in configuration.items())])
     _compressed(out / "configs.csv.gz", _csv(["config_id", *found.space.parameters], rows))
     if found.space.architectures:
-        graphs = found.space.graphs(chosen)
+        graphs = architecture.graphs([Architecture.of(one) for one in chosen])
         _save(out / "graphs.npz", ops=graphs.ops, adj=graphs.adjacency)
 
 

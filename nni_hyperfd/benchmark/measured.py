@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nni_hyperfd.benchmark.tables import FORMAT, TableError
-from nni_hyperfd.space.search_space import Configuration, SearchSpace, SpaceError
+from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 
 KEY = ("domain", "configuration", "seed")
 COLUMNS = (*KEY, "val", "test", "epochs", "seconds", "mflops", "device", "status", "reason")

@@ -10,8 +10,7 @@ import numpy as np
 from nni_hyperfd.benchmark.protocol import Protocol, run, turns
 from nni_hyperfd.benchmark.report import RecommenderRun
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.recommenders import Recommender
-from nni_hyperfd.recommenders.paper import MeasuredDataset
+from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender
 
 PAIRS = 3000
 """Maximum number of (configuration, data set) pairs of the server, as in the paper, shared equally by its data sets."""
@@ -53,10 +52,8 @@ def offline(table: Table, protocol: Protocol, seed: int) -> list[MeasuredDataset
 
 
 def taught(recommender: Recommender, own: Sequence[MeasuredDataset]) -> Recommender:
-    """Lead the recommender through the server's own data sets as tasks, and return it."""
-    for data_set in own:
-        recommender.start_task(data_set.task, data_set.candidates)
-        recommender.end_task(dict(enumerate(data_set.performance.tolist())))
+    """Tell the recommender of the server's own data sets, and return it."""
+    recommender.know(own)
     return recommender
 
 

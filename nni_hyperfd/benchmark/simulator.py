@@ -1,24 +1,25 @@
-"""The platform at scale: thousands of made-up tasks, like those of a table, go through the real platform and its state.
+"""The platform at scale: thousands of simulated tasks, like those of a table, go through the real platform.
 
-python -m nni_hyperfd.benchmark.simulator TABLE [--tasks 10000] [--seed 0] [--out FOLDER]
+    python -m nni_hyperfd.benchmark.simulator TABLE [--tasks 10000] [--seed 0] [--out FOLDER]
 
-The tasks are simulated: `nni_hyperfd.benchmark.population` says how, what that assumes and what it cannot show.
+`nni_hyperfd.benchmark.population` says how the tasks are simulated, what that assumes and what it cannot show.
 
-Some tasks are lived: described, learned for, given their picks, told the results and closed through the `Platform`'s
-own methods, on its SQLite file with its durable transactions. Between two lived tasks come up to 50 that are filled in,
-as if users ran them side by side with the first: they are recommended to by what the platform had learned for that one,
-and their rows (the tests compare them with those of lived tasks) are written at once. What the platform learns follows
-from the stored rows alone, so what happens at the lived tasks, and all that is timed, is what it would be had all been
+Some tasks are lived: they are described, learned for, given their picks, told the results and closed through the
+`Platform`'s own methods, on its SQLite file with its durable transactions. Between two lived tasks come up to 50 that
+are filled in, as if users ran them side by side with the first: they get recommendations from what the platform had
+learned for that one, and their rows (the tests compare them with those of lived tasks) are written at once. What the
+platform learns follows from the stored rows alone, so the lived tasks, and all that is timed, are as if all had been
 lived. Left out are the filled-in tasks' learning and their training of the encoder, which the default preset does not
-recommend by. An update of the extractor changes its weights by very little, as meta-features come from the simulation;
-its rows and its costs are real.
+use for its recommendations. An update of the extractor changes its weights by very little, as meta-features come from
+the simulation; its rows and its costs are real.
 
-Written are simulator.csv, a row per stretch of tasks, simulator.txt (what is printed) and simulator.png. Seconds are of
-the processor, one thread, so that waiting for the disk is not in them: medians over the last ten lived tasks of a
-stretch. Rank% is that of the best of four picks among up to 200 of the table's configurations, over all tasks of the
-stretch; tasks that were recommended to from the same past are one draw in its standard error. Beside the platform
-stand the mean rank over the past tasks that it has learned from, random picks (their exact expectation), and the best
-configurations on average over the population, which no one can know: what can be gained without telling tasks apart.
+The program writes simulator.csv (a row per stretch of tasks), simulator.txt (what is printed) and simulator.png.
+Seconds are processor time of one thread, so that waiting for the disk is not in them: medians over the last ten lived
+tasks of a stretch. Rank% is that of the best of four picks among up to 200 of the table's configurations, over all
+tasks of the stretch; tasks that got recommendations from the same past count as one draw in its standard error. For
+comparison there are the mean rank over the past tasks that the platform has learned from, random picks (their exact
+expectation), and the best configurations on average over the population, which no one can know: what can be gained
+without telling tasks apart.
 """
 
 from __future__ import annotations
@@ -30,11 +31,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table as Printed
@@ -44,40 +46,56 @@ from nni_hyperfd.belief.model import BeliefModel
 from nni_hyperfd.benchmark import metrics, state, tables
 from nni_hyperfd.benchmark.population import Population
 from nni_hyperfd.benchmark.report import Estimate
+from nni_hyperfd.files import atomic, write_text
 from nni_hyperfd.method import MetaFeatureExtractor
-from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.platform.presets import DefaultPreset
 from nni_hyperfd.recommenders import base
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.simple import MeanRank
-from nni_hyperfd.space.encoded import EncodedConfigurations
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
-from nni_hyperfd.state import store
-from nni_hyperfd.state.store import now
-from nni_hyperfd.state.versions import Versions
-from nni_hyperfd.task import EXTRACT, FINE_TUNE, TaskSettings
+from nni_hyperfd.space import Configuration, EncodedConfigurations, SearchSpace
+from nni_hyperfd.state.tables import EncoderRow, TaskRow, now
+from nni_hyperfd.task import Phase, Preset, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 SIDE_BY_SIDE = 50
-"""Tasks that are recommended to from the same past, at most; and no more than a tenth of that past."""
-MOST_CONFIGURATIONS = 1500
-"""Of a larger table so many take part, drawn at random: a population's cost grows with their square."""
+"""Maximum number of tasks that get recommendations from the same past; it is at most a tenth of that past, too."""
+MAX_CONFIGURATIONS = 1500
+"""Maximum number of configurations, drawn at random from larger tables: a population's cost grows with its square."""
 _TIMED = 10
+"""Number of lived tasks of a stretch whose times count, the last ones."""
 _NUDGE = 1e-3
+"""Standard deviation of the simulated updates of the extractor's weights."""
 SECONDS = ("recommend", "learn", "close")
 RANKED = ("platform", "mean_rank", "best_on_average")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
 class World:
-    """What is simulated. vectors: float32 (n, d), different configurations, as the platform encodes them."""
+    """What is simulated.
+
+    Attributes:
+        population: where tasks come from.
+        vectors: float32 (n, d), different configurations, as the platform encodes them.
+        seed: of everything.
+    """
 
     population: Population
-    vectors: np.ndarray
+    vectors: NDArray[np.float32]
     seed: int
 
     @classmethod
     def of(cls, table: tables.Table, seed: int) -> World:
-        """Raises TableError where the table has no two tasks to compare two different configurations by."""
+        """Make a world of a table.
+
+        Raises:
+            TableError: fewer than two different configurations were measured on two tasks.
+        """
         rng = np.random.default_rng([seed, 0])
         ranking = np.array([len(np.unique(row[np.isfinite(row)])) > 1 for row in table.performance], dtype=bool)
         # Two that look alike to the platform cannot both be candidates.
@@ -87,48 +105,63 @@ class World:
             raise tables.TableError(
                 f"Table {table.name} has fewer than two configurations that were measured on two tasks; measure on."
             )
-        chosen = np.sort(rng.permutation(usable)[:MOST_CONFIGURATIONS])
+        chosen = np.sort(rng.permutation(usable)[:MAX_CONFIGURATIONS])
         vectors = table.configurations.vectors[chosen]
         population = Population.fitted(table.performance[:, chosen], vectors, table.meta_features, rng)
         return cls(population, vectors[:, np.ptp(vectors, axis=0) > 0], seed)
 
-    def task(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def task(self, number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The performance of all configurations (n,) and the meta-feature (64,) of a task."""
         return self.population.draw(np.random.default_rng([self.seed, 1, number]))
 
 
 class TablePlatform(Platform):
-    """The platform, but that its candidates are rows of a table: a number of the space for each encoded column."""
+    """The platform with rows of a table as candidates: its space has a number for each encoded column.
 
-    def __init__(self, path: Path, vectors: np.ndarray) -> None:
+    Args:
+        path: of the state.
+        vectors: (n, d), the encoded configurations of the table.
+    """
+
+    def __init__(self, path: Path, vectors: NDArray[np.float32]) -> None:
         super().__init__(path)
+        self._default = DefaultPreset(self.store, self.versions)
+        self._presets[Preset.DEFAULT] = self._default
         low, high = vectors.min(axis=0).tolist(), vectors.max(axis=0).tolist()
         definition = {f"x{i}": {"_type": "uniform", "_value": [low[i], high[i]]} for i in range(len(low))}
         self.space = SearchSpace.from_nni(definition)
         self.configurations: list[Configuration] = [dict(zip(definition, row, strict=True)) for row in vectors.tolist()]
-        self.vectors = self.space.encode(self.configurations)
+        self.vectors = self.space.encode(self.configurations).vectors
         self._places = {self.space.key(one): place for place, one in enumerate(self.configurations)}
 
-    def rows(self, seed: int, task_id: int, candidates: int) -> np.ndarray:
-        """Which configurations a task can choose from."""
+    def rows(self, seed: int, task_id: int, candidates: int) -> NDArray[np.int64]:
+        """Indices of the configurations that a task can choose from."""
         return np.random.default_rng([seed, task_id]).permutation(len(self.configurations))[:candidates]
 
     def place(self, configuration: Configuration) -> int:
+        """Index of a configuration."""
         return self._places[self.space.key(configuration)]
 
     @property
     def model(self) -> BeliefModel:
-        """What it has learned last."""
-        return self._learned[self.space.signature].model
+        """The model that was learned last."""
+        return self._default.learned[self.space.signature].model
 
-    def _candidates(self, task: store.Task, space: SearchSpace) -> list[Configuration]:
-        places = self.rows(task.settings["seed"], task.id, task.settings["candidates"])
-        return [self.configurations[place] for place in places]
+    def candidates(self, space: SearchSpace, settings: TaskSettings, task_id: int, count: int) -> list[Configuration]:
+        """Rows of the table."""
+        return [self.configurations[place] for place in self.rows(settings.seed, task_id, count)]
 
 
 @dataclass(frozen=True)
 class Lived:
-    """What a lived task cost, in seconds, and the configurations that it picked."""
+    """The costs and picks of a lived task.
+
+    Attributes:
+        recommend: processor seconds of a pick, on average.
+        learn: processor seconds of learning.
+        close: processor seconds of closing the task.
+        picks: indices of the picked configurations.
+    """
 
     recommend: float
     learn: float
@@ -136,18 +169,33 @@ class Lived:
     picks: list[int]
 
 
-def live(platform: TablePlatform, settings: TaskSettings, number: int, performance: np.ndarray, h: np.ndarray) -> Lived:
-    """One task's whole way through the platform. performance: (n,), of all configurations; h: (64,)."""
+def live(
+    platform: TablePlatform,
+    settings: TaskSettings,
+    number: int,
+    performance: NDArray[np.float64],
+    h: NDArray[np.float64],
+) -> Lived:
+    """Lead a task its whole way through the platform.
+
+    Args:
+        platform: the platform.
+        settings: of the task.
+        number: of the task.
+        performance: (n,), of all configurations.
+        h: (64,), the meta-feature.
+    """
     task_id = platform.open_task(f"simulated {number}", platform.space, settings)
-    platform.start(platform.next_trial(task_id).id, 0)
+    platform.start(state.following(platform, task_id).id, 0)
     platform.describe(task_id, 0, Description(h.tolist(), 64, 100, 0.5))
     learn, _ = _timed(platform.prepare, task_id)
-    seconds, picks = [], []
+    seconds: list[float] = []
+    picks: list[int] = []
     while True:
-        spent, trial = _timed(platform.next_trial, task_id)
+        spent, trial = _timed(state.following, platform, task_id)
         parameter_id = len(picks) + 1
         platform.start(trial.id, parameter_id)
-        if trial.phase != FINE_TUNE:
+        if trial.phase is not Phase.FINE_TUNE:
             break
         seconds.append(spent)
         picks.append(platform.place(trial.configuration))
@@ -157,18 +205,23 @@ def live(platform: TablePlatform, settings: TaskSettings, number: int, performan
 
 
 def fill(
-    platform: TablePlatform, like: int, first: int, picked: list[tuple[list[int], np.ndarray, np.ndarray]]
+    platform: TablePlatform,
+    like: int,
+    first: int,
+    picked: list[tuple[list[int], NDArray[np.float64], NDArray[np.float64]]],
 ) -> None:
-    """Write the rows of tasks that ran side by side with the lived task `like`, which has just been closed.
+    """Write the rows of tasks that ran side by side with a lived task.
 
-    first: the first one's number. picked: of each the configurations it picked, and as `live` takes them what all of
-    them bring and its meta-feature.
+    Args:
+        platform: the platform.
+        like: id of the lived task, which has just been closed.
+        first: number of the first filled-in task.
+        picked: of each task the indices of its picks, the performance of all configurations (n,), and its meta-feature
+            (64,).
     """
     with platform.store.write() as session:
-        versions = Versions(platform.store, session)
-        task, head = session.get_one(store.Task, like), versions.head()
-        versions.describe_offline(head.id)
-        ranker = session.scalar(select(store.Ranker).where(store.Ranker.task_id == like))
+        task, head = session.get_one(TaskRow, like), platform.versions.head(session)
+        encoder = session.scalar(select(EncoderRow).where(EncoderRow.task_id == like))
         numbers = range(first, first + len(picked))
         # Side by side only one update becomes the newest version; of the others, what their tasks need is kept.
         extractors = [
@@ -185,10 +238,10 @@ def fill(
             fine_tuned = iter(picks)
             for trial in task.trials:
                 changes: dict[str, Any] = {"task_id": None}
-                if trial.phase == EXTRACT:  # the state's ids follow each other
-                    own = platform.rows(task.settings["seed"], like + 1 + number - first, task.settings["candidates"])
+                if trial.phase is Phase.EXTRACT:  # the state's ids follow each other
+                    own = platform.rows(task.settings.seed, like + 1 + number - first, 1)
                     changes["configuration"] = platform.configurations[own[0]]
-                if trial.phase == FINE_TUNE:
+                if trial.phase is Phase.FINE_TUNE:
                     place = next(fine_tuned)
                     configuration = platform.configurations[place]
                     changes |= {"configuration": configuration, "performance": float(performance[place])}
@@ -196,18 +249,32 @@ def fill(
             tasks.append(twin)
         session.add_all(tasks)
         session.flush()
-        if ranker is not None:
-            session.add_all(state.copied(ranker, task_id=t.id) for t in tasks)
+        if encoder is not None:
+            session.add_all(state.copied(encoder, task_id=t.id) for t in tasks)
 
 
 def picks_of(
-    model: BeliefModel, settings: TaskSettings, candidates: np.ndarray, performance: np.ndarray, h: np.ndarray
+    model: BeliefModel,
+    settings: TaskSettings,
+    candidates: NDArray[np.float32],
+    performance: NDArray[np.float64],
+    h: NDArray[np.float64],
 ) -> list[int]:
-    """What the platform picks, having learned `model`: places among the candidates' vectors (k, d), whose performance
-    is (k,)."""
+    """The platform's picks for a task when it has learned `model`.
+
+    Args:
+        model: what has been learned.
+        settings: of the task.
+        candidates: (k, d), encoded.
+        performance: (k,), of the candidates.
+        h: (64,), the meta-feature.
+
+    Returns:
+        Indices of the candidates.
+    """
     recommender = HyperFD(settings.seed, model)
-    recommender.start_task(base.Task(settings.budget, h), EncodedConfigurations(candidates))
-    picks = []
+    recommender.start_task(base.Task(settings.budget, h.astype(np.float32)), EncodedConfigurations(candidates))
+    picks: list[int] = []
     while asked := recommender.ask(1):
         recommender.tell(asked[0], float(performance[asked[0]]))
         picks += asked
@@ -215,8 +282,9 @@ def picks_of(
 
 
 def schedule(tasks: int) -> list[int]:
-    """How many tasks are recommended to from the same past, time after time: the first of each is lived."""
-    sizes, past = [], 0
+    """Numbers of tasks that get recommendations from the same past, in order; the first of each is lived."""
+    sizes: list[int] = []
+    past = 0
     for end in stretches(tasks):
         while past < end:
             sizes.append(min(max(1, past // 10), SIDE_BY_SIDE, end - past))
@@ -225,15 +293,21 @@ def schedule(tasks: int) -> list[int]:
 
 
 def stretches(tasks: int) -> list[int]:
-    """Where they end: after 10, 30, 100, 300, ... tasks, and after all."""
+    """Ends of the stretches: 10, 30, 100, 300, ... tasks, and all of them."""
     ends = sorted(factor * 10**power for power in range(1, len(str(tasks)) + 1) for factor in (1, 3))
     return [end for end in ends if end < tasks] + [tasks]
 
 
 @dataclass(frozen=True)
 class Wave:
-    """Tasks that were recommended to from the same past. rank_percent: by `RANKED`, of each task; before,
-    size: bytes of the state before the first and after the last one."""
+    """Tasks that got recommendations from the same past.
+
+    Attributes:
+        lived: the first one, which was lived.
+        rank_percent: Rank% (in %) of each task, by `RANKED`.
+        before: bytes of the state before the first task.
+        size: bytes of the state after the last task.
+    """
 
     lived: Lived
     rank_percent: dict[str, list[float]]
@@ -242,7 +316,13 @@ class Wave:
 
 
 def simulate(world: World, tasks: int, state_file: Path) -> Iterator[Wave]:
-    """Lead so many tasks through a new platform."""
+    """Lead tasks through a new platform.
+
+    Args:
+        world: where the tasks come from.
+        tasks: number of tasks.
+        state_file: path of the new state.
+    """
     platform, settings = TablePlatform(state_file, world.vectors), TaskSettings(seed=world.seed)
     state.add_offline_sets(platform)
     ties, done = np.random.default_rng([world.seed, 2]), 0
@@ -259,19 +339,43 @@ def simulate(world: World, tasks: int, state_file: Path) -> Iterator[Wave]:
         if size > 1:
             others = [(picks, *task) for picks, task in zip(picked[1:], drawn[1:], strict=True)]
             fill(platform, done + 1, done + 1, others)
-        mean_rank = _mean_rank(platform.model, settings.budget)
-        ranks: dict[str, list[float]] = {name: [] for name in RANKED}
-        for own, picks, (performance, _) in zip(rows, picked, drawn, strict=True):
-            mean_rank.start_task(base.Task(settings.budget), EncodedConfigurations(platform.vectors[own]))
-            chosen = {
-                "platform": [own.tolist().index(pick) for pick in picks],
-                "mean_rank": mean_rank.ask(settings.budget),
-                "best_on_average": np.argsort(-world.population.mean[own])[: settings.budget].tolist(),
-            }
-            for name, places in chosen.items():
-                ranks[name].append(float(metrics.rank_percent(performance[own], places, ties)[-1]))
+        ranks = _ranks(platform, world, settings.budget, rows, picked, [performance for performance, _ in drawn], ties)
         done += size
         yield Wave(lived, ranks, before, state.bytes_used(platform))
+
+
+def _ranks(
+    platform: TablePlatform,
+    world: World,
+    budget: int,
+    rows: Sequence[NDArray[np.int64]],
+    picked: Sequence[Sequence[int]],
+    performances: Sequence[NDArray[np.float64]],
+    ties: np.random.Generator,
+) -> dict[str, list[float]]:
+    """Rank% of each task of a wave, by `RANKED`.
+
+    Args:
+        platform: the platform, after the tasks.
+        world: where the tasks come from.
+        budget: picks per task.
+        rows: of each task the indices (k,) of its candidates.
+        picked: of each task the indices of the platform's picks.
+        performances: of each task the performance of all configurations (n,).
+        ties: breaks ties.
+    """
+    mean_rank = _mean_rank(platform.model, budget)
+    ranks: dict[str, list[float]] = {name: [] for name in RANKED}
+    for own, picks, performance in zip(rows, picked, performances, strict=True):
+        mean_rank.start_task(base.Task(budget), EncodedConfigurations(platform.vectors[own]))
+        chosen = {
+            "platform": [own.tolist().index(pick) for pick in picks],
+            "mean_rank": mean_rank.ask(budget),
+            "best_on_average": np.argsort(-world.population.mean[own])[:budget].tolist(),
+        }
+        for name, places in chosen.items():
+            ranks[name].append(float(metrics.rank_percent(performance[own], places, ties)[-1]))
+    return ranks
 
 
 def _mean_rank(model: BeliefModel, budget: int) -> MeanRank:
@@ -283,25 +387,37 @@ def _mean_rank(model: BeliefModel, budget: int) -> MeanRank:
     return recommender
 
 
-def _update(number: int, h: np.ndarray) -> ExtractorUpdate:
+def _update(number: int, h: NDArray[np.float64]) -> ExtractorUpdate:
+    """A simulated update of the extractor by a task with the meta-feature h (64,)."""
     extractor = MetaFeatureExtractor.initial(state.CHANNELS + 4, seed=0).state_dict()
     generator = torch.Generator().manual_seed(number)
     nudged = {name: w + _NUDGE * torch.randn(w.shape, generator=generator) for name, w in extractor.items()}
     return ExtractorUpdate(nudged, {name: w.abs() for name, w in nudged.items()}, h.tolist())
 
 
-def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
+def _timed(function: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> tuple[float, _R]:
+    """Processor seconds of a call, and its result."""
     begin = time.process_time()
-    result = function(*arguments)
+    result = function(*args, **kwargs)
     return time.process_time() - begin, result
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """A row of simulator.csv: the tasks from `first` to `last`, how many of them were lived, and what came out.
+    """A row of simulator.csv.
 
-    Seconds: of a pick, of learning, and of closing a task. size: bytes of the state; per_task: those that it has grown
-    by, for each task of the stretch.
+    Attributes:
+        first: number of the first task, from 1.
+        last: number of the last task.
+        lived: number of tasks that were lived.
+        platform: Rank% of the platform's picks.
+        mean_rank: Rank% of the mean rank of past tasks.
+        best_on_average: Rank% of the configurations that are best on average.
+        recommend: processor seconds of a pick.
+        learn: processor seconds of learning.
+        close: processor seconds of closing a task.
+        size: bytes of the state.
+        per_task: bytes by which the state has grown, per task of the stretch.
     """
 
     first: int
@@ -318,7 +434,7 @@ class Stretch:
 
 
 def summarised(waves: Sequence[Wave]) -> list[Stretch]:
-    """A row per stretch."""
+    """Summarise waves, a row per stretch."""
     result: list[Stretch] = []
     own: list[Wave] = []
     tasks = sum(len(wave.rank_percent[RANKED[0]]) for wave in waves)
@@ -329,16 +445,29 @@ def summarised(waves: Sequence[Wave]) -> list[Stretch]:
         if last in ends:
             first, before = (result[-1].last + 1, result[-1].size) if result else (1, own[0].before)
             timed = [w.lived for w in own[-_TIMED:]]
-            ranks = {name: clustered([w.rank_percent[name] for w in own]) for name in RANKED}
-            seconds = {name: median(getattr(one, name) for one in timed) for name in SECONDS}
-            per_task = (wave.size - before) / (last - first + 1)
-            result.append(Stretch(first, last, len(own), **ranks, **seconds, size=wave.size, per_task=per_task))
+            platform, mean_rank, best = (clustered([w.rank_percent[name] for w in own]) for name in RANKED)
+            recommend, learn, close = (float(median(getattr(one, name) for one in timed)) for name in SECONDS)
+            result.append(
+                Stretch(
+                    first,
+                    last,
+                    len(own),
+                    platform,
+                    mean_rank,
+                    best,
+                    recommend,
+                    learn,
+                    close,
+                    wave.size,
+                    per_task=(wave.size - before) / (last - first + 1),
+                )
+            )
             own = []
     return result
 
 
 def clustered(groups: Sequence[Sequence[float]]) -> Estimate:
-    """The mean of all values, and its standard error where those of a group hang together; NaN for one group."""
+    """The mean of all values with its cluster-robust standard error, which is NaN for a single group."""
     count = sum(map(len, groups))
     mean = sum(map(sum, groups)) / count
     if len(groups) < 2:
@@ -348,13 +477,15 @@ def clustered(groups: Sequence[Sequence[float]]) -> Estimate:
 
 
 def by_chance(candidates: int, budget: int) -> float:
-    """Rank% that the best of so many random picks has in expectation."""
+    """Expected Rank% of the best of random picks."""
     return 100 * (candidates + 1) / (min(budget, candidates) + 1) / candidates
 
 
 def settled(stretches: Sequence[Stretch]) -> Stretch:
-    """The first one from which on Rank% of the platform is never surely (by two standard errors) above that of the
-    last: from there on nothing is seen to get better."""
+    """The stretch from which on the platform gets no better.
+
+    It is the first from which on Rank% is never above that of the last stretch by more than two standard errors.
+    """
     last = stretches[-1].platform
     for place, one in enumerate(stretches):
         apart = [s.platform.mean - last.mean - 2 * np.hypot(s.platform.error, last.error) for s in stretches[place:-1]]
@@ -364,7 +495,7 @@ def settled(stretches: Sequence[Stretch]) -> Stretch:
 
 
 def statement(table: tables.Table, world: World, stretches: Sequence[Stretch], chance: float) -> str:
-    """What was found, in sentences."""
+    """The findings, in sentences; chance: Rank% of random picks."""
     population, last, best = world.population, stretches[-1], settled(stretches)
     budget = TaskSettings().budget
     total = budget * last.recommend + last.learn + last.close
@@ -387,6 +518,7 @@ def statement(table: tables.Table, world: World, stretches: Sequence[Stretch], c
 
 
 def printed(stretches: Sequence[Stretch]) -> Printed:
+    """The stretches as a table."""
     names = ("tasks", *RANKED, *(f"{name} (s)" for name in SECONDS), "MB", "bytes per task")
     result = Printed(*names, title="Simulated")
     for one in stretches:
@@ -399,7 +531,8 @@ def printed(stretches: Sequence[Stretch]) -> Printed:
 
 
 def write(stretches: Sequence[Stretch], path: Path) -> None:
-    with path.open("w", newline="") as file:
+    """Write simulator.csv."""
+    with atomic(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         measured = [column for name in RANKED for column in (name, f"{name}_se")]
         columns = (*SECONDS, "size", "per_task")
@@ -410,22 +543,14 @@ def write(stretches: Sequence[Stretch], path: Path) -> None:
 
 
 def draw(stretches: Sequence[Stretch], chance: float, title: str, path: Path) -> None:
-    """Three panels against the number of tasks: Rank% with standard errors, seconds, bytes per task."""
+    """Draw three panels against the number of tasks: Rank% with standard errors, seconds, and bytes per task."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     figure.suptitle(title)
     ranks, seconds, size = figure.subplots(1, 3)
     last = [one.last for one in stretches]
-    middle = [np.sqrt(one.first * one.last) for one in stretches]
-    labels = ("platform", "mean rank of the same past tasks", "best on average (no one can know it)")
-    for place, (name, label) in enumerate(zip(RANKED, labels, strict=True)):
-        mean = np.array([getattr(one, name).mean for one in stretches])
-        error = np.nan_to_num([getattr(one, name).error for one in stretches])
-        ranks.plot(middle, mean, marker=".", color=f"C{place}", label=label)
-        ranks.fill_between(middle, mean - error, mean + error, color=f"C{place}", alpha=0.15)
-    ranks.axhline(chance, color="black", linestyle=":", label="random")
-    ranks.set(title="Rank% of the best of four picks, ± a standard error", ylabel="Rank%", ylim=(0, None))
+    _draw_ranks(ranks, stretches, chance)
     for place, (name, label) in enumerate(
         zip(SECONDS, ("recommend (a pick)", "update: learn", "update: close"), strict=True)
     ):
@@ -443,13 +568,26 @@ def draw(stretches: Sequence[Stretch], chance: float, title: str, path: Path) ->
     figure.savefig(path, dpi=120)
 
 
+def _draw_ranks(panel: Axes, stretches: Sequence[Stretch], chance: float) -> None:
+    """Rank% of the platform and of what it is compared with, in the middle of each stretch."""
+    middle = [np.sqrt(one.first * one.last) for one in stretches]
+    labels = ("platform", "mean rank of the same past tasks", "best on average (no one can know it)")
+    for place, (name, label) in enumerate(zip(RANKED, labels, strict=True)):
+        mean = np.array([getattr(one, name).mean for one in stretches])
+        error = np.nan_to_num([getattr(one, name).error for one in stretches])
+        panel.plot(middle, mean, marker=".", color=f"C{place}", label=label)
+        panel.fill_between(middle, mean - error, mean + error, color=f"C{place}", alpha=0.15)
+    panel.axhline(chance, color="black", linestyle=":", label="random")
+    panel.set(title="Rank% of the best of four picks, ± a standard error", ylabel="Rank%", ylim=(0, None))
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of a table.", metavar="TABLE")],
     tasks: Annotated[int, typer.Option(min=2, help="How many tasks to simulate.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the CSV, the text and the figure.")] = Path("simulator"),
 ) -> None:
-    """Thousands of simulated tasks through the real platform: time, state and quality."""
+    """Lead thousands of simulated tasks through the real platform: time, state and quality."""
     torch.set_num_threads(1)
     try:
         table = tables.load(folder)
@@ -468,7 +606,7 @@ def main(
     chance = by_chance(min(settings.candidates, len(world.vectors)), settings.budget)
     write(stretches, out / "simulator.csv")
     told = statement(table, world, stretches, chance)
-    (out / "simulator.txt").write_text(told + "\n")
+    write_text(out / "simulator.txt", told + "\n")
     title = f"{tasks:,} simulated tasks, from a model of {table.name}: {len(world.population.marginals)} data sets"
     draw(stretches, chance, f"{title}, {len(world.vectors)} configurations", out / "simulator.png")
     Console().print(printed(stretches))

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.recommenders import EncodedConfigurations, Task
-from nni_hyperfd.space.graphs import Graphs
+from nni_hyperfd.space import Graphs
 
 FORMAT = 1
 """Format of tables and measurements; `meta.json` of the first tables names none."""

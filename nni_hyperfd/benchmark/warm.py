@@ -1,76 +1,113 @@
 """What a warmed-up state is worth to its first experiment: Rank% of the picks for data sets that it has not seen.
 
-`python -m nni_hyperfd.benchmark.warm MEASURED --state STATE --features FOLDER`: MEASURED is what
-`trial_code/measure.py` has filled, FOLDER holds what `trial_code/describe.py --whole` wrote, with the detector of the
-state, of those of its data sets that are to be asked about.
+    python -m nni_hyperfd.benchmark.warm MEASURED --state STATE --features FOLDER
+
+MEASURED is what `trial_code/measure.py` has filled. FOLDER holds what `trial_code/describe.py --whole` wrote, with the
+detector of the state, of those of the data sets that are to be asked about.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 from nni_hyperfd.benchmark import measured, metrics
 from nni_hyperfd.benchmark.tables import TableError
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.platform.presets import DefaultPreset
-from nni_hyperfd.space.search_space import Configuration, SearchSpace
-from nni_hyperfd.state import store as tables
-from nni_hyperfd.state.versions import Versions
-from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.platform import Platform, Recommendation, TaskView, TrialView
+from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
 
 STARTS = ("cold", "warm, data set unknown", "warm")
+"""What is compared: a new state, and the warmed-up one without and with a meta-feature of the data set."""
 
 
 def picks(
     platform: Platform,
     space: SearchSpace,
     candidates: Sequence[Configuration],
-    performance: np.ndarray,
+    performance: NDArray[np.float64],
     features: bytes | None,
     settings: TaskSettings,
 ) -> list[int]:
-    """The candidates that the platform's first task tries, each known before the next is chosen; nothing is kept.
+    """The picks of the platform's first task, each known before the next is chosen; nothing is kept in the state.
 
-    performance: (candidates,), finite. features: the data set's, packed; None goes without a meta-feature.
+    Args:
+        platform: one without tasks.
+        space: the search space.
+        candidates: the configurations to choose from.
+        performance: (candidates,), their results, finite.
+        features: the data set's image features, packed; None goes without a meta-feature.
+        settings: of the task.
+
+    Returns:
+        Indices of the candidates, in order.
     """
+    meta_feature = None if features is None else _meta_feature(platform, features)
+    now = datetime.now(timezone.utc)
+    task = TaskView(
+        id=1,
+        experiment="",
+        space=space,
+        settings=settings,
+        dataset=None,
+        extractor_id=platform.versions.head_id(),
+        meta_feature=meta_feature,
+        num_images=None,
+        num_boxes=None,
+        baseline=None,
+        created=now,
+        closed=None,
+        trials=(),
+    )
+    preset = platform.preset(settings.preset)
     chosen: list[int] = []
-    with platform.store.write() as session:
-        versions = Versions(platform.store, session)
-        head = versions.head().id
-        task = tables.Task(id=1, settings=asdict(settings), extractor_id=head)
-        if features is not None:
-            task.meta_feature = _meta_feature(versions.extractor_tensors(head), features)
-        preset = DefaultPreset(versions, session, {})
-        while len(chosen) < settings.budget:
-            left = [place for place in range(len(candidates)) if place not in chosen]
-            (pick,) = preset.pick(task, space, [candidates[place] for place in left], settings.budget - len(chosen))
-            place = candidates.index(pick.configuration)
-            chosen.append(place)
-            result = {"status": "succeeded", "performance": float(performance[place])}
-            task.trials.append(tables.Trial(phase=FINE_TUNE, configuration=pick.configuration, **result))
+    while len(chosen) < settings.budget:
+        left = [place for place in range(len(candidates)) if place not in chosen]
+        for pick in preset.pick(task, [candidates[place] for place in left], settings.budget - len(chosen)):
+            chosen.append(candidates.index(pick.configuration))
+            task = replace(task, trials=(*task.trials, _tried(pick, float(performance[chosen[-1]]), len(chosen))))
     return chosen
 
 
-def _meta_feature(tensors: dict, features: bytes) -> list[float]:
+def _tried(pick: Recommendation, performance: float, number: int) -> TrialView:
+    """A pick's finished trial."""
+    return TrialView(
+        id=number,
+        parameter_id=number,
+        phase=Phase.FINE_TUNE,
+        status=Status.SUCCEEDED,
+        configuration=pick.configuration,
+        rank=pick.rank,
+        score=pick.score,
+        performance=performance,
+        reason=None,
+        started=None,
+        ended=None,
+        is_result=True,
+    )
+
+
+def _meta_feature(platform: Platform, packed: bytes) -> tuple[float, ...]:
+    """The meta-feature (64,) of packed image features, by the platform's newest extractor."""
     import torch
 
-    from nni_hyperfd.method import MetaFeatureExtractor, weights
-    from nni_hyperfd.method import features as image_features
+    from nni_hyperfd.method import MetaFeatureExtractor, features, weights
 
-    images, counts = image_features.unpack(weights.loads(features))
-    extractor = MetaFeatureExtractor.from_weights(weights.under(tensors, "extractor"))
+    images, counts = features.unpack(weights.loads(packed))
+    tensors, _ = platform.versions.tensors(platform.versions.head_id())
     with torch.no_grad():
-        return extractor(images, counts).tolist()
+        return tuple(MetaFeatureExtractor.from_weights(tensors)(images, counts).tolist())
 
 
 def main(
@@ -79,8 +116,9 @@ def main(
     features: Annotated[Path, typer.Option(help="Folder with a .safetensors file of each data set to ask about.")],
     budget: Annotated[int, typer.Option(min=1)] = 4,
     seeds: Annotated[int, typer.Option(min=1)] = 20,
+    preset: Annotated[Literal["default", "paper"], typer.Option(help="How to pick.")] = "default",
 ) -> None:
-    """Rank% of the first pick and of the best pick of the budget, from nothing and from a warmed-up state."""
+    """Measure Rank% of the first pick and of the best pick of the budget, with a new and with a warmed-up state."""
     try:
         found = measured.read(folder)
     except TableError as error:
@@ -91,9 +129,9 @@ def main(
             f"{features} has no .safetensors file of any of {', '.join(found.domains)}; trial_code/describe.py --whole"
             " writes them."
         )
-    first = {
-        trial[:2]: trial.val for trial in found.trials if trial.seed == found.settings["seed"] and not trial.failed
-    }
+    measured_seed = found.settings["seed"]
+    first = {(t.domain, t.configuration): t.val for t in found.trials if t.seed == measured_seed and not t.failed}
+    tasks = [TaskSettings(budget=budget, seed=seed, preset=Preset(preset)) for seed in range(seeds)]
     rows = {}
     with TemporaryDirectory() as scratch:
         own = Path(scratch, "warm.sqlite")
@@ -104,25 +142,36 @@ def main(
             names = [name for name in found.configurations if (domain, name) in first]
             candidates = [found.configurations[name] for name in names]
             performance = np.array([first[domain, name] for name in names])
-            described = {start: None for start in STARTS} | {"warm": (features / f"{domain}.safetensors").read_bytes()}
+            known = (features / f"{domain}.safetensors").read_bytes()
             rows[domain] = {
-                start: np.array(
-                    [
-                        metrics.rank_percent(
-                            performance,
-                            picks(platforms[start], found.space, candidates, performance, described[start], settings),
-                            np.random.default_rng(settings.seed),
-                        )
-                        for settings in (TaskSettings(budget=budget, seed=seed) for seed in range(seeds))
-                    ]
-                )
-                for start in STARTS
+                start: _ranks(platform, found.space, candidates, performance, known if start == "warm" else None, tasks)
+                for start, platform in platforms.items()
             }
     Console().print(_table(rows, budget, seeds))
 
 
-def _table(rows: dict[str, dict[str, np.ndarray]], budget: int, seeds: int) -> Table:
-    """Means over the seeds; the last row is over the data sets, with their standard error."""
+def _ranks(
+    platform: Platform,
+    space: SearchSpace,
+    candidates: Sequence[Configuration],
+    performance: NDArray[np.float64],
+    features: bytes | None,
+    tasks: Sequence[TaskSettings],
+) -> NDArray[np.float64]:
+    """Rank% after each pick, (tasks, budget), as `picks` chooses them with each of the settings."""
+    ranks = [
+        metrics.rank_percent(
+            performance,
+            picks(platform, space, candidates, performance, features, settings),
+            np.random.default_rng(settings.seed),
+        )
+        for settings in tasks
+    ]
+    return np.array(ranks)
+
+
+def _table(rows: Mapping[str, Mapping[str, NDArray[np.float64]]], budget: int, seeds: int) -> Table:
+    """Means over the seeds; the last row is the mean over the data sets with its standard error."""
     columns = [f"{start}: {place}" for start in STARTS for place in ("first", f"best of {budget}")]
     table = Table("data set", *columns, title=f"Rank% of picks, {seeds} seeds")
     means = {

@@ -1,42 +1,5 @@
 """The command `hyperfd`, one module per group of its commands."""
 
-from __future__ import annotations
+from nni_hyperfd.cli.app import app, main
 
-import logging
-
-import typer
-
-from nni_hyperfd.cli.benchmark import benchmark, make_table
-from nni_hyperfd.cli.console import stop
-from nni_hyperfd.cli.data import data
-from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
-from nni_hyperfd.cli.reproduce import reproduce
-from nni_hyperfd.cli.setup import register, synthetic
-from nni_hyperfd.cli.state import recommend, status, tasks
-from nni_hyperfd.cli.warmup import warmup
-from nni_hyperfd.files import FolderError
-from nni_hyperfd.space import SpaceError
-from nni_hyperfd.state.exchange import DocumentError
-from nni_hyperfd.state.store import RefusedError, StateError
-
-_HELP = "Look into the state, try a recommendation, move experience, convert data, measure, register with NNI."
-
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=_HELP
-)
-for command in (status, tasks, recommend, offline, relearn, synthetic, register, benchmark, reproduce):
-    app.command()(command)
-app.command("export")(export_experience)
-app.command("import")(import_experience)
-app.command("table")(make_table)
-app.add_typer(data, name="data")
-app.add_typer(warmup, name="warmup")
-
-
-def main() -> None:
-    """Run the command of the command line; what its user can put right ends it with status 1 and one sentence."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        app()
-    except (StateError, SpaceError, RefusedError, DocumentError, FolderError) as error:
-        stop(str(error))
+__all__ = ["app", "main"]

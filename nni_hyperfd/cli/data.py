@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from nni_hyperfd.cli.console import stop
+
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare face data sets.")
 
 
@@ -138,5 +140,4 @@ def _one_line_errors(folder: Path) -> Iterator[None]:
     else:
         return
     text = message.encode("utf-8", errors="backslashreplace").decode()
-    Console(stderr=True).print(f"hyperfd: {text}", soft_wrap=True, highlight=False, markup=False)
-    raise SystemExit(1)
+    stop(text)

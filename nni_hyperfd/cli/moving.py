@@ -14,7 +14,7 @@ from nni_hyperfd.space import SearchSpace
 
 
 def export_experience(file: Path, state: State) -> None:
-    """Write all experience as JSON: tasks, meta-features, configurations, results, and the weights learned from them."""
+    """Write all experience as JSON: tasks, meta-features, configurations, results, and what was learned from them."""
     document = moving.export(open_state(state))
     try:
         write_json(file, document)

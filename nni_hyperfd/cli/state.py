@@ -22,13 +22,14 @@ def status(state: State) -> None:
     console.print(f"State {state}", soft_wrap=True, highlight=False)
     table = Table(show_header=False)
     table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
-    for name in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING, Status.PLANNED):
-        table.add_row(f"trials {name}", str(sum(trial.status is name for trial in trials)))
+    for state_of_trial in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING, Status.PLANNED):
+        count = sum(trial.status is state_of_trial for trial in trials)
+        table.add_row(f"trials {state_of_trial}", str(count))
     for space in {task.space.signature: task.space for task in warm}.values():
         results = [len(task.trials) for task in warm if task.space.signature == space.signature]
         table.add_row(f"warm-up, {space.kind}", f"{sum(results)} results on {len(results)} data sets")
-    for name, count in platform.counts().items():
-        table.add_row(name, str(count))
+    for name, number in platform.counts().items():
+        table.add_row(name, str(number))
     table.add_row("size", f"{state.stat().st_size / 2**20:.2f} MiB")
     console.print(table)
 

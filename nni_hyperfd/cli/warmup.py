@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from nni_hyperfd.cli.console import read_json, stop
+
 warmup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Warm the ranker up on data sets of your own.")
 
-_LINE_SECONDS = 60  # between two lines where the output is no terminal
+_LINE_SECONDS = 60.0  # between two lines where the output is no terminal
 
 
 @warmup.command()
@@ -38,34 +39,31 @@ def collect(
 
     from nni_hyperfd.experiment.launch import LaunchError
     from nni_hyperfd.files import FolderError, locked
-    from nni_hyperfd.warmup import collect as room
+    from nni_hyperfd.warmup import collect as measuring
     from nni_hyperfd.warmup.pairs import PairError, PairFile, draw
 
     console = Console()
     nni.silence_stdout()
     os.environ["HYPERFD_DATA"] = str(data.resolve())
     try:
-        names = room.find_data_sets(data)
-        config, space = room.load_experiment(experiment)
+        names = measuring.find_data_sets(data)
+        config, space = measuring.load_experiment(experiment)
         with locked(out):
-            file = PairFile(out / room.PAIRS)
-            plan = draw(names, space, pairs, each, seed)
+            file, plan = PairFile(out / measuring.PAIRS), draw(names, space, pairs, each, seed)
             file.plan(plan)
-            total = file.progress().total
-            sets = len({name for name, _ in plan})
-            _print(console, f"{total} pairs of {sets} sub-data-sets")
+            _print(console, f"{file.progress().total} pairs of {len({name for name, _ in plan})} sub-data-sets")
             with _shown(console) as show:
-                progress = room.collect(file, config, port, show)
-    except (room.CollectError, FolderError, LaunchError, PairError) as error:
-        _stop(str(error))
+                progress = measuring.collect(file, config, port, show)
+    except (measuring.CollectError, FolderError, LaunchError, PairError) as error:
+        stop(str(error))
     except OSError as error:
-        _stop(f"{error.filename or out}: {error.strerror}; correct it, and the same command goes on")
+        stop(f"{error.filename or out}: {error.strerror}; correct it, and the same command goes on")
     except KeyboardInterrupt:
-        _stop("stopped; the same command goes on")
+        stop("stopped; the same command goes on")
     cost = timedelta(seconds=round(progress.seconds))
     _print(
         console,
-        f"{progress.succeeded} pairs measured, {progress.failed} failed, in {cost} of trials: {out / room.PAIRS}",
+        f"{progress.succeeded} pairs measured, {progress.failed} failed, in {cost} of trials: {out / measuring.PAIRS}",
     )
 
 
@@ -88,32 +86,25 @@ def train(
     """
     from nni_hyperfd.platform import Platform, own_datasets
     from nni_hyperfd.space import SearchSpace
-    from nni_hyperfd.warmup import collect as room
-    from nni_hyperfd.warmup import train as school
+    from nni_hyperfd.warmup import collect as measuring
+    from nni_hyperfd.warmup import train as training
     from nni_hyperfd.warmup.pairs import PairError, PairFile
 
-    console = Console()
-    file = out / room.PAIRS
-    try:
-        definition = json.loads(space.read_text())
-    except OSError as error:
-        _stop(f"{space}: {error.strerror}")
-    except ValueError as error:
-        _stop(f"{space}: this is no JSON ({error})")
+    console, file, definition = Console(), out / measuring.PAIRS, read_json(space)
     if not file.exists():
-        _stop(f"{file}: there is none; run 'hyperfd warmup collect' first")
+        stop(f"{file}: there is none; run 'hyperfd warmup collect' first")
     try:
         search_space = SearchSpace.from_nni(definition)
-        data_sets = school.read(PairFile(file), features, search_space)
+        data_sets = training.read(PairFile(file), features, search_space)
         platform = Platform(state)
         extractor = own_datasets.warm_extractor(platform, search_space)
         results = sum(len(one.performance) for one in data_sets)
         _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
         began = time.monotonic()
-        warm = school.train(data_sets, search_space, seed, extractor)
+        warm = training.train(data_sets, search_space, seed, extractor)
         own_datasets.begin_with(platform, search_space, data_sets, warm, seed)
-    except (PairError, school.TrainError) as error:
-        _stop(str(error))
+    except (PairError, training.TrainError) as error:
+        stop(str(error))
     checks = " ".join(f"{value:.4f}" for value in warm.ndcg)
     _print(console, f"NDCG of the results held out, before and after every check: {checks}")
     _print(
@@ -133,7 +124,7 @@ def _shown(console: Console) -> Iterator[Callable[[str], None]]:
         with console.status("NNI starts") as status:
             yield status.update
         return
-    printed = -float(_LINE_SECONDS)
+    printed = -_LINE_SECONDS
 
     def show(line: str) -> None:
         nonlocal printed
@@ -146,8 +137,3 @@ def _shown(console: Console) -> Iterator[Callable[[str], None]]:
 
 def _print(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, highlight=False, markup=False)
-
-
-def _stop(message: str) -> NoReturn:
-    _print(Console(stderr=True), f"hyperfd: {message}")
-    raise SystemExit(1)

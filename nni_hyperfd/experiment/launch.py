@@ -202,7 +202,7 @@ def _attempt(
     log = _log(folder)
     log_start = log.stat().st_size if log.exists() else 0
     announce(experiment.id, port, folder)
-    with _ended_on_failure() as children:
+    with _ended_on_failure(experiment.id) as children:
         _start_manager(experiment, port, folder, children)
         (process,) = children()
         running = RunningExperiment(experiment.id, port, folder, process, log_start)
@@ -262,23 +262,26 @@ def _wait_for_rest_server(port: int, children: Callable[[], list[psutil.Process]
 def _wait_until_ready(running: RunningExperiment, is_ready: Callable[[RunningExperiment], bool]) -> None:
     """Wait until an experiment is ready or has ended by itself."""
     while not is_ready(running):
+        has_dispatcher = _has_children(running.process)  # before the status, which may say why it has not
         status = running.status()
         if status.name == "GONE":
             raise TryAgainError(f"NNI's manager has ended; {running.folder / 'log'} has more")
         if status.name in _ENDED:
             return
-        if not running.process.children():  # the dispatcher is its first child; trials come later
+        if not has_dispatcher:
             raise LaunchError(f"the tuner has ended before it connected; {running.folder / 'log'} has more")
         time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
-def _ended_on_failure() -> Iterator[Callable[[], list[psutil.Process]]]:
-    """End the child processes that the block starts if it raises.
+def _ended_on_failure(id: str) -> Iterator[Callable[[], list[psutil.Process]]]:
+    """End the experiment of this id if the block that starts it raises: all child processes that the block has started.
 
     Yields:
         A function that returns those child processes.
     """
+    from nni.runtime.log import stop_experiment_logging
+
     earlier = set(psutil.Process().children())
 
     def children() -> list[psutil.Process]:
@@ -289,6 +292,7 @@ def _ended_on_failure() -> Iterator[Callable[[], list[psutil.Process]]]:
     except BaseException:
         for process in children():
             _end(process)
+        stop_experiment_logging(id)
         raise
 
 
@@ -310,6 +314,13 @@ def _is_alive(process: psutil.Process) -> bool:
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
+
+
+def _has_children(process: psutil.Process) -> bool:
+    try:
+        return bool(process.children())
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _check_idle(port: int) -> None:

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from nni_hyperfd.method.seeding import seeded
-from nni_hyperfd.space.encoded import EncodedConfigurations
-from nni_hyperfd.space.graphs import Graphs
+from nni_hyperfd.space import EncodedConfigurations, Graphs
 
 
 class ConfigurationEncoder(nn.Module):

@@ -18,7 +18,7 @@ from nni_hyperfd.method.config_encoder import ConfigurationEncoder
 from nni_hyperfd.method.learning import TaskExperience, View, update_encoder
 from nni_hyperfd.method.selection import explore_exploit
 from nni_hyperfd.method.settings import RankerSettings
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 INITIAL_SEED = 0
 """Of every network's first weights, so that all clients begin with the same extractor."""

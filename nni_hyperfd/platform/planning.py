@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum, auto
 
 import numpy as np
@@ -24,13 +25,18 @@ class Step(Enum):
     """Learn from the task's results and close it."""
 
 
-def next_step(task: TaskView) -> Step:
-    """What follows in a task as it stands."""
+def next_step(task: TaskView, candidates_left: bool) -> Step:
+    """What follows in a task as it stands.
+
+    Args:
+        task: the task.
+        candidates_left: whether there are candidates that were not tried.
+    """
     running = [trial for trial in task.trials if trial.status is Status.RUNNING]
     planned = any(trial.status is Status.PLANNED for trial in task.trials)
     if task.closed or planned or any(trial.phase is Phase.EXTRACT for trial in running):
         return Step.WAIT
-    if picks_left(task) and untried(task):
+    if picks_left(task) and candidates_left:
         return Step.PICK
     if running:
         return Step.WAIT
@@ -44,10 +50,9 @@ def picks_left(task: TaskView) -> int:
     return max(0, task.settings.budget - sum(trial.phase is Phase.FINE_TUNE for trial in task.trials))
 
 
-def untried(task: TaskView) -> list[Configuration]:
-    """The task's candidates that no trial has tried and no import has brought."""
+def untried(task: TaskView, drawn: Sequence[Configuration]) -> list[Configuration]:
+    """Those of the task's candidates that no trial has tried and no import has brought."""
     known = {task.space.key(trial.configuration) for trial in task.trials if trial.tries}
-    drawn = candidates(task.space, task.settings, task.id, task.settings.candidates)
     return [candidate for candidate in drawn if task.space.key(candidate) not in known]
 
 

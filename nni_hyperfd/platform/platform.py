@@ -80,7 +80,7 @@ class Platform:
             session.flush()
             if settings.service:
                 # Any trial can run this one: should it not know the extract job, it simply tries this configuration.
-                (first,) = planning.candidates(space, settings, task.id, 1)
+                (first,) = self.candidates(space, settings, task.id, 1)
                 task.trials.append(TrialRow(phase=Phase.EXTRACT, configuration=first))
             return task.id
 
@@ -207,6 +207,10 @@ class Platform:
             self._take_in(task_id, update)
         self.learning.close(task_id)
 
+    def preset(self, name: PresetName) -> Preset:
+        """How picks are chosen under a preset."""
+        return self._presets[name]
+
     # -- looking in ----------------------------------------------------------------------------------------------------
 
     def tasks(self) -> list[TaskView]:
@@ -262,7 +266,11 @@ class Platform:
             closed=None,
             trials=(),
         )
-        return self._presets[settings.preset].rank(task, planning.untried(task))
+        return self._presets[settings.preset].rank(task, self._untried(task))
+
+    def candidates(self, space: SearchSpace, settings: TaskSettings, task_id: int, count: int) -> list[Configuration]:
+        """The first `count` candidates of a task; the same ones at every call."""
+        return planning.candidates(space, settings, task_id, count)
 
     # -- behind it -----------------------------------------------------------------------------------------------------
 
@@ -270,7 +278,8 @@ class Platform:
         """Do what follows in a task, until a trial is planned or there is something to wait for."""
         while True:
             task = self.task(task_id)
-            step = planning.next_step(task)
+            untried = self._untried(task) if planning.picks_left(task) else []
+            step = planning.next_step(task, bool(untried))
             if step is Step.WAIT or step is Step.PICK and not picks:
                 return
             if step is Step.CLOSE:
@@ -278,10 +287,13 @@ class Platform:
                 return
             chosen: list[Recommendation] = []
             if step is Step.PICK:
-                left = planning.picks_left(task)
-                chosen = self._presets[task.settings.preset].pick(task, planning.untried(task), left)
+                chosen = self._presets[task.settings.preset].pick(task, untried, planning.picks_left(task))
             if self._plan(task, chosen):
                 return
+
+    def _untried(self, task: TaskView) -> list[Configuration]:
+        drawn = self.candidates(task.space, task.settings, task.id, task.settings.candidates)
+        return planning.untried(task, drawn)
 
     def _plan(self, task: TaskView, chosen: list[Recommendation]) -> bool:
         """Plan trials of the chosen configurations, or the learn trial for none, unless the task has changed."""

@@ -168,7 +168,7 @@ class DefaultPreset(Preset):
 
     def __init__(self, store: Store, versions: Versions) -> None:
         self._store, self._versions = store, versions
-        self._learned: dict[str, Learned] = {}
+        self.learned: dict[str, Learned] = {}
         """By a space's signature."""
 
     def prepare(self, task: TaskView) -> None:
@@ -207,7 +207,7 @@ class DefaultPreset(Preset):
         seed, space, extractor_id = task.settings.seed, task.space, self._versions.head_id()
         with self._store.read() as session:
             source = (seed, extractor_id, experience.count_closed(session, space))
-        known = self._learned.get(space.signature)
+        known = self.learned.get(space.signature)
         if known is not None and known.source == source:
             return known
         tasks, rng = _rankable_and_rng(self._store, space, seed)
@@ -218,7 +218,7 @@ class DefaultPreset(Preset):
             h = meta_features[other.id].numpy() if other.id in meta_features else None
             past.append(PastTask(space.encode(results.configurations).vectors, np.array(results.performance), h))
         model = BeliefModel.learned(past, space.dim, rng)
-        learned = self._learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
+        learned = self.learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
         return learned
 
     def _known(self, task: TaskView) -> tuple[Learned, NDArray[np.float32] | None]:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import cast
 
-from nni_hyperfd.recommenders.base import Recommender, ScoringRecommender, Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, ScoringRecommender, Task
+from nni_hyperfd.space import EncodedConfigurations
 
-__all__ = ["NAMES", "EncodedConfigurations", "Recommender", "ScoringRecommender", "Task", "make"]
+__all__ = ["NAMES", "EncodedConfigurations", "MeasuredDataset", "Recommender", "ScoringRecommender", "Task", "make"]
 
 _HOME = {
     "random": "simple:RandomSearch",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +72,15 @@ class MeasuredDataset:
 
 class Recommender(ABC):
     """The whole interface. Every random number follows the `seed` it was made with."""
+
+    def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+        """Learn from the platform's own data sets, before the first task.
+
+        Unless a recommender says otherwise, they are tasks of which these results are revealed.
+        """
+        for data_set in data_sets:
+            self.start_task(data_set.task, data_set.candidates)
+            self.end_task(dict(enumerate(data_set.performance.tolist())))
 
     @abstractmethod
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:

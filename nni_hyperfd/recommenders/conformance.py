@@ -15,8 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nni_hyperfd.recommenders.base import Recommender, Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
-from nni_hyperfd.space.graphs import Graphs
+from nni_hyperfd.space import EncodedConfigurations, Graphs
 
 _WIDTH, _DESCRIBED = 3, 2
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from nni_hyperfd.method.learning import View, WarmUp
 from nni_hyperfd.method.recipe import PastTask
 from nni_hyperfd.recommenders.paper import PaperHyperFD, StoredTask
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 
 class LatestDataOnly(PaperHyperFD):

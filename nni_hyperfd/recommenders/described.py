@@ -20,7 +20,12 @@ from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 
 class LinearExtractor(nn.Module):
-    """f_d of descriptions: a linear layer on their mean over the images. feature_dim: length of a description."""
+    """f_d of descriptions: a linear layer on their mean over the images.
+
+    Args:
+        feature_dim: length of a description.
+        hidden: length of the meta-feature.
+    """
 
     def __init__(self, feature_dim: int, hidden: int = 64) -> None:
         super().__init__()
@@ -28,7 +33,7 @@ class LinearExtractor(nn.Module):
         self.layer = nn.Linear(feature_dim, hidden)
 
     def forward(self, features: Tensor, counts: Tensor) -> Tensor:
-        """features: (..., N >= 1, feature_dim). counts: (..., 2), not looked at. Returns (..., hidden)."""
+        """The meta-features (..., hidden) of descriptions (..., N >= 1, feature_dim); `counts` are not looked at."""
         return cast(Tensor, self.layer(features.mean(dim=-2)))
 
 
@@ -46,6 +51,7 @@ class ResNetHyperFD(_DescribedHyperFD):
     """
 
     def described(self, task: Task) -> View:
+        """The mean features (1, m), scaled, and no counts."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a group that no image has: its mean is NaN
             features = task.meta_feature if task.images is None else np.nanmean(task.images, axis=0)
@@ -61,6 +67,7 @@ class StatisticsHyperFD(_DescribedHyperFD):
     """
 
     def described(self, task: Task) -> View:
+        """The logarithms (1, m), and no counts."""
         vector = _finite(task.meta_feature if task.counts is None else task.counts)
         return (vector.sign() * vector.abs().log1p())[None].float(), torch.zeros(2)
 

@@ -16,7 +16,7 @@ from nni_hyperfd.belief.model import BeliefModel, PastTask
 from nni_hyperfd.belief.search import Search
 from nni_hyperfd.method.drawing import tasks_to_learn_from
 from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, Task, finite_results
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 
 class HyperFD(Recommender):
@@ -29,7 +29,6 @@ class HyperFD(Recommender):
         seed: of everything random.
         model: what has been learned elsewhere, of the space that has its width; for the platform, which makes a
             recommender for each pick.
-        offline: the platform's own data sets, known before the first task.
 
     Attributes:
         search: the belief over the candidates of the task at hand.
@@ -39,16 +38,17 @@ class HyperFD(Recommender):
     candidates: EncodedConfigurations
     search: Search
 
-    def __init__(
-        self, seed: int = 0, model: BeliefModel | None = None, offline: Sequence[MeasuredDataset] = ()
-    ) -> None:
+    def __init__(self, seed: int = 0, model: BeliefModel | None = None) -> None:
         self.seed = seed
         self._ties_rng = np.random.default_rng(seed)
         self._past: dict[int, list[PastTask]] = {}
         self._own: dict[int, list[bool]] = {}
         self._models: dict[int, tuple[int, BeliefModel]] = {} if model is None else {model.width: (0, model)}
         """By width: how many past tasks there were, and what they taught."""
-        for data_set in offline:
+
+    def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+        """Keep the platform's own data sets, which fill what clients' tasks leave free of `MOST_TASKS`."""
+        for data_set in data_sets:
             self._keep(data_set.task, data_set.candidates, data_set.performance, own=False)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:

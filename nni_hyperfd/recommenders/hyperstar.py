@@ -14,7 +14,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 from nni_hyperfd.method.seeding import seeded
 from nni_hyperfd.recommenders.base import ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import RankedTask
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 _HIDDEN, _LEARNING_RATE, _BATCHES = 64, 1e-3, 50
 _CONFIGURATIONS, _IMAGES = 32, 64
@@ -126,13 +126,13 @@ class HyperSTAR(ScoringRecommender):
                 whole = network.task_vector(task.images).detach()
                 loss = loss + _ADVERSARIAL * _adversarial(network.discriminator(vector), whole=True)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch
+            loss.backward()
             optimizer.step()
             if len(task.images) > 1:
                 judged = _adversarial(network.discriminator(whole), whole=True)
                 judged = judged + _adversarial(network.discriminator(vector.detach()), whole=False)
                 against.zero_grad()
-                judged.backward()  # type: ignore[no-untyped-call]  # torch
+                judged.backward()
                 against.step()
 
     def _dissimilarity(self, drawn: int, vector: Tensor) -> Tensor:

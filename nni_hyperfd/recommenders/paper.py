@@ -29,7 +29,7 @@ from nni_hyperfd.method.scoring import score
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.method.transform import fit_transform
 from nni_hyperfd.recommenders.base import MeasuredDataset, ScoringRecommender, Task, finite_results
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +81,14 @@ class PaperHyperFD(ScoringRecommender):
     ) -> None:
         super().__init__(seed)
         self.seed, self.settings, self.without = seed, settings, without
-        self.offline = [self._offline_task(own) for own in offline]
-        self._number = len(self.offline)
+        self.know(offline)
         self._begin(warmed)
+
+    def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+        """Keep the platform's own data sets; the networks are warmed up on them when the first task comes."""
+        self.offline = [self._offline_task(own) for own in data_sets]
+        self._number = len(self.offline)
+        self._begin(None)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set, and describe it."""
@@ -222,10 +227,13 @@ class PaperHyperFD(ScoringRecommender):
         return described and _kind(candidates) == self._space
 
     def _start_anew(self, candidates: EncodedConfigurations) -> None:
-        sizes = _kind(candidates), None if self.view is None else _dim(self.view)
+        kind = _kind(candidates)
         self.encoder = ConfigurationEncoder.initial(candidates, recipe.INITIAL_SEED, self.settings.hidden)
-        self.offline = [own for own in self.offline if (_kind(own.configurations), _dim(own.view)) == sizes]
-        self._begin(self._warm_up() if self.offline else None, sizes[0])
+        fitting = [own for own in self.offline if _kind(own.configurations) == kind]
+        # A task of which nothing is known fits any description.
+        views = [own.view for own in fitting[:1]] if self.view is None else [self.view]
+        self.offline = [own for own in fitting if _dim(own.view) == _dim(views[0])]
+        self._begin(self._warm_up() if self.offline else None, kind)
 
     def _begin(self, warmed: WarmUp | None, space: tuple[int, ...] = ()) -> None:
         """As before the first task, with warm networks or, with None, without any."""
@@ -274,7 +282,7 @@ def _kind(configurations: EncodedConfigurations) -> tuple[int, ...]:
     """What an encoder depends on."""
     graphs = configurations.graphs
     sizes = (0, 0) if graphs is None else (graphs.num_ops, graphs.num_stages)
-    return configurations.width, *sizes, len(configurations.beside)
+    return configurations.width, *sizes, *configurations.beside
 
 
 def _dim(view: View) -> int:

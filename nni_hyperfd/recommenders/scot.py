@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from nni_hyperfd.belief.distances import distances
 from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import ScoringRecommender, Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 _PAIRS = 30
 """Pairs per task that the ranker learns from: the cost of all of them would be quadratic."""

@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 from nni_hyperfd.belief.distances import distances
 from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import ScoringRecommender, Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 _NEIGHBOURS = 5
 """Number of configurations that a relative rank is interpolated from."""

@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from nni_hyperfd.belief.targets import relative_rank
 from nni_hyperfd.recommenders.base import ScoringRecommender, Task
 from nni_hyperfd.recommenders.simple import RankedTask
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 _PROBES = 2
 _SIGNIFICANCE = 0.05

@@ -35,6 +35,8 @@ class EncodedConfigurations:
             raise ValueError(
                 f"Encoded configurations need one row of numbers each and at least one row, got {self.vectors.shape}."
             )
+        if not self.width:
+            raise ValueError("Encoded configurations need at least one number each.")
         if not np.isfinite(self.vectors).all():
             raise ValueError("Encoded configurations must be finite: encode what is missing before.")
         if self.graphs is not None and len(self.graphs) != len(self.vectors):

@@ -203,8 +203,8 @@ class Store:
             raise  # of the disk, not of what is in the state
         except Exception as error:
             raise StateError(
-                f"state {self.path}: its format {version} cannot be upgraded ({type(error).__name__}: {error}); restore "
-                "it from a backup, or save its experience with the earlier version's 'hyperfd export'"
+                f"state {self.path}: its format {version} cannot be upgraded ({type(error).__name__}: {error}); "
+                "restore it from a backup, or save its experience with the earlier version's 'hyperfd export'"
             ) from error
 
     def _back_up(self, version: int) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.experiment import launch
 from nni_hyperfd.experiment.launch import RunningExperiment
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.warmup.advisor import DATA, PairAdvisor
 from nni_hyperfd.warmup.pairs import FENCE, PairFile, Progress
 from nni_hyperfd.wire import final_number, load_json

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -97,3 +99,45 @@ def test_distances_that_are_not_euclidean_still_give_a_prior():
     belief = Belief(learned.vectors, learned.mean, learned.covariance, 0.04, trust=0.85, reach=1.5)
     mean, root, weights = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
     assert mean.isfinite().all() and root.isfinite().all() and np.isfinite(weights).all()
+
+
+def test_a_task_with_the_same_meta_feature_does_not_end_all_doubt():
+    features, targets, _ = tasks(2)
+    learned = Belief.learned(features, targets, 1.0, 0.04, np.ones((2, 2)), np.random.default_rng(0))
+    belief = Belief(learned.vectors, learned.mean, learned.covariance, 0.04, trust=0.99, reach=0.4)
+    _, root, weights = belief.for_task(np.array([0.0, 9.0]), np.array([[0.0, 9.0], [9.0, 0.0]]))
+    assert np.allclose(weights, [0.99, 0.0]) and torch.allclose(root @ root.T, 0.05 * learned.covariance)
+
+
+def slow_calibration(vectors, features, targets, apart):
+    """Leave-one-out from the definition: (gain less its standard error, trust, reach), the largest first."""
+    count, options = len(vectors), [(0.0, 1.0), *itertools.product((0.3, 0.6, 0.85), (0.4, 0.7, 1.5))]
+    errors = np.empty((len(options), count))
+    for (row, (trust, reach)), t in itertools.product(enumerate(options), range(count)):
+        others = [u for u in range(count) if u != t]
+        centre = vectors[others].sum(axis=0) / (count - 1 + 1 / 5)
+        correlation = trust * np.exp(-(apart**2) / (2 * reach**2))
+        np.fill_diagonal(correlation, 1)
+        weights = np.linalg.inv(correlation[np.ix_(others, others)]) @ correlation[others, t]
+        prior = centre + weights @ (vectors[others] - centre)
+        errors[row, t] = np.mean((features[t].numpy() @ prior - targets[t].numpy()) ** 2)
+    gains = errors[0] - errors
+    return sorted(
+        (float(gain.mean() - gain.std(ddof=1) / np.sqrt(count)), *option)
+        for gain, option in zip(gains, options, strict=True)
+    )[::-1]
+
+
+def test_trust_and_reach_against_leave_one_out_by_hand():
+    chosen = set()
+    for seed, telling in itertools.product(range(4), (0.0, 0.7, 1.0)):
+        features, targets, vectors = tasks(8, seed=seed)
+        rng = np.random.default_rng(seed)
+        places = telling * vectors.numpy() + (1 - telling) * rng.normal(size=vectors.shape)
+        apart = distances(list(places))
+        belief = Belief.learned(features, targets, 1.0, 0.04, apart, rng)
+        (most, trust, reach), *_ = slow_calibration(belief.vectors.numpy(), features, targets, apart)
+        expected = (trust, reach) if most > 0 else (0.0, 1.0)
+        assert (belief.trust, belief.reach) == expected
+        chosen.add(expected)
+    assert len(chosen) > 2 and (0.0, 1.0) in chosen

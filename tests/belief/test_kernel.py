@@ -67,6 +67,54 @@ def test_likelihood_against_scipy():
         assert ours[task].item() == pytest.approx(-density.logpdf(y[task].numpy()) - 3 * math.log(2 * math.pi))
 
 
+def slow_fit(inputs, targets):
+    """Adam by hand on numerical gradients of the marginal likelihood and the prior, from the documented start."""
+    width, centre = inputs[0].shape[1], torch.cat(inputs).mean(dim=0)
+    start = np.log([*(math.sqrt(width / 6) * np.ones(width)), 0.3 / width, 0.2, 1.0])
+
+    def objective(packed):
+        parts = [torch.tensor(part) for part in packed[width:]]
+        kernel = Kernel(torch.tensor(packed[:width]), *parts, centre)
+        total = ((packed - start) ** 2).sum() / (2 * 0.5**2)
+        for x, y in zip(inputs, targets, strict=True):
+            covariance = slow_covariance(kernel, x, x) + math.exp(kernel.noise) * np.eye(len(x))
+            density = multivariate_normal(np.zeros(len(x)), math.exp(kernel.amplitude) * covariance)
+            total -= density.logpdf(y.numpy())
+        return total
+
+    packed, first, second = start.copy(), 0.0, 0.0
+    for step in range(1, 41):
+        moves = 1e-5 * np.eye(len(packed))
+        gradient = np.array([(objective(packed + move) - objective(packed - move)) / 2e-5 for move in moves])
+        first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+        packed = packed - 0.1 * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    return packed, centre
+
+
+def test_fitting_against_adam_by_hand():
+    inputs = [points(5, 2, seed=s) for s in range(2)]
+    targets = [x[:, 0] ** 2 - x[:, 1] for x in inputs]
+    kernel = Kernel.initial(2).fitted(inputs, targets, np.random.default_rng(0))
+    expected, centre = slow_fit(inputs, targets)
+    assert np.allclose(kernel.scales, expected[:2], atol=1e-4)
+    assert np.allclose([kernel.linear, kernel.noise, kernel.amplitude], expected[2:], atol=1e-4)
+    assert torch.allclose(kernel.centre, centre)
+
+
+def test_fitting_draws_16_tasks_and_60_points_of_each_at_most():
+    generator = torch.Generator().manual_seed(2)
+    inputs = [points(70, seed=s) for s in range(20)]
+    targets = [torch.randn(70, generator=generator, dtype=torch.float64) for _ in inputs]
+    rng = np.random.default_rng(5)
+    chosen = rng.permutation(20)[:16]
+    rows = [(task, rng.permutation(70)[:60]) for task in chosen]
+    drawn = Kernel.initial(3).fitted(inputs, targets, np.random.default_rng(5))
+    same = Kernel.initial(3).fitted(
+        [inputs[task][row] for task, row in rows], [targets[task][row] for task, row in rows], np.random.default_rng(9)
+    )
+    assert np.allclose(drawn.scales, same.scales) and np.isclose(drawn.noise, same.noise)
+
+
 def test_fitting_finds_the_input_that_matters():
     rng = np.random.default_rng(0)
     inputs = [points(80, seed=s) for s in range(4)]

@@ -47,6 +47,17 @@ def test_where_meta_features_tell_tasks_apart_the_belief_leans_on_the_near_ones(
     assert np.corrcoef(told, fresh.performance)[0, 1] > np.corrcoef(untold, fresh.performance)[0, 1] + 0.2
 
 
+def test_a_model_knows_the_tasks_scales_and_120_landmarks_a_view():
+    tasks = [past_task(0.3, seed) for seed in range(4)]
+    model = learned([replace(task, performance=3 * task.performance) for task in tasks])
+    expected = [np.log(3 * one) for one in np.exp(learned(tasks).scales.logarithms)]
+    assert np.allclose(model.scales.logarithms, expected) and len(expected) == 4
+    assert model.search(tasks[0].inputs, None).scales is model.scales
+    seen = {tuple(row) for task in tasks for row in task.inputs.astype(float).tolist()}
+    for view in model.views:
+        assert len(view.features.landmarks) == 120 and set(map(tuple, view.features.landmarks.tolist())) <= seen
+
+
 def test_same_seed_same_model():
     tasks = [past_task(0.3, 0), past_task(0.6, 1), past_task(0.9, 2)]
     inputs = past_task(0.0, 3).inputs

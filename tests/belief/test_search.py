@@ -20,20 +20,23 @@ def scales(*values):
     return kept
 
 
-def slow(mean, root, noise, grid, results, pending=()):
-    """Joint Gaussian of targets + offset in 40 digits. Returns per scale (log evidence, mean, variance)."""
+def slow(mean, root, noise, grid, results, pending=(), offset=100.0):
+    """Joint Gaussian of targets + offset in 40 digits. Returns per scale (log evidence, mean, variance).
+
+    offset: variance of the offset in what is asked for; that of the results is 100.
+    """
     with mpmath.workdps(40):
         n, observed = len(mean), list(results)
         known = observed + list(pending)
         y = np.array(list(results.values()))
-        covariance = np.array((mpmath.matrix(root) * mpmath.matrix(root).T).tolist()) + 100  # the offset is common
-        noisy = covariance + np.diag([mpmath.mpf(noise)] * n)
+        targets = np.array((mpmath.matrix(root) * mpmath.matrix(root).T).tolist())
+        covariance, noisy = targets + offset, targets + 100 + np.diag([mpmath.mpf(noise)] * n)
 
         def inverse(chosen):
             return np.array(mpmath.inverse(mpmath.matrix(noisy[np.ix_(chosen, chosen)])).tolist())
 
         precision = inverse(observed)
-        reduced = np.diag(covariance - covariance[:, known] @ inverse(known) @ covariance[known])
+        reduced = np.diag(covariance - covariance[:, known] @ inverse(known) @ covariance[:, known].T)
         out = []
         for scale in grid:
             r = np.array([(mpmath.mpf(v) - y.mean()) / scale - m for v, m in zip(y, mean[observed], strict=True)])
@@ -146,6 +149,31 @@ def test_the_pick_is_that_of_expected_improvement():
         assert np.allclose(scores, logarithms, atol=1e-7) and np.allclose(np.exp(scores), plain, rtol=1e-7)
 
 
+def test_what_is_expected_is_the_mixture_over_the_scales():
+    mean, root, noise = belief()
+    prior, results = scales(0.2, 5.0), {2: 1.3, 4: 0.1, 5: -0.7}
+    search = Search(mean, root, noise, prior)
+    for index, result in results.items():
+        search.observe(index, result)
+    per_scale = slow(mean, root, noise, prior.grid(np.array(list(results.values()))), results, offset=0.0)
+    weights = np.exp([e for e, _, _ in per_scale])
+    weights /= weights.sum()
+    means, variances = np.array([m for _, m, _ in per_scale]), np.array([v for _, _, v in per_scale])
+    expected = weights @ means
+    ours, deviation = search.expected()
+    assert weights.max() < 0.6 and np.allclose(ours, expected)
+    assert np.allclose(deviation**2, weights @ (variances + means**2) - expected**2)
+
+
+@pytest.mark.parametrize("pending", [[], [5], [5, 1]])
+def test_the_first_pick_has_the_highest_upper_confidence_bound(pending):
+    mean, root, noise = belief()
+    covariance = root @ root.T
+    among = covariance[np.ix_(pending, pending)] + noise * np.eye(len(pending))
+    left = covariance - covariance[:, pending] @ np.linalg.inv(among) @ covariance[pending]
+    assert np.allclose(Search(mean, root, noise, Scales()).scores(pending), mean + 0.3 * np.sqrt(np.diag(left)))
+
+
 def test_an_unknown_offset_makes_the_first_result_say_little():
     mean, root, noise = belief()
     search = Search(mean, root, noise, scales(1.0))
@@ -179,7 +207,21 @@ def test_scales_by_hand():
     kept.add(5 + 3 * targets, targets)
     kept.add(np.ones(3), targets)
     kept.add(-2 + 0.5 * targets, targets)
-    assert np.allclose(np.exp(kept.logarithms), [3, 0.5])
-    grid = kept.grid(np.zeros(2))
-    assert np.median(np.log(grid)) == pytest.approx(np.log([3, 0.5]).mean())
-    assert np.all(np.diff(grid) > 0) and np.all(np.isfinite(Scales().grid(np.zeros(1))))
+    kept.add(np.array([0.1, 0.0, 0.7]), targets)
+    assert np.allclose(np.exp(kept.logarithms), [3, 0.5, 0.3])
+    variance = (np.log(3 / 0.5) ** 2 + np.log(0.3 / 0.5) ** 2 + 1) / 3 * (1 + 1 / 3)
+    nine = norm.ppf((np.arange(9) + 0.5) / 9)
+    assert np.allclose(np.log(kept.grid(np.zeros(2))), np.log(0.5) + np.sqrt(variance) * nine)
+
+
+def test_without_past_tasks_the_scales_surround_the_spread_of_the_results():
+    nine = norm.ppf((np.arange(9) + 0.5) / 9)
+    assert np.allclose(np.log(Scales().grid(np.array([3.0, 1.0, 7.0]))), np.log(6) + nine)
+    assert np.allclose(np.log(Scales().grid(np.array([3.0]))), nine)
+
+
+def test_scales_of_the_last_100_tasks_are_kept():
+    kept, targets = Scales(), np.array([-1.0, 1.0])
+    for task in range(1, 106):
+        kept.add(task * targets, targets)
+    assert np.allclose(np.exp(kept.logarithms), np.arange(6, 106))

@@ -19,7 +19,7 @@ from nni_hyperfd.benchmark.tables import TableError
 from nni_hyperfd.cli import app
 from nni_hyperfd.method.features import pack
 from nni_hyperfd.method.weights import dumps
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 DOMAINS = ("mask", "toon", "fisheye")
@@ -114,7 +114,7 @@ def test_its_configurations_are_encoded_as_the_platform_does_it(folder: Path, tm
     """One-hot, so distances between configurations are the same; columns may come in another order."""
     CliRunner().invoke(app, ["table", str(folder), str(tmp_path / "out")])
     found = measured.read(folder)
-    expected = found.space.encode(list(found.configurations.values())[:3])
+    expected = found.space.encode(list(found.configurations.values())[:3]).vectors
     vectors = tables.load(tmp_path / "out").configurations.vectors
     used = expected.T[np.ptp(expected, axis=0) > 0]
     assert sorted(map(tuple, vectors.T[np.ptp(vectors, axis=0) > 0])) == sorted(map(tuple, used))
@@ -124,7 +124,7 @@ def test_architectures_come_with_their_graphs(tmp_path: Path) -> None:
     folder = fill(tmp_path / "nas", ROWS, "proxylessnas")
     assert CliRunner().invoke(app, ["table", str(folder), str(tmp_path / "out")]).exit_code == 0
     found, table = measured.read(folder), tables.load(tmp_path / "out")
-    expected = found.space.graphs(list(found.configurations.values())[:3])
+    expected = found.space.encode(list(found.configurations.values())[:3]).graphs
     np.testing.assert_array_equal(table.configurations.graphs.ops, expected.ops)
     np.testing.assert_array_equal(table.configurations.graphs.adjacency, expected.adjacency)
 

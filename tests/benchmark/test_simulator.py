@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import lookup, measured, simulator, state, tables
 from nni_hyperfd.benchmark.simulator import TablePlatform, World, by_chance, clustered, schedule, simulate, stretches
-from nni_hyperfd.task import FINE_TUNE, TaskSettings
+from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description
 
 MEASURED = Path(simulator.__file__).parent / "measured_faces"
@@ -83,7 +83,7 @@ def test_filled_in_tasks_are_as_tasks_that_ran_side_by_side(world: World, tmp_pa
             picks = simulator.picks_of(platform.model, settings, platform.vectors[own], performance[own], h)
             simulator.fill(platform, 5, 5, [(own[picks].tolist(), performance, h)])
         task = platform.task(6)
-        columns = ("experiment", "space_signature", "settings", "meta_feature", "num_images", "num_boxes", "baseline")
+        columns = ("experiment", "space", "settings", "meta_feature", "num_images", "num_boxes", "baseline")
         trials = [(t.phase, t.status, t.configuration, t.performance, t.parameter_id) for t in task.trials]
         assert task.closed is not None
         found.append(([getattr(task, column) for column in columns], trials, platform.counts()))
@@ -102,7 +102,7 @@ def _side_by_side(
     platform.describe(task_id, 0, Description(h.tolist(), 64, 100, 0.5))
     for parameter_id in range(1, settings.budget + 1):
         trial = platform.next_trial(task_id)
-        assert trial.phase == FINE_TUNE
+        assert trial.phase is Phase.FINE_TUNE
         platform.start(trial.id, parameter_id)
         platform.observe(task_id, parameter_id, float(performance[platform.place(trial.configuration)]))
     platform.start(platform.next_trial(task_id).id, settings.budget + 1)

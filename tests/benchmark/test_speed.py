@@ -56,4 +56,4 @@ def test_a_recommender_with_past_tasks_can_be_asked():
     recommender = speed._experienced(3)
     task = speed.Task(speed.BUDGET, np.zeros(speed.HIDDEN, dtype=np.float32))
     speed._tried(recommender, task, speed.EncodedConfigurations(speed.SPACE), np.zeros(216))
-    assert recommender.ask(1) == [] and len(recommender._models[15].tasks) == 3
+    assert recommender.ask(1) == [] and len(recommender._models[15][1].tasks) == 3

@@ -8,10 +8,10 @@ import torch
 import typer
 
 from nni_hyperfd.benchmark import warm
-from nni_hyperfd.experiment import tuner
+from nni_hyperfd.experiment import class_args
 from nni_hyperfd.method import features, weights
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.task import TaskSettings
 
 
@@ -40,14 +40,14 @@ def test_picks_are_those_of_the_platforms_first_task_and_nothing_is_kept(lab):
 
 
 def test_the_figure_comes_from_the_shipped_state_and_measurements(tmp_path, described, capsys):
-    measured = tuner.WARM_STATE.parents[2] / "benchmark" / "measured_faces"
-    before = tuner.WARM_STATE.read_bytes()
+    measured = class_args.WARM_STATE.parents[2] / "benchmark" / "measured_faces"
+    before = class_args.WARM_STATE.read_bytes()
     with pytest.raises(typer.BadParameter, match="has no .safetensors file of any of wider, general, "):
-        warm.main(measured, tuner.WARM_STATE, tmp_path, budget=2, seeds=1)
+        warm.main(measured, class_args.WARM_STATE, tmp_path, budget=2, seeds=1)
     for domain in ("facemask", "toon_dexter"):
         (tmp_path / f"{domain}.safetensors").write_bytes(described)
-    warm.main(measured, tuner.WARM_STATE, tmp_path, budget=2, seeds=1)
+    warm.main(measured, class_args.WARM_STATE, tmp_path, budget=2, seeds=1)
     printed = capsys.readouterr().out
     assert "1 seeds" in printed and "±" in printed and "nan" not in printed
     assert "facemask" in printed and "fddb" not in printed  # nothing is known of its images
-    assert tuner.WARM_STATE.read_bytes() == before
+    assert class_args.WARM_STATE.read_bytes() == before

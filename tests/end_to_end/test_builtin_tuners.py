@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.space.architecture import FLOPS_LIMIT, Architecture
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
 from support import ROOT
 from support.harness import Experiment
 

@@ -8,7 +8,7 @@ import pytest
 
 from nni_hyperfd import Platform
 from nni_hyperfd.platform.platform import FINE_TUNE, Description, TaskSettings
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from support.harness import Experiment, before
 
 pytestmark = pytest.mark.nni

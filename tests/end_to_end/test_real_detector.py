@@ -16,7 +16,7 @@ from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN
 from support import ROOT, SUPPORT
 from support.harness import Experiment
 
-pytestmark = [pytest.mark.nni, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.nni
 
 DOMAINS = ("facemask", "toon_dexter")  # the released detector knows the first kind of faces, and hardly the second
 BUDGET, IMAGES = 2, {"train": 24, "val": 12}

@@ -15,7 +15,7 @@ from nni_hyperfd.warmup.pairs import Pair, PairFile
 from support.harness import BIN, Experiment
 from support.quick_trial import score
 
-pytestmark = [pytest.mark.nni, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.nni
 
 
 class Collecting:

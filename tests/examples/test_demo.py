@@ -116,7 +116,6 @@ def test_a_demo_that_is_interrupted_leaves_nothing_running(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
 def test_the_demo_runs_from_start_to_end(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py", "--folder", tmp_path / "demo"], capture_output=True, text=True

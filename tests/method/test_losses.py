@@ -115,6 +115,14 @@ def test_lambda_rank_at_extremes_is_finite():
     assert far_apart.item() == pytest.approx((1 - 1 / math.log2(3)) * 2e4 / math.log(2), rel=1e-5)
 
 
+def test_rounding_makes_no_tie_of_the_best_two():
+    """A span's upper end may be rounded to just below the task's best performance."""
+    performance = torch.tensor([0.3, 1.0, 1.0 + 1e-6])
+    assert lambda_rank(torch.tensor([0.0, 2.0, 1.0]), performance, span=(0.3, 1.0)) > 0
+    pair = lambda_rank(torch.zeros(2), performance[1:], span=(0.3, 1.0))
+    assert pair > 0
+
+
 def test_a_score_that_is_nan_is_not_hidden():
     assert lambda_rank(torch.tensor([float("nan"), 0.0]), torch.tensor([1.0, 0.0])).isnan()
     assert lambda_rank(torch.tensor([float("nan"), 0.0]), torch.tensor([1.0, 1.0])).isnan()

@@ -218,6 +218,17 @@ def test_a_part_left_out_is_neither_looked_at_nor_missed_by_the_rest(part):
         assert not torch.allclose(ablated(features, counts), ablated(kept, counts), atol=1e-4)
 
 
+def test_an_empty_group_stays_empty_without_the_labels():
+    features = torch.randn(2, 3, 3, 9, generator=torch.Generator().manual_seed(1))
+    features[0, 1, 2] = NAN
+    unlabelled = features.clone()
+    unlabelled[..., -4:] = torch.where(features[..., -4:].isnan(), NAN, 0.0)
+    with torch.no_grad():
+        ablated = MetaFeatureExtractor.initial(9, seed=0, without=["labels"])(features, COUNTS)
+        assert torch.equal(ablated, MetaFeatureExtractor.initial(9, seed=0)(unlabelled, COUNTS))
+    assert ablated.isfinite().all()
+
+
 def test_unknown_parts_are_refused():
     with pytest.raises(ValueError, match="no part 'heads'"):
         MetaFeatureExtractor(9, without=["heads"])

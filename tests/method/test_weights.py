@@ -32,6 +32,7 @@ def test_equal_tensors_give_equal_bytes_whatever_their_order_layout_or_memory():
     assert weights.dumps({"b": table.T, "a": table}) == plain
     parameters = {"a": torch.nn.Parameter(table), "b": table.T}
     assert weights.dumps(parameters) == plain
+    assert weights.dumps({"a": table, "b": table}) == weights.dumps({"a": table, "b": table.clone()})
     assert weights.sha256(plain) == hashlib.sha256(plain).hexdigest()
 
 

@@ -136,10 +136,11 @@ def test_the_papers_preset_is_its_recommender(lab, space):
 
 
 class Carried(HyperFD):
-    """The default recommender, told its past tasks' meta-features in the newest extractor's space, as the platform's."""
+    """The default recommender, told its past tasks' meta-features in the newest extractor's space."""
 
     def __init__(self, seed, offline, platform):
-        super().__init__(seed, offline=offline)
+        super().__init__(seed)
+        self.know(offline)
         self._platform = platform
         self.version = 0
 

@@ -54,13 +54,13 @@ def test_both_networks_learn_as_in_the_paper(kind):
         task = Task(4, np.array([1.0, 5.0, place]), counts=np.array([50.0, 100.0 + place]))
         recommender.start_task(task, CANDIDATES)
         assert isinstance(recommender.extractor, LinearExtractor)
-        before = [recommender.extractor.layer.weight.clone(), recommender.encoder.layers[0].weight.clone()]
+        before = [recommender.extractor.layer.weight.clone(), recommender.encoder.mlp.layers[0].weight.clone()]
         recommender.end_task(dict(enumerate(CANDIDATES.vectors[:, 0].tolist())))
-        after = [recommender.extractor.layer.weight, recommender.encoder.layers[0].weight]
+        after = [recommender.extractor.layer.weight, recommender.encoder.mlp.layers[0].weight]
         assert not any(torch.equal(b, a) for b, a in zip(before, after, strict=True))
     recommender.start_task(task, CANDIDATES)
     meta_feature = recommender.extractor.layer(recommender.described(task)[0])[0]
-    scores = recommender.encoder(torch.from_numpy(CANDIDATES.vectors)) @ meta_feature
+    scores = recommender.encoder(CANDIDATES) @ meta_feature
     assert recommender.scores() == pytest.approx(scores.detach().numpy())
     torch.testing.assert_close(recommender.past[-1].meta_feature, meta_feature.detach())
     assert set(recommender.importance) == {"layer.weight", "layer.bias"}

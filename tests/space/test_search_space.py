@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.space.architecture import FLOPS_LIMIT, PARAMETERS, Architecture
-from nni_hyperfd.space.search_space import SearchSpace, SpaceError
 
 
 def choice(*values):
@@ -155,7 +155,7 @@ def test_ranges_are_drawn_on_the_scale_and_the_grid_that_they_name():
 def test_randint_excludes_its_upper_bound_and_may_have_one_value(low):
     one = space(x=ranged("randint", low, low + 1))
     assert one.size == 1 and one.sample(9, rng()) == [{"x": low}]
-    assert one.encode([{"x": low}]).tolist() == [[1.0]]
+    assert one.encode([{"x": low}]).vectors.tolist() == [[1.0]]
     two = space(x=ranged("randint", low, low + 2))
     assert sorted(c["x"] for c in two.sample(9, rng())) == [low, low + 1]
     with pytest.raises(SpaceError, match=f"x: {low + 2} is no number between"):
@@ -238,36 +238,47 @@ def test_signature_is_blind_to_1_or_1_0_and_to_nothing_else():
 def test_encode_is_one_hot_for_choices_and_the_place_in_the_range_for_numbers():
     mixed = SearchSpace.from_nni(MIXED)
     assert mixed.dim == 3 + 2 + 1 + 1
-    rows = mixed.encode(
+    encoded = mixed.encode(
         [
             {"kind": "a", "size": 2.5, "rate": 0.001, "count": 2},
             {"kind": "c", "size": 1.0, "rate": 0.1, "count": 5},
             {"kind": "b", "size": 1, "rate": 0.01, "count": 4},
         ]
     )
-    assert rows.dtype == np.float32 and rows.shape == (3, 7)
+    rows = encoded.vectors
+    assert rows.dtype == np.float32 and rows.shape == (3, 7) and len(encoded) == 3 and encoded.width == mixed.dim
+    assert encoded.graphs is None and encoded.beside == ()
     expected = [[1, 0, 0, 0, 1, 0, 0], [0, 0, 1, 1, 0, 1, 1], [0, 1, 0, 1, 0, 0.5, 2 / 3]]
     np.testing.assert_allclose(rows, expected, atol=1e-6)
 
 
-def test_encode_of_nothing_keeps_its_width_and_refuses_a_strange_configuration():
-    mixed = SearchSpace.from_nni(MIXED)
-    assert mixed.encode([]).shape == (0, 7)
+@pytest.mark.parametrize("definition", [MIXED, NAS, JOINT], ids=["hpo", "nas", "joint"])
+def test_encode_refuses_a_strange_configuration_and_none_at_all(definition):
+    whole = SearchSpace.from_nni(definition)
+    with pytest.raises(ValueError, match="at least one row"):
+        whole.encode([])
     with pytest.raises(SpaceError, match="lacks"):
-        mixed.encode([{"kind": "a"}])
+        whole.encode([*whole.sample(1, rng()), {"kind": "a"}])
+
+
+@pytest.mark.parametrize("definition", [MIXED, NAS, JOINT], ids=["hpo", "nas", "joint"])
+def test_the_example_has_the_sizes_of_every_configuration(definition):
+    whole = SearchSpace.from_nni(definition)
+    example, others = whole.example, whole.encode(whole.sample(3, rng(1)))
+    assert len(example) == 1 and whole.example is example
+    assert (example.width, example.beside) == (others.width, others.beside) and example.width == whole.dim
+    assert (example.graphs is None) == (others.graphs is None) == (whole.kind == "hpo")
+    if example.graphs is not None:
+        sizes = [(g.num_ops, g.num_stages, g.ops.shape[1]) for g in (example.graphs, others.graphs)]
+        assert sizes[0] == sizes[1]
 
 
 def test_encoded_samples_are_distinct_and_within_0_and_1():
     mixed = SearchSpace.from_nni(MIXED)
-    rows = mixed.encode(mixed.sample(200, rng()))
+    rows = mixed.encode(mixed.sample(200, rng())).vectors
     assert rows.min() >= 0 and rows.max() <= 1
     assert len(np.unique(rows, axis=0)) == 200
     assert (rows[:, :3].sum(axis=1) == 1).all() and (rows[:, 3:5].sum(axis=1) == 1).all()
-
-
-def test_a_parameter_may_not_have_the_name_that_service_trials_use() -> None:
-    with pytest.raises(SpaceError, match="'phase' is taken"):
-        SearchSpace.from_nni({"phase": {"_type": "choice", "_value": [1, 2]}})
 
 
 # -- architectures -----------------------------------------------------------------------------------------------------
@@ -318,11 +329,11 @@ def test_configurations_that_differ_in_inactive_blocks_only_are_the_same():
     nas = SearchSpace.from_nni(NAS)
     one, other = shallow(), shallow(stage2_block3_kernel=7, stage6_block4_expand=6)
     assert nas.canonical(other) == one and nas.key(other) == nas.key(one)
-    np.testing.assert_array_equal(*nas.encode([one, other]))
-    graphs = nas.graphs([one, other])
-    np.testing.assert_array_equal(*graphs.ops)
+    encoded = nas.encode([one, other])
+    np.testing.assert_array_equal(*encoded.vectors)
+    np.testing.assert_array_equal(*encoded.graphs.ops)
     active = shallow(stage2_block1_kernel=7)
-    assert nas.key(active) != nas.key(one) and (nas.encode([active]) != nas.encode([one])).any()
+    assert nas.key(active) != nas.key(one) and (nas.encode([active]).vectors != encoded.vectors[0]).any()
     plain = SearchSpace.from_nni(NAS, "hpo")
     assert plain.key(other) != plain.key(one)
     assert plain.signature != nas.signature
@@ -331,7 +342,7 @@ def test_configurations_that_differ_in_inactive_blocks_only_are_the_same():
 def test_an_encoded_architecture_is_one_hot_where_active_and_zero_elsewhere():
     nas = SearchSpace.from_nni(NAS)
     assert nas.dim == 3 + 3 + 3 + 2 + 3 + 19 * (2 + 3)
-    row = nas.encode([shallow(stage2_depth=2, stage2_block2_kernel=5)])[0]
+    (row,) = nas.encode([shallow(stage2_depth=2, stage2_block2_kernel=5)]).vectors
     stage2 = [0, 1, 0] + [1, 0, 1, 0, 0] + [1, 0, 0, 1, 0] + [0, 0, 0, 0, 0]
     assert row[: len(stage2)].tolist() == stage2
     blocks = 2 + 1 + 2 + 3 + 2 + 1
@@ -348,14 +359,39 @@ def test_an_architecture_over_the_limit_lies_outside_the_space(definition):
         whole.canonical(largest)
 
 
-def test_graphs_of_the_configurations():
-    joint = SearchSpace.from_nni(JOINT)
-    drawn = joint.sample(3, rng())
-    graphs = joint.graphs(drawn)
+@pytest.mark.parametrize("definition", [NAS, JOINT], ids=["nas", "joint"])
+def test_graphs_of_the_configurations(definition):
+    whole = SearchSpace.from_nni(definition)
+    drawn = whole.sample(3, rng())
+    graphs = whole.encode(drawn).graphs
     assert len(graphs) == 3
     assert (graphs.ops >= 0).sum(axis=1).tolist() == [sum(map(len, Architecture.of(c).stages[1:])) for c in drawn]
-    with pytest.raises(SpaceError, match="has no architectures"):
-        SearchSpace.from_nni(MIXED).graphs([])
+
+
+def test_a_space_that_is_to_be_hpo_has_no_graphs_and_encodes_every_block():
+    flat = SearchSpace.from_nni(NAS, "hpo")
+    encoded = flat.encode(flat.sample(3, rng()))
+    assert encoded.graphs is None and encoded.beside == ()
+    assert (encoded.vectors.sum(axis=1) == len(NAS)).all()
+
+
+def test_beside_the_graphs_are_the_hyper_parameters_wherever_they_stand():
+    assert SearchSpace.from_nni(NAS).example.beside == ()
+    joint = SearchSpace.from_nni(JOINT)
+    others = [name for name in JOINT if name not in NAS]
+    width = sum(joint.parameters[name].width for name in others)
+    assert joint.example.beside == tuple(range(width))
+    names = list(NAS)
+    mixed = SearchSpace.from_nni(
+        {"rate": ranged("uniform", 0, 1)} | {n: NAS[n] for n in names[:3]} | {"kind": choice("a", "b")} | NAS
+    )
+    before = 1 + sum(mixed.parameters[name].width for name in names[:3])
+    encoded = mixed.encode(mixed.sample(5, rng()))
+    assert encoded.beside == (0, before, before + 1)
+    for row, configuration in zip(encoded.vectors, mixed.sample(5, rng()), strict=True):
+        kind = configuration["kind"]
+        expected = [configuration["rate"], kind == "a", kind == "b"]
+        np.testing.assert_allclose(row[list(encoded.beside)], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import exchange
 from nni_hyperfd.state.exchange import DocumentError
 

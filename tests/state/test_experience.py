@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import experience
 from nni_hyperfd.task import TaskSettings
 

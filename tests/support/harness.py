@@ -117,7 +117,7 @@ class Experiment:
         done = subprocess.run(
             [str(part) for part in command],
             cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=600,
+            timeout=900,
         )  # fmt: skip
         output = done.stdout + done.stderr
         if check and done.returncode:

@@ -24,8 +24,8 @@ from retinaface.pipelines import find_transform, find_transforms, use_split
 from retinaface.runs import _too_large
 from retinaface.training import evaluate, train, validate
 
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.space.architecture import PARAMETERS
-from nni_hyperfd.space.search_space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 USUAL = {name: next(iter(edits)) for name, edits in DIMENSIONS.items()}

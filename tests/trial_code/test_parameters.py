@@ -14,8 +14,8 @@ from retinaface.build import build_runner
 from retinaface.parameters import NAMES, apply_parameters, check
 from retinaface.pipelines import use_split
 
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.space.architecture import PARAMETERS, Architecture
-from nni_hyperfd.space.search_space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 

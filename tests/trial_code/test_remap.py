@@ -11,9 +11,10 @@ import torch
 from mmdet.registry import MODELS
 from retinaface import modules  # noqa: F401
 from retinaface.backbones import SearchableMobileNetV2
-from retinaface.convert import load_weights, save_detector
+from retinaface.convert import load_weights
 from retinaface.options import CONFIGS, Options
 from retinaface.remap import crop, grow, remap, surround
+from retinaface.weight_files import save_detector
 
 from nni_hyperfd.method.weights import WeightsError
 from nni_hyperfd.space.architecture import STAGES, STEM_WIDTH, Architecture, Block

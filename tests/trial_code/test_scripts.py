@@ -29,8 +29,8 @@ from retinaface.training import validate
 
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.files import FolderError, RowFile
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.space.architecture import PARAMETERS, Architecture
-from nni_hyperfd.space.search_space import SearchSpace
 
 from .conftest import TRIAL_CODE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.task import Status
 from nni_hyperfd.warmup.pairs import ATTEMPTS, PairError, PairFile, Progress, draw
 

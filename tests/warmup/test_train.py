@@ -15,7 +15,7 @@ import torch
 from nni_hyperfd.cli import state as cli
 from nni_hyperfd.method import MetaFeatureExtractor, features, weights
 from nni_hyperfd.platform.platform import OfflineResults, Platform
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.task import PRESETS, TaskSettings
 from nni_hyperfd.warmup import train

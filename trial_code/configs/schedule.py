@@ -19,8 +19,8 @@ train_pipeline = [
     {"type": "PhotoMetricDistortion"},
     {"type": "PackFaceInputs", "meta_keys": ("img_id", "img_path", "ori_shape", "img_shape")},
 ]
-# The image is resized before its annotations are loaded, so that boxes stay in pixels of the file, to which mmdet scales
-# the detections back.
+# The image is resized before its annotations are loaded, so that boxes stay in pixels of the file. mmdet scales the
+# detections back to these.
 val_pipeline = [
     {"type": "LoadImageFromFile"},
     {"type": "ResizeShortestEdge", "scale": 720, "max_size": 2880},

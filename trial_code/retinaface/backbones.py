@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -107,17 +108,21 @@ class FaceMobileNetV1(_StagedBackbone):
                 channels, wide, 3, stride=stride, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg
             )
 
+        def added(wide: int) -> _Residual:
+            return _Residual(block(wide, wide))
+
         channels = round(32 * width)
         stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
-        self.stages = nn.ModuleList([_Stage(stem), _Stage(), _Stage()])
-        for blocks, stage in zip(self.stages, self.STAGES, strict=True):
+        stages = [_Stage(stem), _Stage(), _Stage()]
+        self.stages = nn.ModuleList(stages)
+        for blocks, stage in zip(stages, self.STAGES, strict=True):
             for full, group in groupby(stage, key=lambda layer: layer[0]):
                 wide = round(full * width)
                 strides = [stride for _, stride in group]
                 for stride in strides:
                     blocks.add(block(channels, wide, stride))
                     channels = wide
-                blocks.deepen(len(strides), depth, lambda wide=wide: _Residual(block(wide, wide)))
+                blocks.deepen(len(strides), depth, partial(added, wide))
         self.out_channels = tuple(round(stage[-1][0] * width) for stage in self.STAGES)
 
 
@@ -159,14 +164,15 @@ class FaceMobileNetV2(_StagedBackbone):
 
         channels = round(32 * width)
         stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
-        self.stages = nn.ModuleList([_Stage(stem), _Stage(), _Stage()])
-        for blocks, stage in zip(self.stages, self.STAGES, strict=True):
+        stages = [_Stage(stem), _Stage(), _Stage()]
+        self.stages = nn.ModuleList(stages)
+        for blocks, stage in zip(stages, self.STAGES, strict=True):
             for expansion, full, count, first_stride in stage:
                 wide = round(full * width)
                 for stride in (first_stride, *(1,) * (count - 1)):
                     blocks.add(_inverted_residual(channels, wide, expansion, stride, act_cfg))
                     channels = wide
-                blocks.deepen(count, depth, lambda wide=wide, expansion=expansion: added(wide, expansion))
+                blocks.deepen(count, depth, partial(added, wide, expansion))
         self.out_channels = tuple(round(stage[-1][1] * width) for stage in self.STAGES)
 
 
@@ -196,7 +202,10 @@ class SearchableMobileNetV2(BaseModule):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        self.architecture = Architecture.largest() if architecture is None else Architecture(architecture)
+        if architecture is None:
+            self.architecture = Architecture.largest()
+        else:
+            self.architecture = Architecture(architecture)  # type: ignore[arg-type]  # it converts the lists of a config
         channels = STEM_WIDTH
         self.stem = ConvModule(3, channels, 3, stride=2, padding=1, norm_cfg=BATCH_NORM, act_cfg=act_cfg)
         self.stages = nn.ModuleList()

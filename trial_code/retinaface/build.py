@@ -7,9 +7,9 @@ import uuid
 from pathlib import Path
 
 import torch
+from mmdet.models import BaseDetector
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from torch import nn
 
 from nni_hyperfd.method.weights import WeightsError
 from retinaface import modules  # noqa: F401  registers them
@@ -17,7 +17,7 @@ from retinaface.convert import load_weights
 from retinaface.runner import StrictRunner
 
 
-def load_detector(config: Config, weights: str | Path) -> nn.Module:
+def load_detector(config: Config, weights: str | Path) -> BaseDetector:
     """The detector of a config with weights, in evaluation mode.
 
     Args:
@@ -27,7 +27,7 @@ def load_detector(config: Config, weights: str | Path) -> nn.Module:
     Raises:
         WeightsError: the weights do not fit the detector, or are those of a backbone only.
     """
-    detector: nn.Module = MODELS.build(config.model)
+    detector: BaseDetector = MODELS.build(config.model)
     if load_weights(detector, weights) is not detector:
         raise WeightsError(f"{weights} fills the backbone only; train a detector from it with pretrain.py.")
     return detector.eval()
@@ -40,7 +40,7 @@ def build_runner(config: Config, work_dir: Path) -> StrictRunner:
     # Runners of the same name share their message hub, and the default name is the current second.
     settings = {**config, "work_dir": str(work_dir), "experiment_name": uuid.uuid4().hex}
     # mmengine writes the config several times, and formatting it with yapf takes seconds.
-    runner = StrictRunner.from_cfg(Config(settings, format_python_code=False))
+    runner: StrictRunner = StrictRunner.from_cfg(Config(settings, format_python_code=False))
     if not torch.cuda.is_available():  # depthwise convolutions on a CPU are fast in this memory format only
         runner.model.to(memory_format=torch.channels_last)
     return runner

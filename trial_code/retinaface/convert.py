@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mmdet.models import BaseDetector
 from torch import Tensor, nn
 
 from nni_hyperfd.method.weights import WeightsError, check_like
@@ -17,7 +18,7 @@ from retinaface.remap import half_mobilenet, narrow, remap, remap_backbone
 from retinaface.weight_files import read_tensors, weights_file
 
 
-def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
+def load_weights(detector: BaseDetector, weights: str | Path) -> nn.Module:
     """Fill a detector, or only its backbone if the weights are those of a classifier.
 
     A searchable backbone also accepts the weights of the largest architecture or of half a MobileNetV2, and a narrow
@@ -35,7 +36,7 @@ def load_weights(detector: nn.Module, weights: str | Path) -> nn.Module:
     """
     path = weights_file(weights)
     tensors = read_tensors(path)
-    part = detector
+    part: nn.Module = detector
     if "fpn.output1.0.weight" in tensors:
         tensors = from_released(tensors)
     elif "features.0.0.weight" in tensors:

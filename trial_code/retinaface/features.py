@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
-from mmdet.models import DetDataPreprocessor
-from torch import Tensor, nn
+from mmdet.models import BaseDetector, DetDataPreprocessor
+from torch import Tensor
 
 POSITIVE_IOU = 0.5
 NEGATIVE_IOU = 0.3
@@ -53,7 +53,8 @@ def _iou(boxes: Tensor, anchors: Tensor) -> Tensor:
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
     height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp_(min=0)
     shared = width * height
-    return shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared)
+    overlap: Tensor = shared / ((ax2 - ax1) * (ay2 - ay1) + (bx2 - bx1) * (by2 - by1) - shared)
+    return overlap
 
 
 def group_means(features: Tensor, groups: Tensor, boxes: Tensor) -> Tensor:
@@ -74,7 +75,7 @@ def group_means(features: Tensor, groups: Tensor, boxes: Tensor) -> Tensor:
     return sums / member.sum(dim=1)[..., None]
 
 
-def image_features(detector: nn.Module, images: Tensor, boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
+def image_features(detector: BaseDetector, images: Tensor, boxes: Sequence[Tensor], sizes: Tensor) -> Tensor:
     """Features of a batch of images.
 
     Args:
@@ -98,19 +99,18 @@ def image_features(detector: nn.Module, images: Tensor, boxes: Sequence[Tensor],
     return torch.stack([group_means(*stage) for stage in of_stage], dim=1)
 
 
-def frozen(detector: nn.Module) -> nn.Module:
+def frozen(detector: BaseDetector) -> BaseDetector:
     """A copy of a detector for extracting features: same numbers up to rounding, in 0.6 of the time.
 
     Batch normalisations are merged into their convolutions, and the memory format is channels last. The copy is on the
     GPU if there is one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    copied: nn.Module = fuse_conv_bn(copy.deepcopy(detector)).to(device, memory_format=torch.channels_last)
-    return copied
+    return fuse_conv_bn(copy.deepcopy(detector)).to(device, memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def extract(detector: nn.Module, samples: Iterable[Sample]) -> Tensor:
+def extract(detector: BaseDetector, samples: Iterable[Sample]) -> Tensor:
     """Features of images, without their ignored faces.
 
     Args:

@@ -143,13 +143,14 @@ class RetinaFaceHead(SSDHead):
         """
         flat = torch.cat([x.permute(0, 2, 3, 1).reshape(len(x), -1, 10) for x in landmark_preds], dim=1)
         samplings = self._raw_positive_infos["sampling_results"]
-        predicted, wanted = [], []
+        predictions, targets = [], []
         for prediction, gt, sampling in zip(flat, gt_instances, samplings, strict=True):
             points = gt.landmarks[sampling.pos_assigned_gt_inds]  # (positives, 5, 3)
             known = (points[..., 2] > 0).all(dim=1)
             anchors = sampling.pos_priors[known][:, None]
             centre, size = (anchors[..., :2] + anchors[..., 2:]) / 2, anchors[..., 2:] - anchors[..., :2]
-            wanted.append(((points[known, :, :2] - centre) / size / LANDMARK_VARIANCE).flatten(1))
-            predicted.append(prediction[sampling.pos_inds[known]])
-        predicted, wanted = torch.cat(predicted), torch.cat(wanted)
-        return smooth_l1_loss(predicted, wanted, beta=self.train_cfg["smoothl1_beta"], avg_factor=max(len(wanted), 1))
+            targets.append(((points[known, :, :2] - centre) / size / LANDMARK_VARIANCE).flatten(1))
+            predictions.append(prediction[sampling.pos_inds[known]])
+        wanted, beta = torch.cat(targets), self.train_cfg["smoothl1_beta"]
+        loss: Tensor = smooth_l1_loss(torch.cat(predictions), wanted, beta=beta, avg_factor=max(len(wanted), 1))
+        return loss

@@ -28,7 +28,7 @@ class MultiScaleValLoop(ValLoop):
         merging = ConfigDict(nms=test.nms, max_per_img=test.max_per_img)
         self.merged = DetTTAModel(module=runner.model, tta_cfg=merging)
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]  # torch's, which is typed for other versions only
+    @torch.no_grad()
     def run_iter(self, idx: int, data_batch: dict[str, Any]) -> None:
         """Process one batch, as in mmengine's ValLoop."""
         self.runner.call_hook("before_val_iter", batch_idx=idx, data_batch=data_batch)

@@ -43,11 +43,11 @@ class FaceAP(BaseMetric):
         Raises:
             ValueError: no face counts.
         """
-        scores, hits, misses, faces = zip(*results, strict=True)
+        scores, hit, missed, faces = zip(*results, strict=True)
         if not sum(faces):
             raise ValueError("the split that is evaluated has no face that counts; lower the data set's min_face")
         order = np.argsort(-np.concatenate(scores), kind="stable")
-        hits, misses = np.cumsum(np.concatenate(hits)[order]), np.cumsum(np.concatenate(misses)[order])
+        hits, misses = np.cumsum(np.concatenate(hit)[order]), np.cumsum(np.concatenate(missed)[order])
         precision = hits / np.maximum(hits + misses, np.finfo(np.float32).eps)
         return {"ap50": float(average_precision(hits / sum(faces), precision)), "faces": sum(faces)}
 

@@ -14,7 +14,7 @@ from retinaface.pipelines import find_transform
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, dict[str, Any]] = {
     "SGD": {"type": "SGD", "momentum": 0.9, "weight_decay": 5e-4},
     "Adam": {"type": "Adam"},
 }

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import multiprocessing
+from torch.multiprocessing import get_context
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from retinaface.options import ScriptError
 from retinaface.runs import Outcome, run
@@ -37,13 +38,13 @@ def run_on(gpus: int, config: Config, work_dir: Path, report: Callable[[float], 
     loader.batch_size //= gpus
     # During training each process has its own batch statistics, but all validate one detector, on a part of the images.
     config.custom_hooks.append({"type": "SyncBuffersHook"})
-    messages = multiprocessing.get_context("spawn").SimpleQueue()
+    messages = get_context("spawn").SimpleQueue()
     with TemporaryDirectory() as folder:
         arguments = (gpus, Path(folder, "meeting"), config, work_dir, messages)
-        processes = multiprocessing.spawn(_rank, arguments, nprocs=gpus, join=False)
+        processes = spawn(_rank, arguments, nprocs=gpus, join=False)
         try:
             return _follow(processes, messages, report)
-        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
+        except (ProcessRaisedException, ProcessExitedException) as error:
             raise ScriptError(str(error).strip().splitlines()[-1]) from error
         finally:
             for process in processes.processes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 
 from retinaface.build import build_runner
 from retinaface.hooks import Progress, ReportAP
@@ -62,7 +63,7 @@ def run(config: Config, work_dir: Path, report: Callable[[float], None]) -> Outc
     detector = work_dir / "detector.safetensors"
     if is_main_process():
         runner.load_checkpoint(runner.message_hub.get_info("best_ckpt"))
-        save_detector(getattr(runner.model, "module", runner.model), detector)
+        save_detector(runner.model.module if is_model_wrapper(runner.model) else runner.model, detector)
     best = float(runner.message_hub.get_info("best_score"))
     return Outcome(best, runner.epoch, time.monotonic() - started, detector)
 

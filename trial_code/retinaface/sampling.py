@@ -70,7 +70,7 @@ class DataAnchorSampling(BaseTransform):
         side = np.sqrt(width * height)
         nearest = np.abs(self.anchors - side).argmin()
         anchor = np.random.choice(self.anchors[: nearest + 2])
-        return min(np.random.uniform(anchor / 2, anchor * 2) / side, self.size / max(width, height))
+        return float(min(np.random.uniform(anchor / 2, anchor * 2) / side, self.size / max(width, height)))
 
     def _corner(self, face: _Float64, image: NDArray[np.int_], side: float) -> _Float64:
         """Random left and upper edge of a square of this side (in pixels of the image) that contains the face."""

@@ -51,13 +51,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix == ".safetensors":
         try:
-            return safetensors.torch.load_file(path)
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+            return tensors
         except (OSError, safetensors.SafetensorError) as error:
             raise WeightsError(f"{path} cannot be read as weights: {error}") from error
-    tensors = _load(path, "cpu")
-    if not _are_tensors(tensors):
+    state_dict = _load(path, "cpu")
+    if not _are_tensors(state_dict):
         raise WeightsError(f"{path} holds something other than named tensors; save a detector's state_dict.")
-    return dict(tensors)
+    return dict(state_dict)
 
 
 def read_checkpoint(path: Path, device: Any = "cpu") -> dict[str, Any]:

@@ -1,18 +1,18 @@
-"""What a user would pick instead: other libraries' searches as recommenders (`base`), run by `python -m` this package.
+"""Other libraries' searches as recommenders, run by `python -m nni_hyperfd.benchmark.alternatives`.
 
 One module per library. All but NNI's tuners need the extra `alternatives`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import cast
 
-if TYPE_CHECKING:
-    from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.recommenders import Recommender
 
 EXTRA = "alternatives"
+"""The extra that installs the libraries."""
 
 _HOME = {
     "nni_random": "nni_tuners:NNIRandom",
@@ -29,6 +29,7 @@ _HOME = {
 }
 
 NAMES = tuple(_HOME)
+"""Names of the alternatives."""
 
 
 class Unavailable(RuntimeError):
@@ -36,13 +37,23 @@ class Unavailable(RuntimeError):
 
 
 def make(name: str, seed: int = 0, columns: Sequence[int] = ()) -> Recommender:
-    """A new recommender by its name, for a table's `columns`. Raises Unavailable without its library, ValueError for a
-    name that is none of `NAMES`."""
+    """Make a new recommender.
+
+    Args:
+        name: one of `NAMES`.
+        seed: of all its random numbers.
+        columns: number of entries of each parameter in encoded configurations (`tables.Table.columns`).
+
+    Raises:
+        Unavailable: its library is not installed.
+        ValueError: there is no alternative of this name.
+    """
     if name not in _HOME:
         raise ValueError(f"There is no alternative {name!r}; choose among {', '.join(NAMES)}.")
     module, kind = _HOME[name].split(":")
     try:
-        return getattr(import_module(f"{__name__}.{module}"), kind)(seed, columns)
+        constructor = cast(Callable[..., Recommender], getattr(import_module(f"{__name__}.{module}"), kind))
+        return constructor(seed, columns)
     except ImportError as error:
         raise Unavailable(
             f"{name} needs a library that is not installed ({error}): pip install 'nni-hyperfd[{EXTRA}]'."

@@ -1,4 +1,4 @@
-"""python -m nni_hyperfd.benchmark.alternatives TABLE... [--seeds 20] [--budget 4] [--only NAMES] [--out FOLDER]"""
+"""Run with `python -m nni_hyperfd.benchmark.alternatives TABLE...`; `--help` lists the options."""
 
 import typer
 

@@ -1,7 +1,8 @@
 """A library's search over a space as a recommender that picks among a task's candidates.
 
-What a library proposes is a point of the space; the candidate tried is the nearest one that was not asked for yet
-(Euclidean distance of encoded vectors, ties at random), and the library is told of that candidate where it can be.
+What a library proposes is a point of the space. The candidate that is tried is the nearest one that has not been asked
+for yet (Euclidean distance of encoded vectors, ties at random), and the library is told of that candidate where it can
+be.
 """
 
 from __future__ import annotations
@@ -9,23 +10,29 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nni_hyperfd.recommenders.base import ScoringRecommender, Task
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.recommenders import EncodedConfigurations, ScoringRecommender, Task
 
-Point = dict[str, "float | str"]
+Point = dict[str, float | str]
+"""A value for each number and each category of a space, by name."""
 
 
 @dataclass(frozen=True)
-class Space:
-    """What libraries search: numbers and categories, named after their places.
+class TableSpace:
+    """The space that libraries search: the numbers and categories of a table's encoded configurations.
 
-    Numbers keep the table's encoding, logarithms taken already: a library sees [0, 1], or more where candidates lie
-    outside. A number that some configurations do not have (inactive, -0.5) ranges from there, so every proposal below
-    -0.25 lies nearer to inactive; an empty category is one like any other. numbers: name -> (low, high); categories:
-    name -> values; both in `parts`: (name, first entry, width).
+    Numbers keep the table's encoding, logarithms taken already: a library sees [0, 1], or a wider range where
+    candidates lie outside. A number that some configurations do not have (inactive, -0.5) ranges from there, so every
+    proposal below -0.25 is nearer to inactive; an empty category is one like any other.
+
+    Attributes:
+        parts: (name, first entry, width) of each number and category in the encoded vectors, in order.
+        numbers: (low, high) of each number.
+        categories: values of each category.
     """
 
     parts: tuple[tuple[str, int, int], ...]
@@ -33,8 +40,14 @@ class Space:
     categories: dict[str, list[str]]
 
     @classmethod
-    def covering(cls, vectors: np.ndarray, columns: Sequence[int] = ()) -> Space:
-        """The space of (n, d) vectors; columns that do not add up to d are not theirs, and all entries are numbers."""
+    def covering(cls, vectors: NDArray[np.float32], columns: Sequence[int] = ()) -> TableSpace:
+        """The smallest space around encoded configurations.
+
+        Args:
+            vectors: (n, d).
+            columns: number of entries of each parameter (`tables.Table.columns`). If they do not add up to d, they are
+                those of another space, and all entries are numbers.
+        """
         width = vectors.shape[1]
         columns = columns if sum(columns) == width else (1,) * width
         starts = np.cumsum([0, *columns])[:-1].tolist()
@@ -44,19 +57,20 @@ class Space:
         categories = {name: [f"v{i}" for i in range(size)] for name, _, size in parts if size > 1}
         return cls(parts, numbers, categories)
 
-    def point(self, vector: np.ndarray) -> Point:
+    def point(self, vector: NDArray[np.float32]) -> Point:
+        """The point of an encoded configuration (d,)."""
         return {
             name: f"v{vector[start : start + size].argmax()}" if name in self.categories else float(vector[start])
             for name, start, size in self.parts
         }
 
-    def vector(self, point: Mapping[str, float | str]) -> np.ndarray:
-        """Numbers that a library proposes are taken as they are, rounding errors and all."""
+    def vector(self, point: Mapping[str, float | str]) -> NDArray[np.float64]:
+        """The encoded vector (d,) of a point; numbers are taken as the library proposes them, without rounding."""
         result = np.zeros(sum(size for _, _, size in self.parts))
         for name, start, _ in self.parts:
             value = point[name]
             if name in self.categories:
-                result[start + self.categories[name].index(value)] = 1
+                result[start + self.categories[name].index(str(value))] = 1
             else:
                 result[start] = value
         return result
@@ -64,59 +78,79 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class PastResults:
-    """What one past task revealed: vectors (k, d), performance (k,), and the task's meta-feature."""
+    """What one past task revealed.
 
-    vectors: np.ndarray
-    performance: np.ndarray
-    meta_feature: np.ndarray | None
+    Attributes:
+        vectors: (k, d), encoded configurations.
+        performance: (k,), their results.
+        meta_feature: that of the task, or None.
+    """
+
+    vectors: NDArray[np.float32]
+    performance: NDArray[np.float64]
+    meta_feature: NDArray[np.float32] | None
 
 
 class Alternative(ScoringRecommender):
-    """A search that starts anew with every task. columns: as `tables.Table` has them.
+    """A library's search that starts anew with every task.
 
     Subclasses write `begin`, `propose` and `observe`; they find the task at hand in `space`, `task` and `candidates`.
-    Results are passed on in the order of asking, whatever the order they came in.
+    Results are passed on in the order of asking, whatever the order they come in.
+
+    Args:
+        seed: of all random numbers.
+        columns: number of entries of each parameter in encoded configurations (`tables.Table.columns`).
+
+    Attributes:
+        search: the library's object for the task at hand, of another type for each library; None while there is none.
     """
+
+    search: Any
 
     def __init__(self, seed: int = 0, columns: Sequence[int] = ()) -> None:
         super().__init__(seed)
         self.columns = tuple(columns)
-        self._drop()
+        self.search = None
+        self._begun = False
+        self._passed_on: set[int] = set()
 
     @abstractmethod
     def begin(self, seed: int) -> object:
-        """A new search by the library, kept in `search` until the task ends."""
+        """Start a new search by the library; None where it cannot search, and candidates are drawn at random."""
 
     @abstractmethod
     def propose(self) -> Point | None:
         """The point to try next; None where the library has none, and a candidate is drawn at random."""
 
     def run(self, index: int) -> None:
-        """The candidate that is tried for the last proposal."""
+        """Take note of the candidate that is tried for the last proposal."""
 
     def observe(self, index: int, performance: float) -> None:
-        """What a candidate brought, NaN if it failed."""
+        """Tell the library a candidate's result, which is NaN for a failed trial."""
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
+        """Begin with the next data set."""
         super().start_task(task, candidates)
         self._drop()
         self.vectors = np.unique(candidates.vectors, axis=0)
-        self.space = Space.covering(np.concatenate([self.vectors, *self.past_vectors()]), self.columns)
+        self.space = TableSpace.covering(np.concatenate([self.vectors, *self.past_vectors()]), self.columns)
 
-    def past_vectors(self) -> list[np.ndarray]:
-        """What the space has to cover beside the candidates."""
+    def past_vectors(self) -> list[NDArray[np.float32]]:
+        """Encoded configurations that the space has to cover beside the candidates."""
         return []
 
     def ask(self, n: int = 1) -> list[int]:
+        """The candidates that are nearest to the next `n` proposals."""
         n = max(0, min(n, self.task.budget - len(self.asked), len(self.candidates) - len(self.asked)))
-        picks = []
+        picks: list[int] = []
         for _ in range(n):
             picks += super().ask(1)
             if self.search is not None:
                 self.run(picks[-1])
         return picks
 
-    def scores(self) -> np.ndarray:
+    def scores(self) -> NDArray[np.float64]:
+        """Negative distances (n,) of the candidates to the next proposal."""
         if not self._begun:
             self.search, self._begun = self.begin(int(self.rng.integers(2**31))), True
         if self.search is not None:
@@ -126,36 +160,47 @@ class Alternative(ScoringRecommender):
         proposal = None if self.search is None else self.propose()
         if proposal is None:
             return np.zeros(len(self.candidates))
-        return -np.linalg.norm(self.candidates.vectors - self.space.vector(proposal), axis=1)
+        scores: NDArray[np.float64] = -np.linalg.norm(self.candidates.vectors - self.space.vector(proposal), axis=1)
+        return scores
 
     def end_task(self, revealed: Mapping[int, float]) -> None:
+        """End the search, and learn."""
         self._drop()
         super().end_task(revealed)
 
     def point(self, index: int) -> Point:
+        """The point of a candidate."""
         return self.space.point(self.candidates.vectors[index])
 
     def _drop(self) -> None:
-        self.search: object | None = None
-        self._begun = False
-        self._passed_on: set[int] = set()
+        """End the search."""
+        self.search, self._begun, self._passed_on = None, False, set()
 
 
 class TransferAlternative(Alternative):
-    """One that is given the past tasks of the same width; those with fewer than two different results say nothing."""
+    """A library's search that is given the past tasks of the same search space.
+
+    Tasks with fewer than two different results say nothing and are not kept.
+
+    Attributes:
+        past: all past tasks.
+        usable: those whose configurations have the width of the task at hand.
+    """
 
     def __init__(self, seed: int = 0, columns: Sequence[int] = ()) -> None:
-        self.past: list[PastResults] = []
         super().__init__(seed, columns)
+        self.past: list[PastResults] = []
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
-        width = candidates.vectors.shape[1]
-        self.usable = [past for past in self.past if past.vectors.shape[1] == width]
+        """Begin with the next data set."""
+        self.usable = [past for past in self.past if past.vectors.shape[1] == candidates.width]
         super().start_task(task, candidates)
 
-    def past_vectors(self) -> list[np.ndarray]:
+    def past_vectors(self) -> list[NDArray[np.float32]]:
+        """The configurations of the past tasks."""
         return [past.vectors for past in self.usable]
 
-    def learn(self, indices: np.ndarray, performance: np.ndarray) -> None:
+    def learn(self, indices: NDArray[np.int64], performance: NDArray[np.float64]) -> None:
+        """Keep the task's results."""
         if len(np.unique(performance)) > 1:
             self.past.append(PastResults(self.candidates.vectors[indices], performance, self.task.meta_feature))

@@ -1,9 +1,10 @@
-"""The package's recommenders beside other libraries' searches, all led through the same runs."""
+"""The package's recommenders beside other libraries' searches, all in the same runs."""
 
 from __future__ import annotations
 
 import itertools
-import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,9 +19,11 @@ from rich.table import Table as Printed
 from nni_hyperfd import recommenders
 from nni_hyperfd.benchmark import alternatives, report, tables
 from nni_hyperfd.benchmark.alternatives import finished
-from nni_hyperfd.benchmark.protocol import Protocol, run, turns
-from nni_hyperfd.benchmark.server import informed
-from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.benchmark.protocol import Protocol, turns
+from nni_hyperfd.benchmark.report import RecommenderRun
+from nni_hyperfd.benchmark.server import timed_run
+from nni_hyperfd.files import FolderError, RowFile
+from nni_hyperfd.recommenders import Recommender
 
 REFERENCE = "hyperfd"
 OWN = ("random", "mean_rank", "knn", "hyperfd", "hyperfd_paper")
@@ -44,38 +47,21 @@ def main(
     try:
         for name in names:
             made(name, 0, ())
-        loaded = [tables.load(folder) for folder in folders]
-        if len({table.name for table in loaded}) < len(loaded):
-            raise tables.TableError(f"two tables have the same name: {', '.join(table.name for table in loaded)}")
-        out.mkdir(parents=True, exist_ok=True)
-        finished.claim(out, loaded, protocol)
-        runs = finished.read(out, protocol)
+        loaded = tables.load_all(folders)
+        file = finished.open_runs(out, loaded, protocol)
+        runs = finished.read(file, protocol)
     except alternatives.Unavailable as error:
         raise typer.BadParameter(f"{error} --only goes on without it.") from None
-    except (tables.TableError, finished.FinishedError, OSError) as error:
+    except (tables.TableError, FolderError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
 
-    jobs = list(itertools.product(loaded, range(seeds), names))
-    there = {(one.table, one.seed, one.recommender) for one in runs}
     console = Console()
-    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
-    with bar, report.runs_csv(out / finished.RUNS, append=bool(runs)) as write:
-        progress = bar.add_task("", total=len(jobs))
-        for table, seed, name in jobs:
-            bar.update(progress, description=f"{table.name}, seed {seed}, {name}")
-            if (table.name, seed, name) not in there:
-                begin = time.perf_counter()
-                recommender = informed(made(name, seed, table.columns), table, protocol, seed)
-                outcomes = list(run(table, protocol, lambda _, own=recommender: own, seed))
-                seconds = time.perf_counter() - begin
-                runs.append(report.Run(table.name, name, seed, protocol, outcomes, seconds, table.missing))
-                write(runs[-1])
-            bar.advance(progress)
-
+    wanted = list(itertools.product(loaded, range(seeds), names))
+    runs += _missing(wanted, runs, protocol, file, console)
     order = {name: place for place, name in enumerate(NAMES)}
-    wanted = {(table.name, seed, name) for table, seed, name in jobs}
-    runs = [one for one in runs if (one.table, one.seed, one.recommender) in wanted]
-    summaries = report.summarised(sorted(runs, key=lambda one: order[one.recommender]), REFERENCE)
+    keys = {(table.name, seed, name) for table, seed, name in wanted}
+    runs = [run for run in runs if _key(run) in keys]
+    summaries = report.summarised(sorted(runs, key=lambda run: order[run.recommender]), REFERENCE)
     report.write_summary(summaries, out / "summary.csv", REFERENCE)
     for table in loaded:
         console.print(printed(table, protocol, seeds, [one for one in summaries if one.table == table.name]))
@@ -85,11 +71,39 @@ def main(
 
 
 def made(name: str, seed: int, columns: tuple[int, ...]) -> Recommender:
+    """Make a recommender of the package or an alternative; columns: of the table."""
     return recommenders.make(name, seed) if name in OWN else alternatives.make(name, seed, columns)
 
 
-def printed(table: tables.Table, protocol: Protocol, seeds: int, summaries: list[report.Summary]) -> Printed:
-    """What fits into 80 columns. Seconds are those of a whole run, learning and all, by its picks."""
+def _missing(
+    wanted: Sequence[tuple[tables.Table, int, str]],
+    there: Sequence[RecommenderRun],
+    protocol: Protocol,
+    file: RowFile,
+    console: Console,
+) -> list[RecommenderRun]:
+    """Do the runs (table, seed, name) that are not there yet, with a progress bar, and add their rows to the file."""
+    known = {_key(run) for run in there}
+    done = []
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    with bar:
+        progress = bar.add_task("", total=len(wanted))
+        for table, seed, name in wanted:
+            bar.update(progress, description=f"{table.name}, seed {seed}, {name}")
+            if (table.name, seed, name) not in known:
+                done.append(timed_run(table, protocol, name, partial(made, name, columns=table.columns), seed))
+                file.add(done[-1].row)
+            bar.advance(progress)
+    return done
+
+
+def _key(run: RecommenderRun) -> tuple[str, int, str]:
+    """Table, seed and recommender of a run."""
+    return run.table, run.seed, run.recommender
+
+
+def printed(table: tables.Table, protocol: Protocol, seeds: int, summaries: Sequence[report.Summary]) -> Printed:
+    """What fits into 80 columns. Seconds are those of a whole run, with learning, and the same per pick."""
     picks = np.mean([_picks(table, protocol, seed) for seed in range(seeds)])
     columns = ("recommender", "Rank%", f"- {REFERENCE}", "s per pick", "s per run")
     title = f"{table.name}, budget {protocol.budget}, {seeds} seeds"
@@ -103,4 +117,5 @@ def printed(table: tables.Table, protocol: Protocol, seeds: int, summaries: list
 
 
 def _picks(table: tables.Table, protocol: Protocol, seed: int) -> int:
+    """Number of picks of a run."""
     return sum(min(protocol.budget, len(turn.indices)) for turn in turns(table, protocol, seed)[protocol.given :])

@@ -7,6 +7,7 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import nni
 import numpy as np
@@ -22,68 +23,82 @@ for _name in ("nni.algorithms.hpo", "nni.tuner"):
 
 
 class _NNI(Alternative):
-    """A tuner, led as NNI's dispatcher does: parameters, their result, the trial's end."""
+    """A tuner that is called as NNI's dispatcher calls it: parameters, their result, the end of the trial."""
 
     @abstractmethod
-    def tuner(self, seed: int) -> Tuner: ...
+    def tuner(self, seed: int) -> Tuner:
+        """Make the tuner."""
 
     def begin(self, seed: int) -> Tuner:
+        """Make the tuner and give it the search space."""
         self._trials: dict[int, int] = {}
         tuner = self.tuner(seed)
         tuner.update_search_space(self.definition())
         return tuner
 
-    def definition(self) -> dict[str, dict]:
-        numbers = {name: {"_type": "uniform", "_value": list(bounds)} for name, bounds in self.space.numbers.items()}
-        choices = {name: {"_type": "choice", "_value": values} for name, values in self.space.categories.items()}
-        return numbers | choices
+    def definition(self) -> dict[str, dict[str, Any]]:
+        """The space as an NNI search space."""
+        definition: dict[str, dict[str, Any]] = {}
+        for name, bounds in self.space.numbers.items():
+            definition[name] = {"_type": "uniform", "_value": list(bounds)}
+        for name, values in self.space.categories.items():
+            definition[name] = {"_type": "choice", "_value": values}
+        return definition
 
     def propose(self) -> Point | None:
-        self._last = len(self.asked)
+        """Parameters of a new trial, whose id is the number of picks before it."""
+        self._last: int | None = len(self.asked)
         try:
-            return self.search.generate_parameters(self._last)
+            return cast(Point, self.search.generate_parameters(self._last))
         except nni.NoMoreTrialError:
             return None
 
     def run(self, index: int) -> None:
-        self._trials[index] = self._last
+        """Remember which trial a candidate belongs to."""
+        if self._last is not None:
+            self._trials[index] = self._last
 
 
 class NNIRandom(_NNI):
-    """Random. It does not look at results."""
+    """Random search, which does not look at results."""
 
     def tuner(self, seed: int) -> Tuner:
+        """Make the tuner."""
         return RandomTuner(seed=seed)
 
 
 class NNITPE(_NNI):
-    """TPE, which draws at random before its 20th result by default; here before its second, the least: with one result
-    its categories fail.
+    """TPE. By default it draws at random before its 20th result; here before its second, the minimum.
 
-    The result is told for the candidate that was run, by `import_data`.
+    With a single result its categorical parameters fail. A result is told for the candidate that was run, by
+    `import_data`.
     """
 
     def tuner(self, seed: int) -> Tuner:
+        """Make the tuner."""
         return TpeTuner(optimize_mode="maximize", seed=seed, tpe_args={"n_startup_jobs": 2})
 
     def observe(self, index: int, performance: float) -> None:
+        """Tell it the candidate's result."""
         self.search.trial_end(self._trials[index], False)  # the proposal itself has not been run
         if np.isfinite(performance):
             self.search.import_data([{"parameter": self.point(index), "value": performance}])
 
 
 class NNIEvolution(_NNI):
-    """Evolution. Its first 32 trials, the population, are drawn at random by default; here the first two.
+    """Evolution. By default its first 32 trials, the population, are drawn at random; here the first two.
 
-    It has no way to be told of another configuration than it proposed: a result counts for the proposal. It draws from
-    generators that it does not let be seeded; they are set here.
+    It cannot be told of another configuration than it proposed: a result counts for the proposal. It draws from
+    generators that it does not let one seed; they are set here.
     """
 
     def tuner(self, seed: int) -> Tuner:
+        """Make the tuner."""
         self._random = random.Random(seed)
         return EvolutionTuner(optimize_mode="maximize", population_size=2)
 
     def begin(self, seed: int) -> Tuner:
+        """Make the tuner and draw its population."""
         tuner = super().begin(seed)
         tuner.random_state, tuner.population = np.random.RandomState(seed), []
         for _ in range(tuner.population_size):
@@ -91,17 +106,20 @@ class NNIEvolution(_NNI):
         return tuner
 
     def propose(self) -> Point | None:
-        if not self.search.population:  # all of it is being tried
+        """Parameters of a new trial; None when the whole population is being tried."""
+        if not self.search.population:
             self._last = None
             return None
         with _drawing_from(self._random):
             return super().propose()
 
     def run(self, index: int) -> None:
+        """Remember which trial a candidate belongs to."""
         if self._last in self.search.running_trials:
             super().run(index)
 
     def observe(self, index: int, performance: float) -> None:
+        """Tell it the result of its proposal."""
         if index not in self._trials:
             return
         with _drawing_from(self._random):
@@ -112,7 +130,7 @@ class NNIEvolution(_NNI):
 
 @contextmanager
 def _drawing_from(own: random.Random) -> Iterator[None]:
-    """Within the block, Python's global generator goes on where `own` stands."""
+    """Within the block, Python's global random generator continues from the state of `own`, which keeps its end."""
     outer = random.getstate()
     random.setstate(own.getstate())
     try:

@@ -1,9 +1,10 @@
-"""SMAC3's facade for hyper-parameters: a random forest and expected improvement."""
+"""SMAC3's facade for hyper-parameters: a random forest with expected improvement."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import joblib
 import numpy as np
@@ -17,14 +18,15 @@ from nni_hyperfd.benchmark.alternatives.base import Alternative, Point
 
 
 class SMAC(Alternative):
-    """Its initial design takes at most a quarter of the budget, its own rule, and one trial at least.
+    """SMAC3, whose initial design takes at most a quarter of the budget, by its own rule, and at least one trial.
 
-    The result is told for the candidate that was run: `tell` takes configurations that were not asked for. What was
-    asked for counts as still running. A failure counts as the worst result so far, as the forest takes no infinite
-    cost; without a result yet it is not told.
+    A result is told for the candidate that was run: `tell` takes configurations that were not asked for. What was asked
+    for counts as still running. A failure counts as the worst result so far, as the forest takes no infinite cost;
+    without any result yet it is not told.
     """
 
     def begin(self, seed: int) -> HyperparameterOptimizationFacade:
+        """Make the facade, whose files are removed at once."""
         space = ConfigurationSpace(seed=seed)
         space.add([Float(name, bounds) for name, bounds in self.space.numbers.items()])
         space.add([Categorical(name, values) for name, values in self.space.categories.items()])
@@ -39,14 +41,16 @@ class SMAC(Alternative):
             return HyperparameterOptimizationFacade(scenario, None, overwrite=True, logging_level=False)
 
     def propose(self) -> Point | None:
+        """The configuration that it asks for; None when the space or its budget is exhausted."""
         try:
-            with joblib.parallel_config(backend="sequential"):  # ten small trees: threads cost more than they bring
+            with joblib.parallel_config(backend="sequential"):  # ten small trees: threads cost more than they save
                 self._asked = self.search.ask()
         except (StopIteration, ConfigurationSpaceExhaustedException):
             return None
-        return dict(self._asked.config)
+        return cast(Point, dict(self._asked.config))
 
     def observe(self, index: int, performance: float) -> None:
+        """Tell it the candidate's result as a cost."""
         config = Configuration(self.search.scenario.configspace, values=self.point(index))
         if np.isfinite(performance):
             value = TrialValue(-performance, status=StatusType.SUCCESS)

@@ -1,7 +1,7 @@
-"""Syne Tune's transfer schedulers. They learn from past tasks alone: none looks at the results of the task at hand.
+"""Syne Tune's transfer schedulers, which learn from past tasks alone: none looks at the results of the task at hand.
 
-Its zero-shot and quantile-based methods rank points drawn at random, 10000 and 100000 of them; here they rank the
-task's candidates, which is what those points would be mapped to.
+Its zero-shot and quantile-based methods rank 10,000 and 100,000 points drawn at random; here they rank the task's
+candidates, which is what these points would be mapped to.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import xgboost
+from numpy.typing import NDArray
 from syne_tune.blackbox_repository.blackbox_surrogate import BlackboxSurrogate
 from syne_tune.config_space import choice, uniform
 from syne_tune.optimizer.baselines import RandomSearch
@@ -36,26 +38,31 @@ logging.getLogger("syne_tune").setLevel(logging.ERROR)
 
 
 class _Syne(TransferAlternative):
-    def domains(self) -> dict:
-        numbers = {name: uniform(*bounds) for name, bounds in self.space.numbers.items()}
-        return numbers | {name: choice(values) for name, values in self.space.categories.items()}
+    """What the schedulers have in common."""
+
+    def domains(self) -> dict[str, Any]:
+        """The space as Syne Tune's."""
+        domains = {name: uniform(*bounds) for name, bounds in self.space.numbers.items()}
+        return domains | {name: choice(values) for name, values in self.space.categories.items()}
 
     def evaluations(self) -> dict[str, TransferLearningTaskEvaluations]:
-        """Of the past tasks, as costs."""
+        """Results of the past tasks, as costs."""
         return {str(place): self.evaluated(past.vectors, -past.performance) for place, past in enumerate(self.usable)}
 
-    def evaluated(self, vectors: np.ndarray, cost: np.ndarray) -> TransferLearningTaskEvaluations:
+    def evaluated(self, vectors: NDArray[np.float32], cost: NDArray[np.float64]) -> TransferLearningTaskEvaluations:
+        """Costs (k,) of encoded configurations (k, d) on one task."""
         return TransferLearningTaskEvaluations(
             self.domains(), self.frame(vectors), [_METRIC], cost[:, None, None, None]
         )
 
-    def frame(self, vectors: np.ndarray) -> pd.DataFrame:
+    def frame(self, vectors: NDArray[np.float32]) -> pd.DataFrame:
+        """Encoded configurations (k, d) as points, a row each."""
         return pd.DataFrame([self.space.point(vector) for vector in vectors])
 
 
 @contextlib.contextmanager
 def _drawing_from(own: np.random.RandomState) -> Iterator[None]:
-    """Within the block, numpy's global generator goes on where `own` stands."""
+    """Within the block, numpy's global random generator continues from the state of `own`, which keeps its end."""
     outer = np.random.get_state()
     np.random.set_state(own.get_state())
     try:
@@ -66,13 +73,15 @@ def _drawing_from(own: np.random.RandomState) -> Iterator[None]:
 
 
 class SyneZeroShot(_Syne):
-    """Zero-shot: the configurations with the least mean of the best ranks on past tasks.
+    """Zero-shot: the configurations with the lowest mean of the best ranks on past tasks.
 
-    As the library does for tasks that did not try the same configurations, gradient-boosted trees fill in what past
-    tasks say of this task's. Its `suggest` is inherited and draws at random in 0.16; `get_config` is the method.
+    As the library does for tasks that did not try the same configurations, gradient-boosted trees predict the results
+    of this task's candidates on past tasks. In 0.16 its `suggest` is inherited and draws at random; `get_config` is the
+    method.
     """
 
     def begin(self, seed: int) -> ZeroShotTransfer | None:
+        """Fit the trees and make the scheduler; None without past tasks."""
         if not self.usable:
             return None
         x = self.frame(self.vectors)
@@ -87,16 +96,18 @@ class SyneZeroShot(_Syne):
         )
 
     def propose(self) -> Point | None:
-        return self.search.get_config()
+        """The next configuration."""
+        return cast(Point | None, self.search.get_config())
 
 
 class SyneBoundingBox(_Syne):
     """Bounding box: random search within the box of the past tasks' best configurations, as in its documentation.
 
-    Its random search does not look at the seed it is given and draws from numpy's global generator, which is set here.
+    Its random search ignores the seed that it is given and draws from numpy's global generator, which is set here.
     """
 
     def begin(self, seed: int) -> BoundingBox | None:
+        """Make the scheduler; None without past tasks."""
         if not self.usable:
             return None
         self._random = np.random.RandomState(seed)
@@ -110,15 +121,22 @@ class SyneBoundingBox(_Syne):
             )
 
     def propose(self) -> Point | None:
+        """A random point within the box."""
         with _drawing_from(self._random):
             suggestion = self.search.suggest()
         return None if suggestion is None else suggestion.config
 
 
 class _AmongCandidates(QuantileBasedSurrogateSearcher):
-    """The library's searcher with the points to rank given instead of drawn."""
+    """The library's searcher, but the points to rank are given and not drawn."""
 
-    def __init__(self, domains: dict, evaluations: dict, points: pd.DataFrame, seed: int) -> None:
+    def __init__(
+        self,
+        domains: Mapping[str, Any],
+        evaluations: Mapping[str, TransferLearningTaskEvaluations],
+        points: pd.DataFrame,
+        seed: int,
+    ) -> None:
         SingleObjectiveBaseSearcher.__init__(self, domains, points_to_evaluate=[], random_seed=seed)
         self.random_state = np.random.RandomState(seed)
         model = xgboost.XGBRegressor(n_jobs=1)
@@ -132,10 +150,12 @@ class SyneQuantile(_Syne):
     """Quantile-based: Thompson sampling of gradient-boosted trees on the past tasks' Gaussian copulas."""
 
     def begin(self, seed: int) -> QuantileBasedSurrogateSearcher | None:
+        """Fit the trees and make the searcher; None without past tasks."""
         if not self.usable:
             return None
         with contextlib.redirect_stdout(io.StringIO()):
             return _AmongCandidates(self.domains(), self.evaluations(), self.frame(self.vectors), seed)
 
     def propose(self) -> Point | None:
-        return self.search.suggest()
+        """The candidate of the lowest sample."""
+        return cast(Point | None, self.search.suggest())

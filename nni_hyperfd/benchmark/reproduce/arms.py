@@ -10,7 +10,7 @@ from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.method.learning import WarmUp
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.recommenders import make
-from nni_hyperfd.recommenders.base import Recommender
+from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender
 from nni_hyperfd.recommenders.continual import (
     FrozenExtractor,
     FrozenRanker,
@@ -19,7 +19,7 @@ from nni_hyperfd.recommenders.continual import (
     Oracle,
 )
 from nni_hyperfd.recommenders.described import ResNetHyperFD, StatisticsHyperFD
-from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
+from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 FULL = "HyperFD"
 """The paper's recipe with all of its parts."""

@@ -11,13 +11,13 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from torch import nn
 
 from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.benchmark.reproduce.arms import OVER_BUDGETS, OVER_ORDERS
 from nni_hyperfd.benchmark.reproduce.comparison import per_seed
 from nni_hyperfd.benchmark.reproduce.plan import BUDGET, BUDGETS
 from nni_hyperfd.benchmark.tables import Table
-from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 from nni_hyperfd.space import architecture
 
 BATCHES = 30
@@ -83,7 +83,7 @@ def over_orders(outcomes: Mapping[str, pd.DataFrame], orders: int, path: Path) -
     return pd.DataFrame(rows)
 
 
-def meta_features(table: Table, clients: Sequence[int], extractor: MetaFeatureExtractor, path: Path) -> pd.DataFrame:
+def meta_features(table: Table, clients: Sequence[int], extractor: nn.Module, path: Path) -> pd.DataFrame:
     """Draw Figure 5: meta-features of random image batches of the client data sets, by t-SNE.
 
     Args:
@@ -121,7 +121,7 @@ def meta_features(table: Table, clients: Sequence[int], extractor: MetaFeatureEx
 
 
 @torch.no_grad()
-def _batches(table: Table, clients: Sequence[int], extractor: MetaFeatureExtractor) -> NDArray[np.float32]:
+def _batches(table: Table, clients: Sequence[int], extractor: nn.Module) -> NDArray[np.float32]:
     """Meta-features (clients x BATCHES, 64) of random image batches."""
     rng = np.random.default_rng(0)
     vectors = []

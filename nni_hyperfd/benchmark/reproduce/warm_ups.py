@@ -10,16 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, Variant
 from nni_hyperfd.benchmark.reproduce.plan import BUDGET, MAX_TASKS, WARM_UPS, ArmRun, ArmWarmUp, table_of, warm_up_of
 from nni_hyperfd.benchmark.server import offline, run_of
 from nni_hyperfd.files import write_bytes
 from nni_hyperfd.method import weights
-from nni_hyperfd.method.config_encoder import MLPEncoder
+from nni_hyperfd.method.config_encoder import ConfigurationEncoder
 from nni_hyperfd.method.learning import WarmUp, warm_up
-from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-from nni_hyperfd.recommenders.paper import MeasuredDataset, PaperHyperFD
+from nni_hyperfd.method.recipe import INITIAL_SEED
+from nni_hyperfd.recommenders.base import MeasuredDataset
+from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 _MEASURES = "ndcg and seconds"
 """Name of the tensor (2,) in a file: the best NDCG on the results held out (-1: no warm-up), and the duration in s."""
@@ -30,7 +32,7 @@ def do_warm_up(start: ArmWarmUp) -> None:
     began = time.perf_counter()
     table, arm = table_of(start.table), _variant(start.arm)
     recommender = arm.recommender(start.seed, offline(table, run_of(table, MAX_TASKS), start.seed), None)
-    extractor, encoder = untrained(recommender, start.seed)
+    extractor, encoder = untrained(recommender)
     if arm.warm:
         warmed = warm_up(extractor, encoder, recommender.offline, arm.settings, start.seed)
     else:
@@ -51,14 +53,14 @@ def read(start: ArmWarmUp, own: Sequence[MeasuredDataset]) -> WarmUp:
         start: the warm-up.
         own: the server's own data sets.
     """
-    extractor, encoder = untrained(_variant(start.arm).recommender(start.seed, own, None), start.seed)
+    extractor, encoder = untrained(_variant(start.arm).recommender(start.seed, own, None))
     named = weights.loads(start.file.read_bytes())
     extractor.load_state_dict(weights.under(named, "extractor"))
     encoder.load_state_dict(weights.under(named, "encoder"))
     return WarmUp(extractor, encoder, weights.under(named, "importance"), named[_MEASURES][:1].tolist())
 
 
-def warmed_extractor(folder: Path, out: Path, arm: str) -> MetaFeatureExtractor:
+def warmed_extractor(folder: Path, out: Path, arm: str) -> nn.Module:
     """The extractor that the runs of an arm with seed 0 start from.
 
     Args:
@@ -91,11 +93,12 @@ def warm_ups(folder: Path, out: Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["arm", "seed", "ndcg", "seconds"])
 
 
-def untrained(recommender: PaperHyperFD, seed: int) -> tuple[MetaFeatureExtractor, MLPEncoder]:
+def untrained(recommender: PaperHyperFD) -> tuple[nn.Module, ConfigurationEncoder]:
     """The networks of a recommender before its warm-up."""
     first = recommender.offline[0]
-    extractor = recommender.new_extractor(first.features.shape[-1], seed)
-    return extractor, MLPEncoder.initial(first.inputs.shape[-1], seed, recommender.settings.hidden)
+    extractor = recommender.new_extractor(first.features.shape[-1], INITIAL_SEED)
+    hidden = recommender.settings.hidden
+    return extractor, ConfigurationEncoder.initial(first.configurations, INITIAL_SEED, hidden)
 
 
 def _variant(name: str) -> Variant:

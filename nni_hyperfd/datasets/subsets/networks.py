@@ -265,7 +265,7 @@ def _open_torch(network: FeatureNetwork) -> _Opened:
 
     torch.set_num_threads(1)  # images run in parallel instead
     try:
-        module = torch.jit.load(network.path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        module = torch.jit.load(network.path, map_location="cpu").eval()
     except (RuntimeError, ValueError) as error:
         raise SubsetsError(
             f"{network.path}: cannot be opened as TorchScript ({_first_line(error)}); save it as such."

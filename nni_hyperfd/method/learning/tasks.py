@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nni_hyperfd.space.encoded import EncodedConfigurations
+from nni_hyperfd.space import EncodedConfigurations
 
 View = tuple[Tensor, Tensor]
 """Image features (N >= 1, 3, 3, D) of a data set, or of a batch of its images, and the counts (2,) of the data set."""

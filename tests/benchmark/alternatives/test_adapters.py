@@ -7,7 +7,7 @@ import pytest
 
 from nni_hyperfd.benchmark import alternatives
 from nni_hyperfd.benchmark.alternatives import NAMES, Unavailable
-from nni_hyperfd.benchmark.alternatives.base import Alternative, Space
+from nni_hyperfd.benchmark.alternatives.base import Alternative, TableSpace
 from nni_hyperfd.benchmark.protocol import Protocol, pick_all, run
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.recommenders.base import Task
@@ -87,10 +87,10 @@ def test_failures_and_a_budget_beyond_the_candidates(name):
 
 def test_a_space_and_back():
     vectors = mixed().configurations.vectors
-    space = Space.covering(vectors, (3, 1, 1))
+    space = TableSpace.covering(vectors, (3, 1, 1))
     assert space.numbers == {"x1": (0, 1), "x2": (-0.5, 1)} and space.categories == {"x0": ["v0", "v1", "v2"]}
     assert np.array([space.vector(space.point(vector)) for vector in vectors]) == pytest.approx(vectors)
-    assert Space.covering(vectors, (3, 1)).categories == {}  # columns of another table
+    assert TableSpace.covering(vectors, (3, 1)).categories == {}  # columns of another table
 
 
 class Fixed(Alternative):

@@ -68,8 +68,8 @@ def test_it_goes_on_after_what_is_there(tmp_path, monkeypatch):
     path = tmp_path / "out" / "runs.csv"
     first = path.read_bytes()
     path.write_bytes(first[:-20])  # killed within its last line
-    run, led = command.run, []
-    monkeypatch.setattr(command, "run", lambda *arguments: led.append(arguments[-1]) or run(*arguments))
+    timed_run, led = command.timed_run, []
+    monkeypatch.setattr(command, "timed_run", lambda *arguments: led.append(arguments[-1]) or timed_run(*arguments))
     result = invoke(tmp_path, folder, "--seeds", "3")
     assert result.exit_code == 0, result.output
     assert led == [1, 2, 2, 2]
@@ -80,12 +80,12 @@ def test_it_goes_on_after_what_is_there(tmp_path, monkeypatch):
 def test_what_has_changed_is_refused_by_name(tmp_path):
     assert invoke(tmp_path, store(tmp_path / "a"), "--seeds", "1").exit_code == 0
     result = invoke(tmp_path, tmp_path / "a", "--seeds", "1", "--budget", "5")
-    assert result.exit_code == 2 and "holds runs with budget 4, not 5" in result.output
+    assert result.exit_code == 2 and "identity.json: budget was 4, is now 5" in result.output
     result = invoke(tmp_path, store(tmp_path / "b", shift=1.0), "--seeds", "1")
-    assert result.exit_code == 2 and "another table toy" in result.output
+    assert result.exit_code == 2 and "identity.json: table toy was" in result.output
     (tmp_path / "out" / "identity.json").write_text("{")
     result = invoke(tmp_path, tmp_path / "a")
-    assert result.exit_code == 2 and "identity.json cannot be read" in result.output
+    assert result.exit_code == 2 and "identity.json: it cannot be read" in result.output
     (tmp_path / "out" / "identity.json").unlink()
     result = invoke(tmp_path, tmp_path / "a")
     assert result.exit_code == 2 and "is of another program" in result.output

@@ -21,7 +21,7 @@ from nni_hyperfd.benchmark.reproduce.plan import BUDGET, BUDGETS, ArmRun, warm_u
 from nni_hyperfd.cli import app
 from nni_hyperfd.method.features import pack
 from nni_hyperfd.method.weights import dumps
-from nni_hyperfd.space.search_space import SearchSpace
+from nni_hyperfd.space import SearchSpace
 
 SPACES = Path(__file__).resolve().parents[3] / "search_spaces"
 SERVER, CLIENTS = ("general", "pets", "pets_a"), ("mask", "toon", "fisheye")

@@ -118,7 +118,7 @@ def test_what_the_warm_up_wrote_is_what_runs_begin_with(
             wanted = learned[-1].extractor(images, counts)
             assert torch.equal(extractor(images, counts), wanted) and wanted.abs().sum() > 0
             assert torch.equal(recommender.extractor(images, counts), wanted)
-            inputs = torch.from_numpy(own[1].candidates.vectors)
+            inputs = own[1].candidates
             assert torch.equal(recommender.encoder(inputs), learned[-1].encoder(inputs))
         assert weights.dumps(recommender.importance) == weights.dumps(learned[-1].importance)
         found = warm_ups.warm_ups(folder, tmp_path).set_index("arm").loc[arm]
@@ -132,7 +132,7 @@ def test_without_warm_up_nothing_has_been_learned(folder: Path, tmp_path: Path) 
     table = tables.load(folder)
     own = offline(table, run_of(table, MAX_TASKS), 0)
     warmed = warm_ups.read(start, own)
-    untrained, _ = warm_ups.untrained(ARMS[FULL].recommender(0, own, None), 0)
+    untrained, _ = warm_ups.untrained(ARMS[FULL].recommender(0, own, None))
     assert weights.dumps(warmed.extractor.state_dict()) == weights.dumps(untrained.state_dict())
     assert not any(tensor.any() for tensor in warmed.importance.values())
     (row,) = warm_ups.warm_ups(folder, tmp_path).itertuples()
