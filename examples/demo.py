@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from nni_hyperfd.experiment import launch
-from nni_hyperfd.platform.platform import Platform
-from nni_hyperfd.state.store import Task
-from nni_hyperfd.task import FINE_TUNE
+from nni_hyperfd.platform import Platform, TaskView
+from nni_hyperfd.task import Phase
 
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL_CODE = ROOT / "trial_code"
@@ -202,18 +201,18 @@ def _say_changes(trials: list[dict[str, Any]], seen: dict[str, str]) -> None:
             console.print(f"  {time.strftime('%H:%M:%S')} trial {trial['sequenceId']}: {trial['status'].lower()}")
 
 
-def _results(task: Task, data: Path, detector: Detector) -> Table:
+def _results(task: TaskView, data: Path, detector: Detector) -> Table:
     table = Table(title=f"Task {task.id}: {data.name}{_label(data)}; start: {detector.about}")
     for column in ("configuration", "predicted rank", "AP@50 before", "AP@50 after", "time"):
         table.add_column(column, justify="left" if column == "configuration" else "right")
     for trial in task.trials:
-        if trial.phase == FINE_TUNE:
-            after = trial.status if trial.performance is None else f"{trial.performance:.3f}"
-            seconds = (trial.ended - trial.started).total_seconds() if trial.ended else 0
+        if trial.phase is Phase.FINE_TUNE:
+            after = str(trial.status) if trial.performance is None else f"{trial.performance:.3f}"
+            seconds = (trial.ended - trial.started).total_seconds() if trial.started and trial.ended else 0
             configuration = " ".join(str(value) for value in trial.configuration.values())
             before = "-" if task.baseline is None else f"{task.baseline:.3f}"
             table.add_row(
-                configuration, f"{trial.rank} of {task.settings['candidates']}", before, after, f"{seconds:.0f} s"
+                configuration, f"{trial.rank} of {task.settings.candidates}", before, after, f"{seconds:.0f} s"
             )
     table.caption = f"configuration: {', '.join(task.space.definition)}"
     return table

@@ -6,12 +6,10 @@ experiment was faster, and it is learned again from what that has left.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy.orm import Session
 
 from nni_hyperfd.platform.past import past_tasks
 from nni_hyperfd.space import SearchSpace
@@ -58,14 +56,7 @@ class Learning:
             if task.closed is not None:
                 return
             heads, encoder = self._after(task)
-
-            def commit(session: Session, task: TaskView = task, encoder: ConfigurationEncoder | None = encoder) -> None:
-                session.get_one(TaskRow, task.id).closed = now()
-                session.flush()
-                if encoder is not None:
-                    self._versions.add_encoder(session, task.space, task.id, encoder)
-
-            if self._commit(task.space, heads, commit):
+            if self._commit(task.space, heads, task.id, encoder, closing=True):
                 return
 
     def learn_from(self, space: SearchSpace, task_ids: list[int]) -> None:
@@ -78,7 +69,7 @@ class Learning:
             for task in tasks:
                 if task.results.configurations:
                     encoder, last = self._taught(encoder, task, extractor_id), task.id
-            if last is None or self._commit_encoder(space, _Heads(version.id, extractor_id), last, encoder):
+            if last is None or self._commit(space, _Heads(version.id, extractor_id), last, encoder):
                 return
 
     def learn_anew(self, space: SearchSpace) -> list[float]:
@@ -101,7 +92,7 @@ class Learning:
             for task in past_tasks(self._store, space, np.random.default_rng(0)):
                 if task.dataset is None:
                     encoder = self._taught(encoder, task, heads.extractor_id)
-            if self._commit_encoder(space, heads, max(own + offline), encoder):
+            if self._commit(space, heads, max(own + offline), encoder):
                 return ndcg
 
     def _after(self, task: TaskView) -> tuple[_Heads, ConfigurationEncoder | None]:
@@ -161,14 +152,35 @@ class Learning:
         warm = warm_up(extractor, encoder, tasks, RankerSettings(), seed=0, frozen=True)
         return warm.encoder, warm.ndcg
 
-    def _commit_encoder(self, space: SearchSpace, heads: _Heads, task_id: int, encoder: ConfigurationEncoder) -> bool:
-        return self._commit(space, heads, lambda session: self._versions.add_encoder(session, space, task_id, encoder))
+    def _commit(
+        self,
+        space: SearchSpace,
+        heads: _Heads,
+        task_id: int,
+        encoder: ConfigurationEncoder | None,
+        closing: bool = False,
+    ) -> bool:
+        """Keep an encoder if the newest versions are still those of the snapshot.
 
-    def _commit(self, space: SearchSpace, heads: _Heads, change: Callable[[Session], None]) -> bool:
-        """Make a change if the newest versions are still those of the snapshot; whether they were."""
+        Args:
+            space: the search space.
+            heads: the newest versions of the snapshot.
+            task_id: the task that the encoder has learned from last.
+            encoder: None where nothing was learned.
+            closing: whether the task is closed in the same transaction.
+
+        Returns:
+            Whether the versions were still the newest.
+        """
+        from nni_hyperfd.method import weights
+
+        packed = None if encoder is None else weights.dumps(encoder.state_dict())
         with self._store.write() as session:
             if heads != _Heads(self._versions.encoder_id(session, space), self._versions.head(session).id):
                 return False
-            change(session)
+            if closing:
+                session.get_one(TaskRow, task_id).closed = now()
+            if packed is not None:
+                self._versions.add_encoder(session, space, task_id, packed)
             self._versions.drop_unneeded(session)
         return True

@@ -14,8 +14,9 @@ from nni_hyperfd.platform.platform import Platform, keep_space
 from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state.store import RefusedError
 from nni_hyperfd.state.tables import ExtractorRow, OfflineDatasetRow, TaskRow, TrialRow, now
+from nni_hyperfd.state.versions import PackedExtractor
 from nni_hyperfd.task import Phase, Status, TaskSettings
-from nni_hyperfd.wire import ExtractorUpdate, checked_meta_feature
+from nni_hyperfd.wire import checked_meta_feature
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,6 +108,8 @@ def begin_with(
             meta_feature = warm.extractor(data_set.images, data_set.counts).tolist()
         described[data_set.name] = checked_meta_feature(meta_feature)
     given = weights.dumps(warm.extractor.state_dict())
+    packed_extractor = PackedExtractor(given, weights.dumps(warm.importance), weights.dumps({}))
+    encoder = weights.dumps(warm.encoder.state_dict())
     known = warm_extractor(platform, space)
     if known is not None and weights.dumps(known.state_dict()) != given:
         raise RefusedError(f"state {platform.store.path}: its extractor is not the one of this warm-up; repeat it")
@@ -114,9 +117,8 @@ def begin_with(
     with platform.store.write() as session:
         extractor, signature = _only_warm_ups(platform, session, space), keep_space(session, space)
         if extractor is None:
-            update = ExtractorUpdate(warm.extractor.state_dict(), warm.importance, checked_meta_feature([0.0] * 64))
-            versions = platform.versions
-            extractor = versions.add_extractor(session, versions.head(session).id, update, {})
+            parent_id = platform.versions.head(session).id
+            extractor = platform.versions.add_extractor(session, parent_id, packed_extractor)
         for data_set in data_sets:
             content = platform.store.put(session, packed[data_set.name])
             session.merge(OfflineDatasetRow(name=data_set.name, features=content))
@@ -124,7 +126,7 @@ def begin_with(
             task.space_signature, task.extractor_id = signature, extractor.id
             session.add(task)
             session.flush()
-        platform.versions.add_encoder(session, space, task.id, warm.encoder)
+        platform.versions.add_encoder(session, space, task.id, encoder)
         extractor_id = extractor.id
     platform.versions.described([extractor_id])
 

@@ -309,12 +309,9 @@ class Platform:
 
     def _take_in(self, task_id: int, update: ExtractorUpdate) -> None:
         """Keep an update of the extractor, which ends the learn trial."""
-        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-
         if self.task(task_id).closed is not None:
             return
-        self.versions.check_update(update)
-        described = self.versions.describe(MetaFeatureExtractor.from_weights(update.extractor))
+        extractor = self.versions.checked_update(update)
         with self.store.write() as session:
             task = session.get_one(TaskRow, task_id)
             if task.closed is not None:
@@ -323,7 +320,7 @@ class Platform:
                 if trial.phase is Phase.LEARN and trial.status is Status.RUNNING:
                     trial.status, trial.ended = Status.SUCCEEDED, now()
             task.meta_feature = list(update.meta_feature)
-            task.extractor_id = self.versions.add_extractor(session, task.extractor_id, update, described).id
+            task.extractor_id = self.versions.add_extractor(session, task.extractor_id, extractor).id
 
 
 def keep_space(session: Session, space: SearchSpace) -> str:

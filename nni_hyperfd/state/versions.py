@@ -7,7 +7,7 @@ own and compute after it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,21 @@ if TYPE_CHECKING:
     from nni_hyperfd.wire import ExtractorUpdate
 
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackedExtractor:
+    """An extractor that is ready to be stored, as safetensors.
+
+    Attributes:
+        weights: its weights.
+        importance: the importances of these.
+        described: the meta-features of the platform's own data sets under it, by the sha256 of their features.
+    """
+
+    weights: bytes
+    importance: bytes
+    described: bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +86,11 @@ class Versions:
                 known = self.head(session).id
         return known
 
-    def check_update(self, update: ExtractorUpdate) -> None:
-        """Check that a client's update has the names and shapes of the newest version.
+    def checked_update(self, update: ExtractorUpdate) -> PackedExtractor:
+        """Check that a client's update has the names and shapes of the newest version, and make it ready to be stored.
 
         Raises:
-            RefusedError: it has not.
+            RefusedError: it has not, or makes meta-features that are not finite.
         """
         from nni_hyperfd.method import weights
         from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
@@ -90,11 +105,11 @@ class Versions:
             raise RefusedError(str(error)) from None
         if len(template["image.bias"]) != META_FEATURE_LENGTH:
             raise RefusedError(f"extractor update: its meta-features do not have {META_FEATURE_LENGTH} numbers")
+        described = self.describe(MetaFeatureExtractor.from_weights(update.extractor))
+        return PackedExtractor(*(weights.dumps(part) for part in (update.extractor, update.importance, described)))
 
-    def add_extractor(
-        self, session: Session, parent_id: int, update: ExtractorUpdate, described: Mapping[str, Tensor]
-    ) -> ExtractorRow:
-        """Keep a checked update of version `parent_id` as a version.
+    def add_extractor(self, session: Session, parent_id: int, extractor: PackedExtractor) -> ExtractorRow:
+        """Keep an update of version `parent_id` as a version.
 
         It becomes the newest one if it was made from that; where another task was faster, it serves the meta-feature
         of its own task only.
@@ -102,20 +117,17 @@ class Versions:
         Args:
             session: the caller's transaction.
             parent_id: the version that the client was given.
-            update: what it has made of it.
-            described: the meta-features of the platform's own data sets under it, by the sha256 of their features.
+            extractor: what it has made of it.
         """
-        from nni_hyperfd.method import weights
-
         head = self.head(session)
-        extractor = ExtractorRow(
+        row = ExtractorRow(
             parent_id=parent_id,
             head=parent_id == head.id,
-            weights=self._put(session, update.extractor),
-            importance=self._put(session, update.importance),
-            described=weights.dumps(described),
+            weights=self._store.put(session, extractor.weights),
+            importance=self._store.put(session, extractor.importance),
+            described=extractor.described,
         )
-        if extractor.head:
+        if row.head:
             head.head = False
         else:
             _logger.warning(
@@ -123,9 +135,9 @@ class Versions:
                 "task's meta-feature and does not become the newest version.",
                 parent_id,
             )
-        session.add(extractor)
+        session.add(row)
         session.flush()
-        return extractor
+        return row
 
     def start_anew(self, session: Session) -> ExtractorRow:
         """An initial extractor as the newest version, for a detector of another width.
@@ -313,14 +325,14 @@ class Versions:
         """The id of the space's newest stored encoder."""
         return session.scalar(select(func.max(EncoderRow.id)).where(EncoderRow.space_signature == space.signature))
 
-    def add_encoder(self, session: Session, space: SearchSpace, task_id: int, encoder: ConfigurationEncoder) -> None:
-        """Keep an encoder that was trained on a task, towards the newest extractor."""
+    def add_encoder(self, session: Session, space: SearchSpace, task_id: int, encoder: bytes) -> None:
+        """Keep an encoder (safetensors) that was trained on a task, towards the newest extractor."""
         session.add(
             EncoderRow(
                 space_signature=space.signature,
                 task_id=task_id,
                 extractor_id=self.head(session).id,
-                weights=self._put(session, encoder.state_dict()),
+                weights=self._store.put(session, encoder),
             )
         )
         session.flush()
@@ -344,11 +356,6 @@ class Versions:
         )
         session.flush()
         session.execute(delete(BlobRow).where(BlobRow.sha256.not_in(needed)))
-
-    def _put(self, session: Session, tensors: Mapping[str, Tensor]) -> str:
-        from nni_hyperfd.method import weights
-
-        return self._store.put(session, weights.dumps(tensors))
 
 
 def _offline_features() -> Select[str]:

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from nni_hyperfd import Platform
-from nni_hyperfd.platform.platform import FINE_TUNE, Description, TaskSettings
-from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.method import weights
+from nni_hyperfd.task import Phase
+from nni_hyperfd.wire import Description, ExtractorUpdate, answer_in, job_in
 from support.harness import Experiment, before
 
 pytestmark = pytest.mark.nni
@@ -73,20 +74,19 @@ def test_the_dispatcher_has_nothing_to_complain_of(ended: Experiment) -> None:
 
 def test_the_second_experiment_starts_from_the_first_ones_extractor(two_data_sets: list[Experiment]) -> None:
     first, second = two_data_sets
-    platform = Platform(first.state)
-    assert platform.counts()["extractor versions"] == 3  # the initial one, and one for each task
-    jobs = [experiment.trial_jobs()[0]["record"]["hyperfd"] for experiment in two_data_sets]
-    assert jobs[0] == {"phase": "extract", "weights": None}
-    learned = platform.export()["tasks"][0]["extractor"]
-    assert learned is not None and jobs[1]["sha256"] == learned
+    assert Platform(first.state).counts()["extractor versions"] == 3  # the initial one, and one for each task
+    jobs = [job_in(experiment.trial_jobs()[0]["record"]) for experiment in two_data_sets]
+    (learned,) = [answer for answer in answers(first) if answer["phase"] == Phase.LEARN]
+    assert jobs[0].extractor == {}
+    assert weights.dumps(jobs[1].extractor) == weights.dumps(ExtractorUpdate.unpack(learned).extractor)
 
 
 def test_the_second_experiment_is_ranked_by_what_the_first_has_taught(two_data_sets: list[Experiment]) -> None:
     """What the second was told, told again to a copy of the state from before it, gives the same first picks."""
     first, second = two_data_sets
-    assert Platform(first.state).counts()["ranker versions"] == 2
+    assert Platform(first.state).counts()["encoder versions"] == 2
     learned, untaught = Platform(before(second)), Platform(second.folder / "empty.sqlite")
-    assert learned.counts()["ranker versions"] == 1
+    assert learned.counts()["encoder versions"] == 1
     scores = first_picks(second, learned)
     shown = {json.dumps(t.configuration): t.score for t in second.picks()}
     assert scores.items() <= {name: pytest.approx(score, rel=1e-4) for name, score in shown.items()}.items()
@@ -95,15 +95,18 @@ def test_the_second_experiment_is_ranked_by_what_the_first_has_taught(two_data_s
 
 def first_picks(told: Experiment, platform: Platform) -> dict[str, float]:
     """Configuration (as JSON) -> score of what the platform plans when it is told what this experiment was told."""
-    reports = [json.loads(json.loads(metric["data"])) for metric in told.rest("/metric-data")]
-    answer = next(r["hyperfd"] for r in reports if "num_images" in r.get("hyperfd", {}))
+    (described,) = [answer for answer in answers(told) if answer["phase"] == Phase.EXTRACT]
     task = told.task()
-    replayed = platform.open_task(
-        "replayed", SearchSpace.from_nni(task.space.definition), TaskSettings(**task.settings)
-    )
+    replayed = platform.open_task("replayed", task.space, task.settings)
     platform.start(platform.next_trial(replayed).id, 0)
-    platform.describe(replayed, 0, Description.from_report(answer))
+    platform.describe(replayed, 0, Description.unpack(described))
     platform.next_trial(replayed)
-    planned = [trial for trial in platform.task(replayed).trials if trial.phase == FINE_TUNE]
+    planned = [trial for trial in platform.task(replayed).trials if trial.phase is Phase.FINE_TUNE]
     assert planned
     return {json.dumps(trial.configuration): trial.score for trial in planned}
+
+
+def answers(experiment: Experiment) -> list[dict]:
+    """What its service trials answered, as NNI keeps it."""
+    reports = [json.loads(json.loads(metric["data"])) for metric in experiment.rest("/metric-data")]
+    return [answer for report in reports if (answer := answer_in(report)) is not None]

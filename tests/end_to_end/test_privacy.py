@@ -26,8 +26,9 @@ WIDTH, HEIGHT = 271, 193
 BOXES = [[17.53125, 29.84375, 101.28125, 77.71875], [151.40625, 83.65625, 49.59375, 61.90625]]
 
 METRIC = {"parameter_id", "trial_job_id", "type", "sequence", "value"}
-EXTRACT = {"meta_feature", "num_images", "num_boxes", "baseline", "seconds"}
-LEARN = {"update", "meta_feature", "seconds"}
+MESSAGE = {"version", "phase"}
+EXTRACT = MESSAGE | {"meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds"}
+LEARN = MESSAGE | {"tensors", "sha256", "meta_feature", "seconds"}
 HEADERS = {"host", "user-agent", "accept-encoding", "accept", "connection", "content-length", "content-type"}
 
 
@@ -201,7 +202,7 @@ def update_in(recording: bytes) -> bytes:
 
 def everything_in(recording: bytes) -> list[bytes]:
     """The bytes as they went over the wire, and the update that is packed inside of them."""
-    return [recording] + ([update_in(recording)] if b"update" in recording else [])
+    return [recording] + ([update_in(recording)] if b"tensors" in recording else [])
 
 
 # -- what must not be found --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd import Platform
-from nni_hyperfd.task import EXTRACT, FINE_TUNE, LEARN
+from nni_hyperfd.task import Phase
 from support import ROOT, SUPPORT
 from support.harness import Experiment
 
@@ -52,7 +52,7 @@ def ended(
 def test_every_phase_runs_and_every_ap_is_kept(ended: list[Experiment]) -> None:
     for experiment in ended:
         task = experiment.task()
-        assert [trial.phase for trial in task.trials] == [EXTRACT] + BUDGET * [FINE_TUNE] + [LEARN]
+        assert [trial.phase for trial in task.trials] == [Phase.EXTRACT] + BUDGET * [Phase.FINE_TUNE] + [Phase.LEARN]
         assert all(trial.status == "succeeded" for trial in task.trials), [t.reason for t in task.trials]
         assert len(task.meta_feature) == 64 and task.num_images == IMAGES["train"]
         jobs = [job for job in experiment.trial_jobs() if "phase" not in job["record"]["parameters"]]
@@ -69,7 +69,7 @@ def test_the_wider_detector_sees_what_it_should_before_fine_tuning(ended: list[E
 def test_the_extract_trial_shows_the_ap_to_beat(ended: list[Experiment]) -> None:
     for experiment in ended:
         first = experiment.trial_jobs()[0]
-        assert first["record"]["parameters"]["phase"] == EXTRACT
+        assert first["record"]["parameters"]["phase"] == Phase.EXTRACT
         assert first["final"]["default"] == experiment.task().baseline
 
 
@@ -78,7 +78,7 @@ def test_the_second_data_set_starts_from_what_the_first_one_taught(ended: list[E
     assert second.extractor_id > first.extractor_id, "each learn trial made a new version"
     assert first.meta_feature != second.meta_feature
     counts = Platform(ended[0].state).counts()
-    assert (counts["extractor versions"], counts["ranker versions"]) == (3, 2)
+    assert (counts["extractor versions"], counts["encoder versions"]) == (3, 2)
 
 
 def test_nothing_of_an_image_leaves_any_trial(ended: list[Experiment], data_sets: list[Path]) -> None:

@@ -32,10 +32,10 @@ def test_two_experiments_share_a_state(experiment: Callable[..., Experiment]) ->
         ]
     platform = Platform(one.state)
     assert len(platform.tasks()) == 2
-    # Each has its own extractor version; both have taught the ranker.
+    # Each has its own extractor version; both have taught the encoder.
     assert len({task.extractor_id for task in platform.tasks()}) == 2
     assert platform.counts() == {
         "extractor versions": 3,
-        "ranker versions": 2,
+        "encoder versions": 2,
         "offline data sets": 0,
     }

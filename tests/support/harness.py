@@ -16,8 +16,8 @@ import requests
 import yaml
 
 from nni_hyperfd import Platform
-from nni_hyperfd.platform.platform import FINE_TUNE
-from nni_hyperfd.state.store import Task, Trial
+from nni_hyperfd.platform import TaskView, TrialView
+from nni_hyperfd.task import Phase
 from support import SUPPORT, TESTS
 from support.processes import Marked, is_dispatcher, kill
 
@@ -176,13 +176,13 @@ class Experiment:
     def began(self) -> list[dict[str, Any]]:
         return [entry for entry in self.ran() if entry["event"] == "begin"]
 
-    def task(self) -> Task:
-        """This experiment's rows in the state."""
+    def task(self) -> TaskView:
+        """This experiment's task, as it stands in the state."""
         return next(task for task in Platform(self.state).tasks() if task.experiment == self.id)
 
-    def picks(self) -> list[Trial]:
+    def picks(self) -> list[TrialView]:
         """The trials of the budget, in the order in which they were started."""
-        return sorted((t for t in self.task().trials if t.phase == FINE_TUNE), key=lambda t: t.parameter_id)
+        return sorted((t for t in self.task().trials if t.phase is Phase.FINE_TUNE), key=lambda t: t.parameter_id)
 
     def check_same_everywhere(self) -> None:
         """NNI's records (which the web UI shows), the trials' own notes and our state agree on who ran what."""
