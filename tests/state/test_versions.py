@@ -22,11 +22,9 @@ def update(seed, dim=12, hidden=64):
 
 
 def add_version(platform, parent_id, given):
-    versions = platform.versions
-    versions.check_update(given)
-    described = versions.describe(MetaFeatureExtractor.from_weights(given.extractor))
+    extractor = platform.versions.checked_update(given)
     with platform.store.write() as session:
-        return versions.add_extractor(session, parent_id, given, described).id
+        return platform.versions.add_extractor(session, parent_id, extractor).id
 
 
 def kept_bytes(platform):
@@ -76,16 +74,16 @@ def test_an_update_has_the_names_and_shapes_of_the_newest_version(lab, given, re
     platform = Platform(lab.state)
     add_version(platform, platform.versions.head_id(), update(0))
     with pytest.raises(RefusedError, match=reason):
-        platform.versions.check_update(given)
+        platform.versions.checked_update(given)
 
 
 def test_the_first_update_must_make_meta_features_of_64_numbers(lab):
     platform = Platform(lab.state)
-    platform.versions.check_update(update(1, dim=9))
+    platform.versions.checked_update(update(1, dim=9))
     with pytest.raises(RefusedError, match="its meta-features do not have 64 numbers"):
-        platform.versions.check_update(update(1, hidden=32))
+        platform.versions.checked_update(update(1, hidden=32))
     with pytest.raises(RefusedError, match="not the weights of a meta-feature extractor"):
-        platform.versions.check_update(ExtractorUpdate({"a": torch.zeros(2)}, {}, [0.5] * 64))
+        platform.versions.checked_update(ExtractorUpdate({"a": torch.zeros(2)}, {}, [0.5] * 64))
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------
