@@ -10,28 +10,10 @@ from nni_hyperfd.method.settings import MOST_TASKS
 from nni_hyperfd.platform import Platform, own_datasets
 from nni_hyperfd.platform.jobs import extract_job, job_of, learn_job
 from nni_hyperfd.space import SearchSpace
-from nni_hyperfd.state.tables import TaskRow, TrialRow, now
-from nni_hyperfd.task import Phase, Status, TaskSettings
+from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractJob, LearnJob
 from support.own_datasets import begin_warm, packed
-
-
-def closed_task(like, number):
-    """A closed task of another client, as a row of the state."""
-    return TaskRow(
-        experiment=f"e{number}",
-        space_signature=like.space_signature,
-        settings=like.settings,
-        extractor_id=like.extractor_id,
-        meta_feature=[float(number)] * 64,
-        closed=now(),
-        trials=[
-            TrialRow(
-                phase=Phase.FINE_TUNE, status=Status.SUCCEEDED, configuration=configuration, performance=0.1 * place
-            )
-            for place, configuration in enumerate(({"kind": "a", "x": 0.5, "y": 1}, {"kind": "b", "x": 0.5, "y": 1}))
-        ],
-    )
+from support.rows import add_task
 
 
 def finished(lab, tuner, dataset=None):
@@ -129,9 +111,8 @@ def test_replay_holds_clients_meta_features_only_and_no_more_than_are_learned_fr
     settings = TaskSettings(budget=2, candidates=2, replay="meta-features")
     first = platform.open_task("first", space, settings)
     assert learn_job(platform, first).replay is None, "the warm-up is no client's"
-    with platform.store.write() as session:
-        for number in range(MOST_TASKS + 2):
-            session.add(closed_task(session.get_one(TaskRow, first), number))
+    for number in range(MOST_TASKS + 2):
+        add_task(platform, space, f"e{number}", [0.1, 0.2], meta_feature=[float(number)] * 64, extractor_id=2)
     last = platform.open_task("last", space, settings)
     replay = learn_job(platform, last).replay
     numbers = [int(row[0]) for row in replay.tolist()]

@@ -1,17 +1,19 @@
-"""The default preset; that of the paper is in test_tuner.py and test_platform.py."""
+"""How the default preset picks; the course of a task with the paper's is in tests/experiment/test_tuner.py."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 
 from nni_hyperfd.belief.model import BeliefModel, PastTask
-from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.method import recipe
+from nni_hyperfd.platform import Platform
 from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.space import SearchSpace
-from nni_hyperfd.space.encoded import EncodedConfigurations
-from nni_hyperfd.task import TaskSettings
+from nni_hyperfd.state.tables import EncoderRow
+from nni_hyperfd.task import Phase, Preset, TaskSettings
 
 SPACE = SearchSpace.from_nni(
     {"x": {"_type": "uniform", "_value": [0, 1]}, "kind": {"_type": "choice", "_value": ["a", "b"]}}
@@ -51,12 +53,11 @@ def test_picks_are_those_of_the_recommender_that_learned_from_the_past_tasks(lab
 
     past = []
     for task in platform.tasks()[:2]:
-        results = {SPACE.key(t.configuration): t for t in task.trials}.values()
-        inputs = SPACE.encode([t.configuration for t in results])
-        past.append(PastTask(inputs, np.array([bump(t.configuration) for t in results])))
+        tried = [t.configuration for t in task.trials]
+        past.append(PastTask(SPACE.encode(tried).vectors, np.array([*map(bump, tried)])))
     recommender = HyperFD(0, BeliefModel.learned(past, SPACE.dim, _after_drawing(2)))
     candidates = candidates_of(3, n=30)
-    recommender.start_task(Task(4), EncodedConfigurations(SPACE.encode(candidates)))
+    recommender.start_task(Task(4), SPACE.encode(candidates))
     expected = []
     for _ in range(4):
         (index,) = recommender.ask(1)
@@ -147,7 +148,7 @@ def test_failed_trials_and_imported_results_are_taken_as_they_come(lab):
     picks = run(platform, "two", lambda c: None if c["kind"] == "b" else bump(c))
     trials = platform.task(task_id).trials
     assert len(trials) == 7 and len({SPACE.key(pick) for pick in picks}) == 7
-    assert [t.phase for t in trials] == ["import"] + ["fine-tune"] * 6
+    assert [t.phase for t in trials] == [Phase.IMPORT] + [Phase.FINE_TUNE] * 6
 
 
 @pytest.mark.parametrize("constant", [0.5, None])
@@ -157,16 +158,41 @@ def test_a_task_with_nothing_to_rank_is_no_obstacle(lab, constant):
     assert len(run(platform, "two")) == 6
 
 
-def test_what_was_learned_is_kept_until_there_is_more_to_learn_from(lab):
+def test_what_was_learned_is_kept_until_there_is_more_to_learn_from(lab, monkeypatch):
+    learned, learn = [], BeliefModel.learned
+
+    def watch(past, *others):
+        learned.append(len(past))
+        return learn(past, *others)
+
+    monkeypatch.setattr(BeliefModel, "learned", watch)
     platform = Platform(lab.state)
     run(platform, "one")
     run(platform, "two")
-    learned = platform._learned[SPACE.signature]
-    assert learned.task_ids == [1]
+    assert learned == [0, 1], "not once for every pick"
     ranking = platform.rank(SPACE, None, TaskSettings(candidates=30))
-    assert platform._learned[SPACE.signature].task_ids == [1, 2]
+    assert learned == [0, 1, 2]
     assert [r.rank for r in ranking.recommendations] == list(range(1, 31))
     assert all(r.deviation > 0 for r in ranking.recommendations) and ranking.neighbours == []
-    learned = platform._learned[SPACE.signature]
     assert platform.rank(SPACE, None, TaskSettings(candidates=30)) == ranking
-    assert platform._learned[SPACE.signature] is learned
+    assert learned == [0, 1, 2]
+    platform.rank(SPACE, None, TaskSettings(candidates=30, seed=1))
+    assert learned == [0, 1, 2, 2], "another seed draws other past tasks"
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_what_can_be_learned_before_the_first_pick_is_learned_by_prepare(lab, preset, monkeypatch):
+    platform = Platform(lab.state)
+    run(platform, "one")
+    with platform.store.write() as session:
+        session.execute(delete(EncoderRow))  # as an upgrade leaves the state, where an earlier format had another one
+    platform = Platform(lab.state)
+    task_id = platform.open_task("two", SPACE, TaskSettings(**FIRST, preset=preset))
+    platform.prepare(task_id)
+
+    def late(*_):
+        raise AssertionError("a trial waits for what could have been learned before")
+
+    monkeypatch.setattr(BeliefModel, "learned", late)
+    monkeypatch.setattr(recipe, "learned_encoder", late)
+    assert platform.next_trial(task_id) is not None

@@ -1,54 +1,57 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform import Platform
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import experience
-from nni_hyperfd.task import TaskSettings
+from nni_hyperfd.state.tables import TrialRow
+from nni_hyperfd.task import Phase, Status
+from support.rows import add_task
 
 SPACE = SearchSpace.from_nni({"x": {"_type": "choice", "_value": [1, 2, 3, 4]}})
 OTHER = SearchSpace.from_nni({"x": {"_type": "choice", "_value": [1, 2, 3]}})
 
 
-def finished(platform, name, performances, space=SPACE, **settings):
-    """A closed task with these results; None for a failed trial."""
-    settings = TaskSettings(service=False, budget=len(performances), **settings)
-    task_id = platform.open_task(name, space, settings)
-    for parameter_id, performance in enumerate(performances):
-        platform.start(platform.next_trial(task_id).id, parameter_id)
-        platform.observe(task_id, parameter_id, performance)
-    platform.settle(task_id)
-    return task_id
+@pytest.fixture
+def platform(lab):
+    return Platform(lab.state)
 
 
-def test_closed_tasks_are_those_of_the_space_that_have_something_to_rank(lab):
-    platform = Platform(lab.state)
-    kept = [finished(platform, "a", [0.1, 0.2]), finished(platform, "b", [0.1, None, 0.3])]
-    for name, performances in {"constant": [0.5, 0.5], "one": [0.5], "failed": [None, None]}.items():
-        finished(platform, name, performances)
-    finished(platform, "other space", [0.1, 0.2], OTHER)
-    platform.open_task("open", SPACE, TaskSettings())
+def test_closed_tasks_are_those_of_the_space_that_have_something_to_rank(platform):
+    own = [add_task(platform, SPACE, "a", [0.1, 0.2]), add_task(platform, SPACE, "b", [0.1, None, 0.3])]
+    for name, performances in {"constant": [0.5, 0.5], "one": [0.5], "failed": [None, None], "none": []}.items():
+        add_task(platform, SPACE, name, performances)
+    offline = add_task(platform, SPACE, "warm-up", [0.1, 0.2], dataset="s0")
+    add_task(platform, OTHER, "other space", [0.1, 0.2])
+    add_task(platform, SPACE, "open", [0.1, 0.2], closed=False)
+    own.append(add_task(platform, SPACE, "c", [0.3, 0.2]))
     with platform.store.read() as session:
-        assert experience.closed_tasks(session, SPACE) == kept
+        assert experience.closed_ids(session, SPACE) == (own, [offline])
+        assert experience.count_closed(session, SPACE) == 8
+        assert experience.count_closed(session, OTHER) == 1
 
 
-def test_results_are_the_finished_trials_and_more_is_better(lab):
-    platform = Platform(lab.state)
-    for name, maximize, sign in (("up", True, 1), ("down", False, -1)):
-        task = platform.task(finished(platform, name, [0.1, None, 0.3], maximize=maximize))
-        configurations, performance = experience.results(task)
-        assert performance == [sign * 0.1, sign * 0.3]
-        assert configurations == [task.trials[0].configuration, task.trials[2].configuration]
+def test_what_a_service_trial_says_is_nothing_to_rank(platform):
+    task_id = add_task(platform, SPACE, "a", [0.5])
+    with platform.store.write() as session:
+        for phase in (Phase.EXTRACT, Phase.LEARN):
+            row = TrialRow(task_id=task_id, phase=phase, status=Status.SUCCEEDED, configuration={}, performance=0.1)
+            session.add(row)
+        session.flush()
+        assert experience.closed_ids(session, SPACE) == ([], [])
+        session.add(
+            TrialRow(
+                task_id=task_id, phase=Phase.IMPORT, status=Status.SUCCEEDED, configuration={"x": 1}, performance=0.2
+            )
+        )
+        session.flush()
+        assert experience.closed_ids(session, SPACE) == ([task_id], [])
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 40])
-def test_the_newest_task_is_always_drawn_and_never_more_than_32(lab, count):
-    platform = Platform(lab.state)
-    ids = [platform.open_task(str(number), SPACE, TaskSettings(service=False)) for number in range(count)]
+def test_tasks_come_in_order_of_arrival(platform):
+    ids = [add_task(platform, SPACE, str(number)) for number in range(5)]
     with platform.store.read() as session:
-        drawn = [[t.id for t in experience.drawn_tasks(session, ids, np.random.default_rng(s))] for s in (0, 0, 1)]
-    assert drawn[0] == drawn[1] == sorted(set(drawn[0]))
-    assert len(drawn[0]) == min(count, 32) and drawn[0][-1:] == ids[-1:]
-    assert (drawn[0] != drawn[2]) == (count > 32)
+        assert [task.id for task in experience.tasks(session)] == ids
+        assert [task.id for task in experience.tasks(session, [ids[3], ids[0]])] == [ids[0], ids[3]]
+        assert experience.tasks(session, []) == []
