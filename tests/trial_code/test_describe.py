@@ -14,6 +14,7 @@ from retinaface.options import Options, ScriptError
 
 from nni_hyperfd import Platform
 from nni_hyperfd.method import features, weights
+from nni_hyperfd.platform import own_datasets
 
 
 def test_the_subsets_hold_every_image_and_box_once(options: Options, tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ def test_the_platform_takes_them(options: Options, tmp_path: Path) -> None:
     paths = describe.describe(FaceDataset(options), tmp_path / "offline", subsets=2, seed=0)
     platform = Platform(tmp_path / "state.sqlite")
     for path in paths:
-        platform.add_offline(path.stem, path.read_bytes())
+        own_datasets.add(platform, path.stem, path.read_bytes())
     assert platform.counts()["offline data sets"] == len(paths)
 
 

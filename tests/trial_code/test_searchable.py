@@ -10,7 +10,8 @@ from retinaface import modules  # noqa: F401
 from retinaface.backbones import FaceMobileNetV2, SearchableMobileNetV2
 from torch.utils.flop_counter import FlopCounterMode
 
-from nni_hyperfd.space import PARAMETERS, RESOLUTION, Architecture, ArchitectureError, ArchitectureSpace
+from nni_hyperfd.space import PARAMETERS, Architecture, ArchitectureError, ArchitectureSpace
+from nni_hyperfd.space.architecture import RESOLUTION
 
 MOBILENET = [[[1, 3]], [[6, 3]] * 2, [[6, 3]] * 3, [[6, 3]] * 4, [[6, 3]] * 3, [[6, 3]] * 3, [[6, 3]]]
 
