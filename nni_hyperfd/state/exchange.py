@@ -299,6 +299,8 @@ def _first_task(task: Mapping[str, Any]) -> ExportedTask:
     """A task of a document of version 1, whose settings said whether it is one of the platform's own data sets."""
     settings = dict(task["settings"])
     own = settings.pop("offline", False)
+    if not isinstance(own, bool):
+        raise ValueError(f"offline: {own!r} is neither true nor false")
     if isinstance(settings.get("budget"), int) and own:
         settings["candidates"] = max(settings.get("candidates", 0), settings["budget"])
     if not isinstance(task["extractor"], str | None):
