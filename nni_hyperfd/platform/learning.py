@@ -60,9 +60,12 @@ class Learning:
                 return
 
     def learn_from(self, space: SearchSpace, task_ids: list[int]) -> None:
-        """Learn from closed tasks, one after another."""
+        """Learn from closed tasks, one after another; from all results where no encoder is stored."""
         while True:
-            version, extractor_id = self.encoder(space), self._versions.head_id()
+            version, extractor_id = self._versions.encoder(space), self._versions.head_id()
+            if version.id is None:
+                self.learn_anew(space)
+                return
             with self._store.read() as session:
                 tasks = experience.tasks(session, task_ids)
             encoder, last = version.encoder, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -10,9 +10,15 @@ from sqlalchemy.orm import Session
 from nni_hyperfd.platform.platform import Platform, keep_space
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import exchange
-from nni_hyperfd.state.exchange import Document, DocumentError, ExportedExtractor, ExportedTask
+from nni_hyperfd.state.exchange import Document, ExportedExtractor, ExportedTask, place
 from nni_hyperfd.state.tables import EncoderRow, ExtractorRow, OfflineDatasetRow, TaskRow, TrialRow, now
 from nni_hyperfd.task import Status
+from nni_hyperfd.wire import META_FEATURE_LENGTH
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 
 
 def export(platform: Platform) -> dict[str, Any]:
@@ -24,9 +30,10 @@ def export(platform: Platform) -> dict[str, Any]:
 def import_(platform: Platform, document: Any) -> int:
     """Add the tasks of an exported document, learn from them, and return how many were new.
 
-    An empty state takes over everything. Into another one come the tasks that it does not have. A meta-feature means
-    something only in the space of its extractor: it is kept where this state has that version too, or can carry it over
-    because both have described some of the same data sets of the platform's own (eq. 4), and left out otherwise.
+    An empty state takes over everything, unless the document has no weights. Into another one come the tasks that it
+    does not have. A meta-feature means something only in the space of its extractor: it is kept where this state has
+    that version too, or can carry it over because both have described some of the same data sets of the platform's own
+    (eq. 4), and left out otherwise.
 
     Raises:
         DocumentError: the document is refused as a whole; nothing was added.
@@ -34,33 +41,80 @@ def import_(platform: Platform, document: Any) -> int:
     found = exchange.read(document)
     _check_weights(found)
     with platform.store.write() as session:
-        empty = not session.scalar(select(func.count()).select_from(TaskRow)) and not session.scalar(
-            select(func.count()).select_from(ExtractorRow)
-        )
-        versions = _adopt_versions(platform, session, found) if empty else _known_versions(platform, session, found)
+        adopt = _is_empty(session) and any(extractor.head for extractor in found.extractors.values())
+        versions = _adopt_versions(platform, session, found) if adopt else _known_versions(platform, session, found)
         added = _add_tasks(platform, session, found, versions)
-        if empty:
+        if adopt:
             _adopt_encoders(platform, session, found, versions, added)
-    if not empty:
+    if not adopt:
         _learn_from(platform, found, added)
     return len(added)
 
 
-def _check_weights(document: Document) -> None:
-    """Check all that is to be loaded some day, before anything is added."""
-    from nni_hyperfd.method import features, weights
+def _is_empty(session: Session) -> bool:
+    return not any(session.scalar(select(func.count()).select_from(table)) for table in (TaskRow, ExtractorRow))
 
-    described = [e.described for e in document.extractors.values() if e.described is not None]
-    for data in [*document.blobs.values(), *described]:
-        try:
-            weights.loads(data)
-        except weights.WeightsError as error:
-            raise DocumentError(f"blobs: {error}") from None
+
+def _check_weights(document: Document) -> None:
+    """Check all that is to be loaded some day, before anything is added.
+
+    Raises:
+        DocumentError: something is no weights, or not what it should be.
+    """
+    from nni_hyperfd.method import weights
+    from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+    from nni_hyperfd.method.recipe import INITIAL_SEED
+
+    with place("blobs"):
+        blobs = {digest: weights.loads(data) for digest, data in document.blobs.items()}
+    head = None
+    for name, exported in document.extractors.items():
+        with place(f"extractors[{name}]"):
+            extractor = _checked_extractor(exported, blobs)
+            head = extractor if exported.head else head
     for name, digest in document.offline.items():
-        try:
-            features.unpack(weights.loads(document.blobs[digest]))
-        except weights.WeightsError as error:
-            raise DocumentError(f"offline data set {name}: {error}") from None
+        with place(f"offline[{name}]"):
+            head = _described_by(head, blobs[digest])
+    for index, encoder in enumerate(document.encoders):
+        with place(f"encoders[{index}]"):
+            template = ConfigurationEncoder.initial(encoder.space.example, INITIAL_SEED).state_dict()
+            weights.check_like(blobs[encoder.weights], template, "the encoder")
+
+
+def _checked_extractor(exported: ExportedExtractor, blobs: dict[str, dict[str, Tensor]]) -> MetaFeatureExtractor | None:
+    """A version as a module; None for an initial one, and where the document does not have its weights."""
+    from nni_hyperfd.method import weights
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+
+    described = {} if exported.described is None else weights.loads(exported.described)
+    if any(h.shape != (META_FEATURE_LENGTH,) for h in described.values()):
+        raise ValueError(f"described: meta-features of {META_FEATURE_LENGTH} numbers were expected")
+    if exported.weights not in blobs:
+        return None
+    extractor = MetaFeatureExtractor.from_weights(blobs[exported.weights])
+    template = extractor.state_dict()
+    if len(template["image.bias"]) != META_FEATURE_LENGTH:
+        raise ValueError(f"its meta-features do not have {META_FEATURE_LENGTH} numbers")
+    if exported.importance in blobs:
+        weights.check_like(blobs[exported.importance], template, "the importance")
+    return extractor
+
+
+def _described_by(extractor: MetaFeatureExtractor | None, packed: dict[str, Tensor]) -> MetaFeatureExtractor:
+    """Check that the newest extractor describes a data set, which gives an initial one its width; that extractor."""
+    import torch
+
+    from nni_hyperfd.method import features
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.method.recipe import INITIAL_SEED
+
+    images, counts = features.unpack(packed)
+    if extractor is None:
+        extractor = MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
+    with torch.no_grad():
+        if not extractor(images, counts).isfinite().all():
+            raise ValueError("its counts or features are out of range")
+    return extractor
 
 
 def _adopt_versions(platform: Platform, session: Session, document: Document) -> dict[str, int]:
@@ -71,14 +125,13 @@ def _adopt_versions(platform: Platform, session: Session, document: Document) ->
     ids: dict[str, int] = {}
     for name, extractor in document.extractors.items():
         ids[name] = _add_version(session, extractor, ids, head=extractor.head)
-    if not any(extractor.head for extractor in document.extractors.values()):
-        platform.versions.head(session)
     return ids
 
 
 def _known_versions(platform: Platform, session: Session, document: Document) -> dict[str, int]:
     """The ids of those versions of a document whose meta-features mean something to a state that holds others."""
-    known = dict(session.execute(select(ExtractorRow.weights, ExtractorRow.id)).tuples().all())
+    platform.versions.head(session)
+    known = {row.weights: row.id for row in session.execute(select(ExtractorRow.weights, ExtractorRow.id))}
     own = set(session.scalars(select(OfflineDatasetRow.features)))
     used = {task.extractor for task in document.tasks if task.description["meta_feature"] is not None}
     ids: dict[str, int] = {}

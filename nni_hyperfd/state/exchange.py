@@ -141,7 +141,9 @@ def write(session: Session) -> dict[str, Any]:
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "tasks": [_task_json(task) for task in closed],
-        "extractors": {str(row.id): _extractor_json(row) for row in session.scalars(select(ExtractorRow))},
+        "extractors": {
+            str(row.id): _extractor_json(row) for row in session.scalars(select(ExtractorRow).order_by(ExtractorRow.id))
+        },
         "encoders": [
             {
                 "space": _space_json(session.get_one(SpaceRow, row.space_signature)),
@@ -211,12 +213,10 @@ def read(document: Any) -> Document:
             f"the experience has format {version!r}, this nni_hyperfd reads {' and '.join(map(str, _VERSIONS))}; "
             "upgrade nni_hyperfd"
         )
-    if not isinstance(document.get("tasks"), list):
-        raise DocumentError("tasks: a list was expected")
     read_task = _first_task if version == 1 else _task
     tasks = []
-    for index, task in enumerate(document["tasks"]):
-        with _place(f"tasks[{index}]"):
+    for index, task in enumerate(_list(document, "tasks")):
+        with place(f"tasks[{index}]"):
             tasks.append(read_task(task))
     if version == 1:
         return Document(tasks, _first_extractors(tasks), [], {}, {})
@@ -227,41 +227,48 @@ def _with_weights(document: Mapping[str, Any], tasks: list[ExportedTask]) -> Doc
     blobs: dict[str, bytes] = {}
     extractors: dict[str, ExportedExtractor] = {}
     encoders: list[ExportedEncoder] = []
-    with _place("blobs"):
+    with place("blobs"):
         for digest, text in document["blobs"].items():
             blobs[digest] = _from_text(text)
             if hashlib.sha256(blobs[digest]).hexdigest() != digest:
                 raise ValueError(f"{digest[:12]} is damaged (its content has another sha256)")
     for name, extractor in _items(document, "extractors"):
-        with _place(f"extractors[{name}]"):
-            extractors[name] = _extractor(extractor, extractors)
-    with _place("offline"):
+        with place(f"extractors[{name}]"):
+            extractors[name] = _extractor(extractor, extractors, blobs)
+    if sum(extractor.head for extractor in extractors.values()) > 1:
+        raise DocumentError("extractors: only one of them can be the newest")
+    for index, task in enumerate(tasks):
+        with place(f"tasks[{index}]"):
+            _check_extractor(task.extractor, extractors)
+    with place("offline"):
         offline = {str(name): digest for name, digest in document["offline"].items()}
         if missing := [name for name, digest in offline.items() if digest not in blobs]:
             raise ValueError(f"the features of {missing[0]} are not among the blobs")
     experiments = {task.experiment for task in tasks}
-    for index, encoder in enumerate(document.get("encoders") or []):
-        with _place(f"encoders[{index}]"):
+    for index, encoder in enumerate(_list(document, "encoders")):
+        with place(f"encoders[{index}]"):
             encoders.append(_encoder(encoder, blobs, experiments))
-    for index, used in enumerate([task.extractor for task in tasks] + [encoder.extractor for encoder in encoders]):
-        if used not in extractors:
-            raise DocumentError(f"tasks or encoders [{index}]: extractor {used!r} is none of the document's")
+            _check_extractor(encoders[-1].extractor, extractors)
     return Document(tasks, extractors, encoders, offline, blobs)
 
 
-def _extractor(extractor: Mapping[str, Any], earlier: Mapping[str, ExportedExtractor]) -> ExportedExtractor:
-    parent, described = extractor["parent"], extractor["described"]
+def _extractor(
+    extractor: Mapping[str, Any], earlier: Mapping[str, ExportedExtractor], blobs: Mapping[str, bytes]
+) -> ExportedExtractor:
+    parent, head, described = extractor["parent"], extractor["head"], extractor["described"]
+    weights, importance = (_digest(extractor[name]) for name in ("weights", "importance"))
     if parent is not None and parent not in earlier:
         raise ValueError(f"its parent {parent!r} does not come before it")
-    if not isinstance(extractor["head"], bool):
-        raise ValueError(f"head cannot be {extractor['head']!r}")
-    return ExportedExtractor(
-        parent,
-        extractor["head"],
-        _digest(extractor["weights"]),
-        _digest(extractor["importance"]),
-        None if described is None else _from_text(described),
-    )
+    if not isinstance(head, bool):
+        raise ValueError(f"head cannot be {head!r}")
+    if head and any(digest is not None and digest not in blobs for digest in (weights, importance)):
+        raise ValueError("it is the newest one, and its weights are not among the blobs")
+    return ExportedExtractor(parent, head, weights, importance, None if described is None else _from_text(described))
+
+
+def _check_extractor(name: str, extractors: Mapping[str, ExportedExtractor]) -> None:
+    if name not in extractors:
+        raise ValueError(f"extractor: {name!r} is none of the document's")
 
 
 def _encoder(encoder: Mapping[str, Any], blobs: Mapping[str, bytes], experiments: set[str]) -> ExportedEncoder:
@@ -269,7 +276,8 @@ def _encoder(encoder: Mapping[str, Any], blobs: Mapping[str, bytes], experiments
         raise ValueError("its weights are not among the blobs")
     if encoder["experiment"] not in experiments:
         raise ValueError(f"its task {encoder['experiment']!r} is none of the document's")
-    return ExportedEncoder(_space(encoder["space"]), encoder["extractor"], encoder["weights"], encoder["experiment"])
+    space, extractor = _space(encoder["space"]), str(encoder["extractor"])
+    return ExportedEncoder(space, extractor, encoder["weights"], encoder["experiment"])
 
 
 def _task(task: Mapping[str, Any]) -> ExportedTask:
@@ -291,6 +299,8 @@ def _first_task(task: Mapping[str, Any]) -> ExportedTask:
     """A task of a document of version 1, whose settings said whether it is one of the platform's own data sets."""
     settings = dict(task["settings"])
     own = settings.pop("offline", False)
+    if not isinstance(own, bool):
+        raise ValueError(f"offline: {own!r} is neither true nor false")
     if isinstance(settings.get("budget"), int) and own:
         settings["candidates"] = max(settings.get("candidates", 0), settings["budget"])
     if not isinstance(task["extractor"], str | None):
@@ -318,14 +328,16 @@ def _description(given: Mapping[str, Any], measured: bool) -> dict[str, Any]:
             placeholders["meta_feature"] = [0.0] * META_FEATURE_LENGTH
         if description["baseline"] is None and not measured:
             placeholders["baseline"] = 0.0
-        Description(**description | placeholders)
+        checked = Description(**description | placeholders)
+        if description["meta_feature"] is not None:
+            description["meta_feature"] = list(checked.meta_feature)
     return description
 
 
 def _results(given: Any, space: SearchSpace) -> list[ExportedResult]:
     results = []
     for index, result in enumerate(given):
-        with _place(f"results[{index}]", ValueError):
+        with place(f"results[{index}]", ValueError):
             performance = result["performance"]
             if performance is not None and not is_finite_number(performance):
                 raise ValueError(f"{performance!r} is no finite number")
@@ -334,6 +346,12 @@ def _results(given: Any, space: SearchSpace) -> list[ExportedResult]:
             canonical = space.canonical(result["configuration"])
             results.append(ExportedResult(Phase(result["phase"]), canonical, performance))
     return results
+
+
+def _list(document: Mapping[str, Any], name: str) -> list[Any]:
+    if not isinstance(document.get(name), list):
+        raise DocumentError(f"{name}: a list was expected")
+    return list(document[name])
 
 
 def _items(document: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
@@ -356,10 +374,10 @@ def _from_text(text: Any) -> bytes:
 
 
 @contextmanager
-def _place(place: str, kind: type[ValueError] = DocumentError) -> Iterator[None]:
+def place(name: str, kind: type[ValueError] = DocumentError) -> Iterator[None]:
     """Let errors name the place in the document."""
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise kind(f"{place}: {reason}") from error
+        raise kind(f"{name}: {reason}") from error
