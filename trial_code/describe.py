@@ -104,11 +104,10 @@ def _write(path: Path, features: Tensor, images: int, boxes: int) -> None:
     import torch
 
     from nni_hyperfd import files
-    from nni_hyperfd.method.features import pack
-    from nni_hyperfd.weights import dumps
+    from nni_hyperfd.weights import dumps, pack_features
 
     counts = torch.tensor([images, boxes], dtype=torch.float32)
-    files.write_bytes(path, dumps(pack(features, counts)))
+    files.write_bytes(path, dumps(pack_features(features, counts)))
 
 
 if __name__ == "__main__":

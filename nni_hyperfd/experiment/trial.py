@@ -32,15 +32,15 @@ _RECORD_SECONDS = 30  # the manager writes a trial's record a moment after it ha
 
 
 class Dataset(Protocol):
-    """What the service jobs ask of a data set. Heavy work belongs into the methods, not where the object is made.
+    """What the service jobs ask of a data set. Heavy work belongs into the methods, not where the object is made."""
 
-    Attributes:
-        num_images: of the training split.
-        num_boxes: of the training split.
-    """
+    @property
+    def num_images(self) -> int:
+        """Images of the training split."""
 
-    num_images: int
-    num_boxes: int
+    @property
+    def num_boxes(self) -> int:
+        """Boxes of the training split."""
 
     def fingerprint(self) -> str:
         """A name for exactly these images, annotations and detector weights. It stays on this machine."""

@@ -3,6 +3,7 @@
 from nni_hyperfd.space.architecture import (
     MAP_STAGES,
     PARAMETERS,
+    RESOLUTION,
     STAGES,
     STEM_WIDTH,
     Architecture,
@@ -18,6 +19,7 @@ from nni_hyperfd.space.search_space import Configuration, SearchSpace
 __all__ = [
     "MAP_STAGES",
     "PARAMETERS",
+    "RESOLUTION",
     "STAGES",
     "STEM_WIDTH",
     "Architecture",

@@ -29,7 +29,6 @@ PUBLIC = (
     "nni_hyperfd.datasets.coco",
     "nni_hyperfd.files",
     "nni_hyperfd.method",
-    "nni_hyperfd.method.features",
     "nni_hyperfd.space",
     "nni_hyperfd.weights",
 )
