@@ -18,6 +18,7 @@ from nni_hyperfd.files import FolderError
 from nni_hyperfd.space import SpaceError
 from nni_hyperfd.state.exchange import DocumentError
 from nni_hyperfd.state.store import RefusedError, StateError
+from nni_hyperfd.task import SettingsError
 
 _HELP = "Look into the state, try a recommendation, move experience, convert data, measure, register with NNI."
 
@@ -38,5 +39,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         app()
-    except (StateError, SpaceError, RefusedError, DocumentError, FolderError) as error:
+    except (StateError, SpaceError, RefusedError, DocumentError, FolderError, SettingsError) as error:
         stop(str(error))

@@ -91,7 +91,7 @@ class Learning:
             if not own and not offline:
                 return []
             initial = ConfigurationEncoder.initial(space.example, INITIAL_SEED)
-            encoder, ndcg = self._warmed_up(space, initial, heads)
+            encoder, ndcg = self._warmed_up(space, initial)
             for task in past_tasks(self._store, space, np.random.default_rng(0)):
                 if task.dataset is None:
                     encoder = self._taught(encoder, task, heads.extractor_id)
@@ -128,9 +128,7 @@ class Learning:
         )
         return recipe.learned_encoder(encoder, current, others, RankerSettings(), seed)
 
-    def _warmed_up(
-        self, space: SearchSpace, encoder: ConfigurationEncoder, heads: _Heads
-    ) -> tuple[ConfigurationEncoder, list[float]]:
+    def _warmed_up(self, space: SearchSpace, encoder: ConfigurationEncoder) -> tuple[ConfigurationEncoder, list[float]]:
         """The encoder after a warm-up on the platform's own data sets whose images are there, and its NDCG."""
         import torch
 
@@ -141,7 +139,7 @@ class Learning:
         with self._store.read() as session:
             _, ids = experience.closed_ids(session, space)
             known = [task for task in experience.tasks(session, ids) if task.dataset in images]
-        extractor = self._versions.extractor(heads.extractor_id)
+        extractor = self._versions.extractor()
         if not known or extractor is None:
             return encoder, []
         tasks = [

@@ -176,7 +176,7 @@ def _check_describable(platform: Platform, name: str, images: Tensor, counts: Te
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
     from nni_hyperfd.method.recipe import INITIAL_SEED
 
-    extractor = platform.versions.extractor(platform.versions.head_id())
+    extractor = platform.versions.extractor()
     try:
         with torch.no_grad():
             described = (extractor or MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED))(images, counts)

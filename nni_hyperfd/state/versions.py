@@ -97,7 +97,7 @@ class Versions:
         from nni_hyperfd.wire import META_FEATURE_LENGTH
 
         try:
-            newest = self.extractor(self.head_id()) or MetaFeatureExtractor.from_weights(update.extractor)
+            newest = self.extractor() or MetaFeatureExtractor.from_weights(update.extractor)
             template = newest.state_dict()
             weights.check_like(update.extractor, template, "extractor update")
             weights.check_like(update.importance, template, "extractor importance")
@@ -154,25 +154,20 @@ class Versions:
         session.flush()
         return extractor
 
-    def extractor(self, version_id: int) -> MetaFeatureExtractor | None:
+    def extractor(self, version_id: int | None = None) -> MetaFeatureExtractor | None:
         """A version as a module; None for an initial one as long as no data set of the platform's gives its width.
+
+        Args:
+            version_id: of the version; the newest by default.
 
         Raises:
             StateError: its weights were dropped or are damaged.
         """
-        from nni_hyperfd.method import weights
-        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-        from nni_hyperfd.method.recipe import INITIAL_SEED
-
+        wanted = ExtractorRow.head if version_id is None else ExtractorRow.id == version_id
+        # In one transaction: as soon as there is a newer version, the weights may be dropped.
         with self._store.read() as session:
-            digest = session.get_one(ExtractorRow, version_id).weights
-            if digest is not None:
-                return MetaFeatureExtractor.from_weights(weights.loads(self._store.get(session, digest)))
-        offline = self.offline()
-        if not offline:
-            return None
-        images, _ = next(iter(offline.values()))
-        return MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
+            extractor = self._with_weights(session, session.scalar(select(ExtractorRow.weights).where(wanted)))
+        return extractor or self._initial()
 
     def tensors(self, version_id: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights and importances of an extractor version; empty for an initial one."""
@@ -251,21 +246,23 @@ class Versions:
         with self._store.read() as session:
             digests = list(session.scalars(_offline_features()))
             rows = session.execute(
-                select(ExtractorRow.id, ExtractorRow.described, _has_weights()).where(ExtractorRow.id.in_(ids))
+                select(ExtractorRow.id, ExtractorRow.described, ExtractorRow.weights, _has_weights()).where(
+                    ExtractorRow.id.in_(ids)
+                )
             ).all()
-        described: dict[int, dict[str, Tensor]] = {}
-        added: dict[int, dict[str, Tensor]] = {}
-        for version_id, data, has_weights in rows:
-            known = weights.loads(data) if data else {}
-            if has_weights and (missing := [digest for digest in digests if digest not in known]):
-                added[version_id] = known = known | self.describe(self.extractor(version_id), missing)
-            order = [*(d for d in digests if d in known), *sorted(known.keys() - set(digests))]
-            described[version_id] = {digest: known[digest] for digest in order}
-        if added:
+            described = {row.id: weights.loads(row.described) if row.described else {} for row in rows}
+            missing = {
+                row.id: [digest for digest in digests if digest not in described[row.id]] for row in rows if row[-1]
+            }
+            extractors = {row.id: self._with_weights(session, row.weights) for row in rows if missing.get(row.id)}
+        for version_id, extractor in extractors.items():
+            described[version_id] |= self.describe(extractor or self._initial(), missing[version_id])
+        if extractors:
+            packed = {version_id: weights.dumps(described[version_id]) for version_id in extractors}
             with self._store.write() as session:
-                for version_id, known in added.items():
-                    session.get_one(ExtractorRow, version_id).described = weights.dumps(known)
-        return described
+                for version_id, data in packed.items():
+                    session.get_one(ExtractorRow, version_id).described = data
+        return {version_id: _in_order(known, digests) for version_id, known in described.items()}
 
     def describe(
         self, extractor: MetaFeatureExtractor | None, digests: Iterable[str] | None = None
@@ -274,7 +271,7 @@ class Versions:
 
         Args:
             extractor: None where there are no such data sets.
-            digests: of the data sets; all by default.
+            digests: of the data sets; all by default. Those that were replaced meanwhile are left out.
 
         Returns:
             sha256 of the features -> meta-feature (64,).
@@ -288,7 +285,8 @@ class Versions:
         if extractor is None:
             return {}
         with torch.no_grad():
-            described = {digest: extractor(*offline[digest]) for digest in (offline if digests is None else digests)}
+            wanted = [digest for digest in (offline if digests is None else digests) if digest in offline]
+            described = {digest: extractor(*offline[digest]) for digest in wanted}
         if not all(bool(h.isfinite().all()) for h in described.values()):
             raise RefusedError("a data set's counts or features are out of range")
         return described
@@ -298,6 +296,24 @@ class Versions:
         with self._store.read() as session:
             ids = list(session.scalars(select(ExtractorRow.id).where(_has_weights())))
         self.described(ids)
+
+    def _with_weights(self, session: Session, digest: str | None) -> MetaFeatureExtractor | None:
+        """An extractor with stored weights; None for an initial one."""
+        from nni_hyperfd.method import weights
+        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+
+        if digest is None:
+            return None
+        return MetaFeatureExtractor.from_weights(weights.loads(self._store.get(session, digest)))
+
+    def _initial(self) -> MetaFeatureExtractor | None:
+        """The initial extractor, as soon as a data set of the platform's gives its width."""
+        from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+        from nni_hyperfd.method.recipe import INITIAL_SEED
+
+        for images, _ in self.offline().values():
+            return MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
+        return None
 
     # -- configuration encoders ----------------------------------------------------------------------------------------
 
@@ -360,6 +376,12 @@ class Versions:
 
 def _offline_features() -> Select[str]:
     return select(OfflineDatasetRow.features).order_by(OfflineDatasetRow.name)
+
+
+def _in_order(known: dict[str, Tensor], digests: list[str]) -> dict[str, Tensor]:
+    """Meta-features in the order of the data sets, those of replaced ones behind."""
+    order = [digest for digest in digests if digest in known] + sorted(known.keys() - set(digests))
+    return {digest: known[digest] for digest in order}
 
 
 def _has_weights() -> ColumnElement[bool]:

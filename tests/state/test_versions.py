@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from sqlalchemy import select
@@ -7,6 +9,7 @@ from sqlalchemy import select
 from nni_hyperfd.method import MetaFeatureExtractor, fit_transform, weights
 from nni_hyperfd.platform import Platform, RefusedError, StateError, own_datasets
 from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.state.store import Store
 from nni_hyperfd.state.tables import BlobRow, ExtractorRow
 from nni_hyperfd.wire import ExtractorUpdate
 from support.own_datasets import packed
@@ -84,6 +87,32 @@ def test_the_first_update_must_make_meta_features_of_64_numbers(lab):
         platform.versions.checked_update(update(1, hidden=32))
     with pytest.raises(RefusedError, match="not the weights of a meta-feature extractor"):
         platform.versions.checked_update(ExtractorUpdate({"a": torch.zeros(2)}, {}, [0.5] * 64))
+
+
+def test_a_version_that_is_replaced_and_dropped_meanwhile_is_no_reason_to_fail(lab, monkeypatch):
+    """Between any two transactions another experiment may close."""
+    platform, other = Platform(lab.state), Platform(lab.state)
+    own_datasets.add(platform, "a", packed(1))
+    add_version(platform, platform.versions.head_id(), update(1))
+    own_datasets.add(platform, "b", packed(2))
+    read, seeds = Store.read, iter(range(10, 100))
+
+    @contextmanager
+    def read_and_be_overtaken(store):
+        with read(store) as session:
+            yield session
+        if store is platform.store:
+            add_version(other, other.versions.head_id(), update(next(seeds)))
+            other.versions.described([other.versions.head_id()])
+            with other.store.write() as session:
+                other.versions.drop_unneeded(session)
+
+    monkeypatch.setattr(Store, "read", read_and_be_overtaken)
+    assert platform.versions.checked_update(update(2)).weights == weights.dumps(update(2).extractor)
+    platform.versions.describe_before_dropping()
+    ids = range(1, 1 + platform.counts()["extractor versions"])
+    assert platform.versions.described(ids).keys() >= {1, 2}
+    assert next(seeds) > 15, "nothing was overtaken, so this test proves nothing"
 
 
 # -- what is kept -----------------------------------------------------------------------------------------------------
