@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nni_hyperfd.recommenders.base import ScoringRecommender, Task, finite_results
+from nni_hyperfd.recommenders.base import MeasuredDataset, ScoringRecommender, Task, finite_results
 from nni_hyperfd.space.encoded import EncodedConfigurations
 
 
@@ -114,3 +114,14 @@ def test_only_what_is_finite_is_learned_from():
     recommender.end_task({2: 0.5, 0: np.nan, 1: 0.7})
     recommender.end_task({0: np.nan})
     assert recommender.learned == [([1, 2], [0.7, 0.5])]
+
+
+def test_own_data_sets_are_tasks_whose_results_are_revealed_unless_a_recommender_says_otherwise():
+    recommender = started([3.0, 2.0, 1.0])
+    own = [
+        MeasuredDataset(Task(0, np.ones(2)), recommender.candidates, np.array(values))
+        for values in ([0.0, 2, 1], [5.0, 6, 7])
+    ]
+    recommender.know(own)
+    assert recommender.learned == [([0, 1, 2], [0, 2, 1]), ([0, 1, 2], [5, 6, 7])]
+    assert recommender.task is own[1].task

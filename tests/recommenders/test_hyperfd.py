@@ -92,7 +92,8 @@ def test_own_data_sets_are_the_first_past_tasks(learned):
         for seed in (100, 101)
     ]
     flat = MeasuredDataset(task(102), candidates(102, 8), np.zeros(8))
-    recommender = HyperFD(0, offline=[own[0], flat, own[1]])
+    recommender = HyperFD(0)
+    recommender.know([own[0], flat, own[1]])
     picks = lead(recommender, 0)
     tasks, _, _ = learned[0]
     assert [past.performance.tolist() for past in tasks] == [data_set.performance.tolist() for data_set in own]
@@ -126,7 +127,8 @@ def test_at_most_32_past_tasks_are_learned_from_drawn_as_the_platform_draws(monk
     recorded = Recorded()
     monkeypatch.setattr(BeliefModel, "learned", recorded)
     own = [MeasuredDataset(task(seed), candidates(seed, 4), np.arange(4.0) + seed) for seed in range(3)]
-    recommender = HyperFD(6, offline=own)
+    recommender = HyperFD(6)
+    recommender.know(own)
     for number in range(3, 40):
         offered = candidates(number, 4)
         recommender.start_task(task(number), offered)

@@ -131,6 +131,15 @@ def test_own_data_sets_warm_up_before_the_first_task():
     assert [past.number for past in recommender.past] == [1, 2, 3, 5], "the first task was given up, but has arrived"
 
 
+def test_own_data_sets_may_be_told_of_later_but_before_the_first_task():
+    made, told = PaperHyperFD(0, SETTINGS, OWN), PaperHyperFD(0, SETTINGS)
+    told.know(OWN)
+    for recommender in (made, told):
+        recommender.start_task(described(0), candidates(0))
+    assert bytes_of(made.encoder) == bytes_of(told.encoder) and bytes_of(made.extractor) == bytes_of(told.extractor)
+    assert made.ask(4) == told.ask(4) and len(told.past) == 3
+
+
 def test_networks_that_are_warm_already_are_not_warmed_up_again():
     first = PaperHyperFD(0, SETTINGS, OWN)
     first.start_task(described(0), candidates(0))
