@@ -33,3 +33,24 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
 @pytest.fixture(scope="session")
 def make_lab() -> type[Lab]:
     return Lab
+
+
+SLOW = (
+    "benchmark",
+    "examples",
+    "platform/test_parity.py",
+    "recommenders/test_conformance.py",
+    "recommenders/test_paper.py",
+    "trial_code",
+    "warmup",
+)
+"""Folders and modules whose tests take long to compute; `make test-fast` leaves them out."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long."""
+    folder = Path(__file__).parent
+    slow = [folder / name for name in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(path) for path in slow):
+            item.add_marker(pytest.mark.slow)
