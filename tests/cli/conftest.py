@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd.cli import main
+from nni_hyperfd.cli.console import console
 
 Result = tuple[int, str, str]
 """Exit code, standard output, standard error."""
@@ -16,7 +17,8 @@ Result = tuple[int, str, str]
 @pytest.fixture
 def hyperfd(capsys, monkeypatch, tmp_path) -> Callable[..., Result]:
     """The command as the shell runs it, in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "200")  # for consoles that are made from now on
+    monkeypatch.setattr(console, "width", 200)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
 
     def run(*arguments: object) -> Result:
