@@ -142,7 +142,7 @@ def tuner(tmp_path: Path, lab: Any) -> PairTuner:
 def test_a_trial_is_given_its_data_set_and_its_configuration(tuner: PairTuner) -> None:
     assert tuner.next_parameter_id() == 0
     job = tuner.ask(0)
-    assert job.parameters == {"data": "a", "x": 1.0} and job.service is None
+    assert (job.configuration, job.job) == ({"data": "a", "x": 1.0}, None)
     assert tuner.next_parameter_id() == 1 and not tuner.done
     tuner.ask(1)
     assert tuner.ask(2) is None
