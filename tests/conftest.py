@@ -37,8 +37,11 @@ def make_lab() -> type[Lab]:
 
 SLOW = (
     "benchmark",
+    "datasets/convert",
+    "datasets/subsets",
     "examples",
     "platform/test_parity.py",
+    "platform/test_warm_start.py",
     "recommenders/test_conformance.py",
     "recommenders/test_paper.py",
     "trial_code",
