@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from retinaface.options import Options, run_script
+from retinaface.options import CONFIGS, Options, run_script
 
 from nni_hyperfd import files
 from nni_hyperfd.datasets import coco
@@ -20,6 +20,7 @@ from nni_hyperfd.datasets import coco
 def main(argv: list[str] | None = None) -> float:
     """Train the detector; returns its AP@50."""
     parser = Options.parser(__doc__)
+    parser.set_defaults(config=CONFIGS / "retinaface_mobilenetv2.py")
     parser.add_argument("--also", type=Path, nargs="+", default=[], help="data sets to train and validate on as well")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--optimizer", default="Adam", help="SGD or Adam")
