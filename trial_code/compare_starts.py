@@ -44,8 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--optimizer", default="Adam", help="SGD or Adam")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     arguments = parser.parse_args(argv)
-    options = Options.from_arguments(arguments)
-    options.require_weights()
+    options = Options.from_arguments(arguments).with_start()
     optimizer = {"optimizer": arguments.optimizer, "learning_rate": arguments.learning_rate}
     seeds = range(options.seed, options.seed + arguments.seeds)
     compare(options, optimizer, architectures(arguments.architectures), seeds, arguments.out)

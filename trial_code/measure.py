@@ -1,6 +1,6 @@
 """Measures a lookup table: configurations of a search space, fine-tuned, validated and tested on many data sets.
 
-    python measure.py --data FOLDER --weights FILE --space ../search_spaces/hpo.json --out FOLDER [--configurations 60]
+    python measure.py --data FOLDER --space ../search_spaces/hpo.json --out FOLDER [--configurations 60]
         [--only NAME ...] [--repeated 10] [--seeds 3] [--processes 2] [--size 160] [--epochs 4] ...
 
 --data is a folder of data sets. Each finished trial is a row of OUT/trials.csv. A trial that fails is a row with the
@@ -68,8 +68,7 @@ class Measurement(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Measure the missing trials."""
     arguments = _parse(argv)
-    options = Options.from_arguments(arguments)
-    options.require_weights()
+    options = Options.from_arguments(arguments).with_start()
     space = read_space(arguments.space)
     configurations = drawn(space, arguments.configurations)
     folders = data_sets(options.data.resolve(), "test", arguments.only)

@@ -38,7 +38,7 @@ def command_line(options) -> list[str]:
     named = {"data": options.data, "weights": options.weights, "config": options.config, "size": options.size}
     named |= {"eval-size": options.eval_size, "min-face": options.min_face, "epochs": options.epochs}
     named |= {"val-interval": options.val_interval, "batch-size": options.batch_size, "workers": options.workers}
-    return [text for name, value in named.items() for text in (f"--{name}", str(value))]
+    return [text for name, value in named.items() if value is not None for text in (f"--{name}", str(value))]
 
 
 def test_a_trial_runs_without_nni(options, tmp_path: Path) -> None:
