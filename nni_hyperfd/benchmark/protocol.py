@@ -166,8 +166,14 @@ class Course:
     turns: list[Turn]
 
 
-def course(table: Table, protocol: Protocol, seed: int) -> Course:
+def course(table: Table, protocol: Protocol, seed: int, server_seed: int | None = None) -> Course:
     """What happens in the run that follows from `seed`.
+
+    Args:
+        table: where the tasks come from.
+        protocol: how the run goes.
+        seed: of the order of tasks, their candidates and the noise.
+        server_seed: of the choice among the table's server tasks, and of their results; `seed` by default.
 
     Raises:
         ProtocolError: the protocol does not fit the table.
@@ -179,9 +185,10 @@ def course(table: Table, protocol: Protocol, seed: int) -> Course:
         drawn[task] = rng.permutation(_measured(table, task))[: protocol.candidates]
         rng.permutation(len(drawn[task]))  # not used any more; without it, seeds would have other candidates
     if table.server:
-        chosen = np.random.default_rng([seed, 4]).permutation(_named(table))[:count]
+        server_seed = seed if server_seed is None else server_seed
+        chosen = np.random.default_rng([server_seed, 4]).permutation(_named(table))[:count]
         own = [task for task in table.server if task in chosen]
-        rng = np.random.default_rng([seed, 2])
+        rng = np.random.default_rng([server_seed, 2])
         drawn |= {task: rng.permutation(_measured(table, task))[: protocol.candidates] for task in _named(table)}
     else:
         own = order[:count]
