@@ -115,9 +115,9 @@ def do_run(one: ArmRun, start: ArmWarmUp | None) -> RecommenderRun:
         one: the run.
         start: the warm-up that it starts from, which has been done; None without one.
     """
-    began = time.perf_counter()
     table = one.setting.table
     known = course(table, one.protocol, one.seed, one.seed % WARM_UPS)
+    began = time.perf_counter()
     warmed = None if start is None else warm_ups.read(start)
     recommender = ARMS[one.arm].recommender(one.seed, known.offline, warmed)
     outcomes = tuple(lead(recommender, known.turns, one.protocol, one.seed))
