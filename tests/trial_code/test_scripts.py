@@ -125,6 +125,17 @@ def test_starts_are_compared_on_equal_terms_and_only_what_is_missing_is_run(sear
     assert again[0] == first and {**again[1], "seconds": ""} == {**second, "seconds": ""}
 
 
+def test_two_starts_are_compared(searchable_options, detector_file: Path, tmp_path: Path, capsys) -> None:
+    """Of the largest network's random weights and half a MobileNetV2's; the first run is not done again."""
+    out = tmp_path / "starts.csv"
+    command = [*command_line(searchable_options), "--out", str(out), "--architectures", "1"]
+    compare_starts.main(command)
+    compare_starts.main([*command, "--against", str(detector_file)])
+    starts = [row["start"] for row in RowFile(out, compare_starts.COLUMNS).rows]
+    assert starts[:2] == ["inherited", "random"] and len(starts) == 3 and starts[2].startswith("random-")
+    assert f" {starts[2]}; gain " in capsys.readouterr().out
+
+
 def test_the_comparison_of_starts_by_hand() -> None:
     """Two pairs with gains 0.5 and 0.1, and a run whose other half is missing."""
     aps = {("a", "inherited"): 0.6, ("a", "random"): 0.1, ("b", "inherited"): 0.3, ("b", "random"): 0.2}

@@ -64,9 +64,8 @@ def from_folded(model: ModelProto) -> dict[str, Tensor]:
         else:
             block, _, place = name.rpartition(".")
             norm = nn.BatchNorm2d(len(bias))
-            norm.running_var.sub_(norm.eps)
-            norm.bias.data = bias
-            tensors |= {f"{block}.{int(place) + 1}.{leaf}": tensor for leaf, tensor in norm.state_dict().items()}
+            state = {**norm.state_dict(), "running_var": torch.full_like(bias, 1 - norm.eps), "bias": bias}
+            tensors |= {f"{block}.{int(place) + 1}.{leaf}": tensor for leaf, tensor in state.items()}
     return from_released(tensors)
 
 
@@ -119,10 +118,8 @@ def unfold(detector: BaseDetector, batches: Iterable[Tensor]) -> None:
         if not moments.count:
             raise WeightsError("there are no images to measure the statistics of the batch normalisations on.")
         mean, variance = moments.mean(), moments.variance()
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
-        norm.weight.copy_((variance + norm.eps).sqrt())
-        norm.bias.add_(mean)
+        undo = {"weight": (variance + norm.eps).sqrt(), "bias": norm.bias + mean}
+        norm.load_state_dict({**norm.state_dict(), "running_mean": mean, "running_var": variance, **undo})
 
 
 class _Moments:

@@ -156,7 +156,8 @@ def transplant(teacher: RetinaFace, student: RetinaFace) -> None:
     student.neck.load_state_dict(tensors)
     theirs, ours = (detector.neck.contexts[0] for detector in (teacher, student))
     # A context module puts its three maps one after the other, and each of them has more channels here.
-    channels, start = [], 0
+    channels: list[int] = []
+    start = 0
     for name in ("see3", "see5", "see7"):
         channels += range(start, start + getattr(theirs, name).out_channels)
         start += getattr(ours, name).out_channels
