@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nni_hyperfd.method.drawing import tasks_to_believe
 from nni_hyperfd.platform.past import past_tasks
-from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.space import Configuration
 from nni_hyperfd.state import experience
 from nni_hyperfd.state.store import Store
 from nni_hyperfd.state.versions import Versions

@@ -24,8 +24,8 @@ from nni_hyperfd.space import EncodedConfigurations
 class HyperFD(Recommender):
     """The default recommender. One set of constants for hyper-parameters and architectures.
 
-    Search spaces are told apart by the width of their encoded configurations. Learning looks at a limited number of past
-    tasks (`method.drawing.tasks_to_believe`), so its cost does not grow.
+    Search spaces are told apart by the width of their encoded configurations. Learning looks at a limited number of
+    past tasks (`method.drawing.tasks_to_believe`), so its cost does not grow.
 
     Args:
         seed: of everything random.

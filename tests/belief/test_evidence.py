@@ -50,7 +50,7 @@ def test_picks_against_a_mixture_of_regressions_over_the_scales(n):
     noise = NOISE * np.eye(n) + 100.0
     middle = max(PRIOR.middle, np.log(performance.std() / 2))
     scales = ScalePrior(middle, PRIOR.deviation).grid()
-    weights, means, log_scale = [], [], 0.0
+    weights, means = [], []
     for scale in scales:
         targets = (performance - performance.max()) / scale
         density = multivariate_normal(features @ mean, features @ covariance @ features.T + noise)

@@ -106,7 +106,7 @@ def test_the_next_pick_is_chosen_when_there_is_room_for_it_and_knows_all_results
         for parameter_id in range(3):
             platform.start(platform.next_trial(task_id).id, parameter_id)
         platform.observe(task_id, 0, 0.0)
-        platform.observe(task_id, 1, result)
+        platform.observe(task_id, 2, result)
         platform.settle(task_id)
         assert len(platform.task(task_id).trials) == 3
         platform.next_trial(task_id)
