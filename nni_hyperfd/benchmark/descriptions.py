@@ -59,7 +59,7 @@ def _extracted(table: Table, own: tuple[int, ...]) -> NDArray[np.float32]:
     if own:
         rng, known = np.random.default_rng(recipe.INITIAL_SEED), []
         for place in own:
-            drawn = rng.permutation(np.flatnonzero(np.isfinite(table.performance[place])))[: PAIRS // len(own)]
+            drawn = rng.permutation(table.measured(place))[: PAIRS // len(own)]
             performance = torch.from_numpy(table.performance[place, drawn]).float()
             known.append(OfflineTask(images[place], counts[place], table.configurations[drawn], performance))
         encoder = ConfigurationEncoder.initial(table.configurations, recipe.INITIAL_SEED)

@@ -76,7 +76,7 @@ class Protocol:
             ProtocolError: the table does not have so many, no task is left to score, or there is nothing to add noise
                 to.
         """
-        named, clients = len(_named(table)), min(self.max_tasks, len(_clients(table)))
+        named, clients = len(table.own), min(self.max_tasks, len(table.clients))
         offline = self.offline
         if offline is None:
             offline = 0 if self.regime is Regime.COLD else named if table.server else 1
@@ -166,23 +166,30 @@ class Course:
     turns: list[Turn]
 
 
-def course(table: Table, protocol: Protocol, seed: int) -> Course:
+def course(table: Table, protocol: Protocol, seed: int, server_seed: int | None = None) -> Course:
     """What happens in the run that follows from `seed`.
+
+    Args:
+        table: where the tasks come from.
+        protocol: how the run goes.
+        seed: of the order of tasks, their candidates and the noise.
+        server_seed: of the choice among the table's server tasks, and of their results; `seed` by default.
 
     Raises:
         ProtocolError: the protocol does not fit the table.
     """
-    count, rng, clients = protocol.on(table).offline or 0, np.random.default_rng([seed, 0]), _clients(table)
+    count, rng, clients = protocol.on(table).offline or 0, np.random.default_rng([seed, 0]), table.clients
     order = [int(task) for task in rng.permutation(len(table.tasks)) if task in clients][: protocol.max_tasks]
     drawn = {}
     for task in order:
-        drawn[task] = rng.permutation(_measured(table, task))[: protocol.candidates]
+        drawn[task] = rng.permutation(table.measured(task))[: protocol.candidates]
         rng.permutation(len(drawn[task]))  # not used any more; without it, seeds would have other candidates
     if table.server:
-        chosen = np.random.default_rng([seed, 4]).permutation(_named(table))[:count]
+        server_seed = seed if server_seed is None else server_seed
+        chosen = np.random.default_rng([server_seed, 4]).permutation(table.own)[:count]
         own = [task for task in table.server if task in chosen]
-        rng = np.random.default_rng([seed, 2])
-        drawn |= {task: rng.permutation(_measured(table, task))[: protocol.candidates] for task in _named(table)}
+        rng = np.random.default_rng([server_seed, 2])
+        drawn |= {task: rng.permutation(table.measured(task))[: protocol.candidates] for task in table.own}
     else:
         own = order[:count]
     if protocol.meta_features:
@@ -197,21 +204,6 @@ def _turn(table: Table, protocol: Protocol, task: int, indices: NDArray[np.int64
     """The turn of a task with these candidates."""
     known = table.task(task, protocol.budget, protocol.meta_features)
     return Turn(table.tasks[task], known, indices, table.configurations[indices], table.performance[task, indices])
-
-
-def _measured(table: Table, task: int) -> NDArray[np.int64]:
-    """Indices of the configurations that were measured on a task."""
-    return np.flatnonzero(np.isfinite(table.performance[task]))
-
-
-def _named(table: Table) -> list[int]:
-    """The table's server tasks that have a result."""
-    return [task for task in table.server if len(_measured(table, task))]
-
-
-def _clients(table: Table) -> list[int]:
-    """The other tasks that have a result."""
-    return [task for task in range(len(table.tasks)) if task not in table.server and len(_measured(table, task))]
 
 
 def run(table: Table, protocol: Protocol, make: Callable[[int], Recommender], seed: int) -> Iterator[Outcome]:

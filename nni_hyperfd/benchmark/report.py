@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 import numpy as np
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Column
 from rich.table import Table as Printed
 
 from nni_hyperfd.benchmark.protocol import Protocol
-from nni_hyperfd.benchmark.results import RecommenderRun
+from nni_hyperfd.benchmark.results import FILE, RecommenderRun
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.files import write_json
 
@@ -89,7 +90,8 @@ def measures_of(run: RecommenderRun) -> dict[str, dict[str, float]]:
     `rank_percent` is Rank% (%) of the best pick, `first_half` and `second_half` are the same on the first half of the
     tasks (with the middle one) and on the others; `rank_percent_4` is that of the best of the first 4 picks, or of
     fewer where there were no more candidates. `gain` is in the table's unit, `ndcg` and `regret` are in [0, 1].
-    `seconds` are those of the whole run and stand under the name of the table.
+    `seconds` are those of the whole run, learning included, `seconds_per_pick` the same divided by its number of picks;
+    they stand under the name of the table.
     """
     last = {one.task: one.rank_percent[-1] for one in run.outcomes}
     half = (len(last) + 1) // 2
@@ -101,7 +103,13 @@ def measures_of(run: RecommenderRun) -> dict[str, dict[str, float]]:
     for mark in marks(run.protocol):
         result[f"rank_percent_{mark}"] = {one.task: one.rank_percent[:mark][-1] for one in run.outcomes}
     result |= {name: {one.task: getattr(one, name) for one in run.outcomes} for name in ("gain", "ndcg", "regret")}
-    return result | {"seconds": {run.table: run.seconds}}
+    picks = sum(len(one.picks) for one in run.outcomes)
+    return result | {"seconds": {run.table: run.seconds}, "seconds_per_pick": {run.table: run.seconds / picks}}
+
+
+def means_of(run: RecommenderRun) -> dict[str, float]:
+    """The measures of a run over all its data sets."""
+    return {name: Estimate.of_runs({run.seed: own}, name == "gain").mean for name, own in measures_of(run).items()}
 
 
 @dataclass(frozen=True)
@@ -176,18 +184,40 @@ def _minus(ours: Values, theirs: Values) -> dict[int, dict[str, float]]:
     }
 
 
-def write_summary(
-    summaries: Sequence[Summary], tables: Sequence[Table], command: str, path: Path, reference: str = REFERENCE
+def publish(
+    runs: Sequence[RecommenderRun], tables: Sequence[Table], reference: str, command: str, out: Path, console: Console
 ) -> None:
-    """Write all means, differences and errors as JSON, with what they were made by.
+    """Write summary.json and, for several budgets, the figure; print tables for each table and protocol.
 
     Args:
-        summaries: of all runs.
-        tables: that the runs were on.
-        command: the command line.
-        path: of the file.
+        runs: all of them.
+        tables: that they were on.
         reference: the recommender that the differences are to.
+        command: the command line that has made them.
+        out: folder of the results.
+        console: where to print.
     """
+    summaries = summarised(runs, reference)
+    _write_summary(summaries, tables, reference, command, out / "summary.json")
+    groups: dict[tuple[str, Protocol], list[Summary]] = {}
+    for one in summaries:
+        groups.setdefault((one.table, one.protocol), []).append(one)
+    if len(groups) > len(tables):
+        draw(summaries, out / "rank_against_budget.png")
+    for (name, protocol), own in groups.items():
+        title = f"{name}, budget {protocol.budget}, {own[0].seeds} seeds: {protocol}; ± over seeds, ± over data sets"
+        console.print(title, soft_wrap=True, highlight=False, markup=False)
+        console.print(printed(own, reference), printed_curve(own))
+    for table in tables:
+        if table.gaps:
+            console.print(f"{table.name}: {table.gaps}")
+    console.print(f"Per task: {out / FILE}; means, differences and errors: {out / 'summary.json'}")
+
+
+def _write_summary(
+    summaries: Sequence[Summary], tables: Sequence[Table], reference: str, command: str, path: Path
+) -> None:
+    """Write all means, differences and errors, with what they were made by."""
     content = {
         "command": command,
         "versions": {name: version(name) for name in ("nni-hyperfd", "torch", "numpy", "scipy")},
@@ -220,16 +250,15 @@ def _as_json(summary: Summary, name: str, reference: str) -> dict[str, float | N
     return result
 
 
-def printed(title: str, summaries: Sequence[Summary], reference: str = REFERENCE) -> Printed:
+def printed(summaries: Sequence[Summary], reference: str = REFERENCE) -> Printed:
     """Rank% and its difference to the reference, in 80 columns; summary.json has the rest.
 
     Args:
-        title: what says how the runs went.
         summaries: of recommenders with one table and protocol.
         reference: the recommender that the differences are to.
     """
     columns = ("recommender", "Rank%", f"- {reference}", "1st half -", "2nd half -")
-    result = _empty(f"{title}; ± over seeds, ± over data sets", columns)
+    result = _empty(columns)
     for one in summaries:
         apart = [one.differences[name] for name in ("rank_percent", "first_half", "second_half") if one.differences]
         halves = [f"{estimate.mean:.1f} ±{estimate.error:.1f}" for estimate in apart[1:]]
@@ -238,16 +267,19 @@ def printed(title: str, summaries: Sequence[Summary], reference: str = REFERENCE
 
 
 def printed_curve(summaries: Sequence[Summary]) -> Printed:
-    """Rank% of the best of the first picks of each task, with standard errors over seeds."""
+    """Rank% of the best of the first picks of each task, with standard errors over seeds, and the time they took."""
     numbers = marks(summaries[0].protocol)
-    result = _empty("Rank% of the best of so many first picks", ("recommender", *map(str, numbers)))
+    columns = ("recommender", *map(str, numbers), "s/pick", "s/run")
+    result = _empty(columns, "Rank% of the best of so many first picks")
     for one in summaries:
         found = [one.measures[f"rank_percent_{mark}"] for mark in numbers]
-        result.add_row(one.recommender, *(f"{estimate.mean:.1f} ±{estimate.error:.1f}" for estimate in found))
+        ranks = [f"{estimate.mean:.1f} ±{estimate.error:.1f}" for estimate in found]
+        seconds = [f"{one.measures[name].mean:.2g}" for name in ("seconds_per_pick", "seconds")]
+        result.add_row(one.recommender, *ranks, *seconds)
     return result
 
 
-def _empty(title: str, columns: Iterable[str]) -> Printed:
+def _empty(columns: Iterable[str], title: str | None = None) -> Printed:
     """A table to be printed."""
     return Printed(*(Column(name, no_wrap=True) for name in columns), title=title, box=SIMPLE, padding=(0, 1, 0, 0))
 

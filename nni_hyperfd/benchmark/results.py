@@ -1,4 +1,4 @@
-"""Runs on disk: a row per scored task of a run, from which everything that is reported follows."""
+"""Runs, done and kept on disk: a row per scored task of a run, from which everything that is reported follows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
-from nni_hyperfd.benchmark.protocol import Outcome, Protocol, run
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
+
+from nni_hyperfd.benchmark.protocol import Outcome, Protocol, course, run
 from nni_hyperfd.benchmark.regime import Regime
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.files import FolderError, RowFile, note
@@ -62,26 +66,54 @@ class RecommenderRun:
             yield run | asdict(one) | listed | last
 
 
-def timed_run(
-    table: Table, protocol: Protocol, name: str, make: Callable[[int], Recommender], seed: int
-) -> RecommenderRun:
-    """Run a new recommender on a table.
+class Wanted(NamedTuple):
+    """A run that is to be there.
 
-    Args:
+    Attributes:
         table: where the tasks come from.
-        protocol: how the run goes.
-        name: the recommender's name in the result.
+        protocol: how it goes, on this table (`Protocol.on`).
+        name: of the recommender.
         make: makes the recommender, given the seed.
         seed: of the recommender and of the run.
+    """
+
+    table: Table
+    protocol: Protocol
+    name: str
+    make: Callable[[int], Recommender]
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, str, int, Protocol]:
+        """What tells runs of a folder apart."""
+        return self.table.name, self.name, self.seed, self.protocol
+
+    def do(self) -> RecommenderRun:
+        """Do the run."""
+        course(self.table, self.protocol, self.seed)  # so that the first recommender's time is not that of the warm-up
+        begin = time.perf_counter()
+        outcomes = tuple(run(self.table, self.protocol, self.make, self.seed))
+        return RecommenderRun(*self.key, outcomes, time.perf_counter() - begin, self.table.missing)
+
+
+def all_of(wanted: Sequence[Wanted], file: RowFile, console: Console) -> list[RecommenderRun]:
+    """All wanted runs, in their order; those that the file does not have are done, with a progress bar, and added.
 
     Raises:
-        ProtocolError: the protocol does not fit the table.
+        FolderError: a row of the file is no part of a run.
     """
-    begin = time.perf_counter()
-    outcomes = tuple(run(table, protocol, make, seed))
-    return RecommenderRun(
-        table.name, name, seed, protocol.on(table), outcomes, time.perf_counter() - begin, table.missing
-    )
+    there = {found.key: found for found in read(file)}
+    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    with bar:
+        progress = bar.add_task("", total=len(wanted))
+        for one in wanted:
+            bar.update(progress, description=f"{one.table.name}, budget {one.protocol.budget}, {one.name}")
+            if one.key not in there:
+                there[one.key] = one.do()
+                for row in there[one.key].rows:
+                    file.add(row)
+            bar.advance(progress)
+    return [there[one.key] for one in wanted]
 
 
 def open_runs(folder: Path, tables: Iterable[Table]) -> RowFile:
@@ -109,7 +141,7 @@ def read(file: RowFile) -> list[RecommenderRun]:
         for row in file.rows:
             key = (row["table"], row["recommender"], row["seed"], _protocol(row))
             rows.setdefault(key, {})[int(row["position"])] = row
-        return [_run(list(own.values())) for own in rows.values() if len(own) == int(own[0]["tasks"])]
+        return [_run(list(own.values())) for own in rows.values() if len(own) == int(next(iter(own.values()))["tasks"])]
     except (KeyError, ValueError) as error:
         raise FolderError(f"{file.path} has a row that is no run ({error}); name another folder with --out.") from error
 

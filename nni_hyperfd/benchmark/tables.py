@@ -105,6 +105,21 @@ class Table:
             )
         return replace(self, server=tuple(map(self.tasks.index, names)))
 
+    def measured(self, place: int) -> NDArray[np.int64]:
+        """Indices of the configurations that were measured on a task."""
+        return np.flatnonzero(np.isfinite(self.performance[place]))
+
+    @property
+    def own(self) -> list[int]:
+        """Indices of the server's own tasks that have a result, in their order."""
+        return [place for place in self.server if len(self.measured(place))]
+
+    @property
+    def clients(self) -> list[int]:
+        """Indices of the other tasks that have a result."""
+        others = (place for place in range(len(self.tasks)) if place not in self.server)
+        return [place for place in others if len(self.measured(place))]
+
     @property
     def digest(self) -> str:
         """SHA-256 of everything that a run on the table depends on; not of its costs and repeated trials."""

@@ -5,22 +5,15 @@ from __future__ import annotations
 import itertools
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from nni_hyperfd.benchmark.options import NoiseOption, OfflineOption, RegimeOption, ServerOption, listed, server_names
 from nni_hyperfd.benchmark.regime import Regime
-
-if TYPE_CHECKING:
-    from nni_hyperfd.benchmark.protocol import Protocol
-    from nni_hyperfd.benchmark.results import RecommenderRun
-    from nni_hyperfd.benchmark.tables import Table
-    from nni_hyperfd.recommenders import Recommender
+from nni_hyperfd.files import FolderError
 
 
 def benchmark(
@@ -45,29 +38,35 @@ def benchmark(
     out: Annotated[Path, typer.Option(help="Folder for the results and the figure.")] = Path("benchmark"),
 ) -> None:
     """Compare recommenders on tables of real measurements."""
+    from nni_hyperfd.benchmark import report, results
     from nni_hyperfd.benchmark.own import RecommenderError, maker
     from nni_hyperfd.benchmark.protocol import Protocol, ProtocolError
     from nni_hyperfd.benchmark.tables import TableError, load_all
 
     budgets = [_number("--budget", text, least=1) for text in listed(budget)]
-    console, wanted = Console(), range(first_seed, first_seed + seeds)
     try:
         makers = {name: maker(name) for name in _names(recommenders)}
         loaded = load_all(tables, server_names(server))
         protocols = [
             Protocol(regime, offline, tasks, candidates, picks, concurrency, meta_features, noise) for picks in budgets
         ]
-        for protocol, table in itertools.product(protocols, loaded):
-            protocol.on(table)
-        out.mkdir(parents=True, exist_ok=True)
-    except (TableError, ProtocolError, RecommenderError, OSError) as error:
+        wanted = [
+            results.Wanted(table, protocol.on(table), name, make, seed)
+            for table, protocol, (name, make) in itertools.product(loaded, protocols, makers.items())
+            for seed in range(first_seed, first_seed + seeds)
+        ]
+        for file in (results.FILE, results.IDENTITY):  # one's own recommenders may have changed
+            (out / file).unlink(missing_ok=True)
+        kept = results.open_runs(out, loaded)
+    except (TableError, ProtocolError, RecommenderError, FolderError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
+    console = Console()
     try:
-        runs = list(_runs(loaded, protocols, makers, wanted, out, console))
+        runs = results.all_of(wanted, kept, console)
     except RecommenderError as error:
         Console(stderr=True).print(f"hyperfd: {error}", soft_wrap=True, highlight=False, markup=False)
         raise typer.Exit(1) from None
-    _report(loaded, runs, reference, out, console)
+    report.publish(runs, loaded, reference, shlex.join(["hyperfd", *sys.argv[1:]]), out, console)
 
 
 def make_table(
@@ -100,54 +99,6 @@ def _names(text: str) -> list[str]:
 
     named = ((name,) if name != "all" else NAMES for name in listed(text))
     return list(dict.fromkeys(itertools.chain.from_iterable(named)))
-
-
-def _runs(
-    tables: Sequence[Table],
-    protocols: Sequence[Protocol],
-    makers: Mapping[str, Callable[[int], Recommender]],
-    seeds: Iterable[int],
-    out: Path,
-    console: Console,
-) -> Iterator[RecommenderRun]:
-    """Do all runs anew, with a progress bar; each one's rows are in the folder's file when it is yielded."""
-    from nni_hyperfd.benchmark.results import COLUMNS, FILE, timed_run
-    from nni_hyperfd.files import RowFile
-
-    (out / FILE).unlink(missing_ok=True)
-    file = RowFile(out / FILE, COLUMNS)
-    wanted = list(itertools.product(tables, protocols, makers.items(), seeds))
-    bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
-    with bar:
-        progress = bar.add_task("", total=len(wanted))
-        for table, protocol, (name, make), seed in wanted:
-            bar.update(progress, description=f"{table.name}, budget {protocol.budget}, {name}")
-            run = timed_run(table, protocol, name, make, seed)
-            for row in run.rows:
-                file.add(row)
-            bar.advance(progress)
-            yield run
-
-
-def _report(
-    tables: Sequence[Table], runs: Sequence[RecommenderRun], reference: str, out: Path, console: Console
-) -> None:
-    """Write the summary and, for several budgets, the figure; print tables for each table and budget."""
-    from nni_hyperfd.benchmark import report
-    from nni_hyperfd.benchmark.results import FILE
-
-    summaries = report.summarised(runs, reference)
-    report.write_summary(summaries, tables, shlex.join(["hyperfd", *sys.argv[1:]]), out / "summary.json", reference)
-    groups = {key: list(own) for key, own in itertools.groupby(summaries, lambda one: (one.table, one.protocol))}
-    if len(groups) > len(tables):
-        report.draw(summaries, out / "rank_against_budget.png")
-    for (table, protocol), own in groups.items():
-        title = f"{table}, budget {protocol.budget}, {own[0].seeds} seeds: {protocol}"
-        console.print(report.printed(title, own, reference), report.printed_curve(own))
-    for table in tables:
-        if table.gaps:
-            console.print(f"{table.name}: {table.gaps}")
-    console.print(f"Per task: {out / FILE}; means, differences and errors: {out / 'summary.json'}")
 
 
 def _number(option: str, text: str, least: int) -> int:
