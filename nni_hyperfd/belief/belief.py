@@ -49,7 +49,7 @@ class Belief:
 
     vectors: NDArray[np.float64]
     mean: NDArray[np.float64]
-    doubt: NDArray[np.float64]
+    doubt: NDArray[np.floating]
     covariance: NDArray[np.float64]
     noise: float
     scales: ScalePrior
@@ -71,8 +71,8 @@ class Belief:
         k = tasks[0].features.shape[1]
         isotropic = _DEVIATION_SHARE * amplitude * np.eye(k)
         mean, root = np.zeros(k), np.linalg.cholesky(isotropic)
-        known = [task.log_scale for task in tasks if isinstance(task, Whole)]
-        scales = ScalePrior.learned(known) if known else None
+        known = [task for task in tasks if isinstance(task, Whole)] or tasks
+        scales = ScalePrior.learned([task.log_scale for task in known])
         for _ in range(_ROUNDS):
             seen = [task.seen(mean, root, noise, scales) for task in tasks]
             centre, doubt = _centre(seen)
@@ -89,7 +89,7 @@ class Belief:
 
     def for_task(
         self, distances: NDArray[np.float64], between: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.floating], NDArray[np.float64]]:
         """Compute the prior of a new task's h (eq. B9).
 
         Args:
@@ -132,7 +132,7 @@ class Belief:
         return replace(self, trust=best[0], reach=best[1])
 
 
-def _centre(seen: Sequence[Seen]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _centre(seen: Sequence[Seen]) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Posterior mean (k,) and covariance (k, k) of m in whitened coordinates, given S and the scales (eq. B7)."""
     k = seen[0].rows.shape[1]
     information = np.eye(k) / _MEAN_VARIANCE

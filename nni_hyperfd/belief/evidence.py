@@ -7,6 +7,7 @@ they differ, on a scale that is not known either.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -70,14 +71,14 @@ class Evidence(ABC):
 
     Attributes:
         features: (n, k), of its configurations.
+        log_scale: logarithm of the scale, or a first guess of it.
     """
 
     features: NDArray[np.float64]
+    log_scale: float
 
     @abstractmethod
-    def seen(
-        self, mean: NDArray[np.float64], root: NDArray[np.float64], noise: float, prior: ScalePrior | None
-    ) -> Seen:
+    def seen(self, mean: NDArray[np.float64], root: NDArray[np.floating], noise: float, prior: ScalePrior) -> Seen:
         """Whiten the results.
 
         Args:
@@ -109,9 +110,7 @@ class Whole(Evidence):
             q, self.features = np.linalg.qr(features)
             self.targets = q.T @ self.targets
 
-    def seen(
-        self, mean: NDArray[np.float64], root: NDArray[np.float64], noise: float, prior: ScalePrior | None
-    ) -> Seen:
+    def seen(self, mean: NDArray[np.float64], root: NDArray[np.floating], noise: float, prior: ScalePrior) -> Seen:
         """Whiten the targets, whose scale is known."""
         shared = self.features @ root
         factor = np.linalg.cholesky(shared @ shared.T + noise * np.eye(len(shared)))
@@ -129,19 +128,13 @@ class Picks(Evidence):
 
     def __init__(self, features: NDArray[np.float64], performance: NDArray[np.float64]) -> None:
         self.features, self.results = features, performance - performance.max()
-        self._least = float(np.log(self.results.std() / _WIDEST))
+        self.log_scale = math.log(np.ptp(self.results))
+        self._least = math.log(self.results.std() / _WIDEST)
 
-    def prior(self, prior: ScalePrior | None) -> ScalePrior:
-        """Move the prior of the scale to where these results are possible."""
-        if prior is None:
-            return ScalePrior.around(self.results)
-        return ScalePrior(max(prior.middle, self._least), prior.deviation)
-
-    def seen(
-        self, mean: NDArray[np.float64], root: NDArray[np.float64], noise: float, prior: ScalePrior | None
-    ) -> Seen:
+    def seen(self, mean: NDArray[np.float64], root: NDArray[np.floating], noise: float, prior: ScalePrior) -> Seen:
         """Whiten the results divided by the scale, the offset integrated out."""
-        shared, scales, n = self.features @ root, self.prior(prior).grid(), len(self.results)
+        shared, n = self.features @ root, len(self.results)
+        scales = ScalePrior(max(prior.middle, self._least), prior.deviation).grid()
         factor = np.linalg.cholesky(shared @ shared.T + noise * np.eye(n) + OFFSET_VARIANCE)
         rows, unscaled = whitened(factor, shared), whitened(factor, self.results)
         expected = whitened(factor, self.features @ mean)
@@ -158,7 +151,7 @@ def evidence(task: PastTask, features: NDArray[np.float64]) -> Evidence:
     return (Whole if task.whole else Picks)(features, task.performance)
 
 
-def whitened(factor: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+def whitened(factor: NDArray[np.floating], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solve factor @ x = values, for a lower triangular factor (k, k) and values (k, m) or (k,)."""
     solution: NDArray[np.float64] = solve_triangular(factor, values, lower=True, check_finite=False)
     return solution

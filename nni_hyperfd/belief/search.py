@@ -94,12 +94,13 @@ class Search:
         """
         if not self._results:
             if self.first is not None:
-                return self.first.copy()
+                given: NDArray[np.float64] = self.first.copy()
+                return given
             variance = self._variance_beside(pending) if pending else self._variance
-            deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0))
-            return self.mean + _FIRST_DEVIATIONS * deviation
+            bound: NDArray[np.float64] = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
+            return bound
         posterior = self._posterior(pending, OFFSET_VARIANCE)
-        deviation = np.sqrt(np.maximum(posterior.variance, 1e-12))
+        deviation: NDArray[np.float64] = np.sqrt(np.maximum(posterior.variance, 1e-12))
         results = np.array(list(self._results.values()))
         best = (results.max() - results.mean()) / posterior.scales
         gap = (posterior.means - best[:, None]) / deviation
@@ -113,7 +114,8 @@ class Search:
         """Variance (n,) of the targets before the first result, given the pending candidates."""
         column = self._column(pending)
         taken = whitened(np.linalg.cholesky(column[pending] + self.noise * np.eye(len(pending))), column.T)
-        return self._variance - np.square(taken).sum(axis=0)
+        left: NDArray[np.float64] = self._variance - np.square(taken).sum(axis=0)
+        return left
 
     def _posterior(self, pending: list[int], offset_variance: float) -> _Posterior:
         """Condition on the results (eq. B13 and B14).
