@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from nni_hyperfd.belief.agreement import agreeing
 from nni_hyperfd.belief.evidence import Evidence, Seen, Whole
 from nni_hyperfd.belief.scales import ScalePrior
 
@@ -62,6 +63,9 @@ class Belief:
     ) -> Belief:
         """Learn the belief from past tasks by three rounds of expectation maximisation (eq. B7 and B8).
 
+        A task that contradicts the others keeps its vector, to which meta-features may lead, but says nothing of m and
+        S.
+
         Args:
             tasks: what each says, at least one.
             amplitude: variance of the targets per unit of the features' inner products.
@@ -71,19 +75,20 @@ class Belief:
         k = tasks[0].features.shape[1]
         isotropic = _DEVIATION_SHARE * amplitude * np.eye(k)
         mean, root = np.zeros(k), np.linalg.cholesky(isotropic)
-        known = [task for task in tasks if isinstance(task, Whole)] or tasks
-        scales = ScalePrior.learned([task.log_scale for task in known])
+        scales = _first_scales(tasks)
+        seen = [task.seen(mean, root, noise, scales) for task in tasks]
+        kept = agreeing(tasks, seen, root, _MEAN_VARIANCE)
         for _ in range(_ROUNDS):
-            seen = [task.seen(mean, root, noise, scales) for task in tasks]
-            centre, doubt = _centre(seen)
-            deviations = np.array([one.rows.T @ (one.values - one.rows @ centre) for one in seen])
-            scatter = deviations.T @ deviations + len(seen) * np.eye(k)
-            for one in seen:
-                scatter += np.outer(one.spread, one.spread) - one.rows.T @ one.rows
-            mean, doubt, vectors = root @ centre, root @ doubt @ root.T, (centre + deviations) @ root.T
-            covariance = (_PRIOR_TASKS * isotropic + root @ scatter @ root.T) / (_PRIOR_TASKS + len(seen))
+            middle, doubt = _centre([seen[place] for place in kept])
+            deviations = np.array([one.told - one.information @ middle for one in seen])
+            scatter = len(kept) * np.eye(k) + deviations[kept].T @ deviations[kept]
+            for place in kept:
+                scatter += np.outer(seen[place].spread, seen[place].spread) - seen[place].information
+            mean, doubt, vectors = root @ middle, root @ doubt @ root.T, (middle + deviations) @ root.T
+            covariance = (_PRIOR_TASKS * isotropic + root @ scatter @ root.T) / (_PRIOR_TASKS + len(kept))
             root = np.linalg.cholesky(covariance)
             scales = ScalePrior.learned([one.log_scale for one in seen])
+            seen = [task.seen(mean, root, noise, scales) for task in tasks]
         belief = cls(vectors, mean, doubt, covariance, noise, scales)
         return belief._calibrated(tasks, distances)
 
@@ -132,16 +137,17 @@ class Belief:
         return replace(self, trust=best[0], reach=best[1])
 
 
+def _first_scales(tasks: Sequence[Evidence]) -> ScalePrior:
+    """Prior of the scales before anything is learned, from the tasks that are known whole, or else guesses."""
+    known = [task for task in tasks if isinstance(task, Whole)] or tasks
+    return ScalePrior.learned([task.log_scale for task in known])
+
+
 def _centre(seen: Sequence[Seen]) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
     """Posterior mean (k,) and covariance (k, k) of m in whitened coordinates, given S and the scales (eq. B7)."""
     k = seen[0].rows.shape[1]
-    information = np.eye(k) / _MEAN_VARIANCE
-    told = np.zeros(k)
-    for one in seen:
-        information += one.rows.T @ one.rows
-        told += one.rows.T @ one.values
-    doubt = np.linalg.inv(information)
-    return doubt @ told, doubt
+    doubt = np.linalg.inv(np.eye(k) / _MEAN_VARIANCE + sum(one.information for one in seen))
+    return doubt @ sum(one.told for one in seen), doubt
 
 
 def _leaning(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,18 @@ class Seen:
     values: NDArray[np.float64]
     spread: NDArray[np.float64]
     log_scale: float
+
+    @cached_property
+    def information(self) -> NDArray[np.float64]:
+        """What the results add to the precision (k, k) of m in whitened coordinates."""
+        precision: NDArray[np.float64] = self.rows.T @ self.rows
+        return precision
+
+    @cached_property
+    def told(self) -> NDArray[np.float64]:
+        """What they add to the precision times the mean (k,)."""
+        weighted: NDArray[np.float64] = self.rows.T @ self.values
+        return weighted
 
 
 class Evidence(ABC):

@@ -1,7 +1,8 @@
-"""What has been learned about one search space from past tasks: features of configurations, and a belief over h.
+"""What has been learned about one search space from past tasks: features of configurations, and beliefs over h.
 
 The features say which configurations are alike. They are learned from the tasks that are known whole, of which a
-platform gains one only when it measures another data set of its own, and kept until then.
+platform gains one only when it measures another data set of its own, and kept until then. What is learned from points
+drawn at random is noisy, so there are several views of the past tasks, each with its own features, which are averaged.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from nni_hyperfd.belief.belief import Belief
 from nni_hyperfd.belief.distances import distances
 from nni_hyperfd.belief.evidence import PastTask, evidence
 from nni_hyperfd.belief.kernel import FeatureMap, Kernel
+from nni_hyperfd.belief.scales import ScalePrior
 from nni_hyperfd.belief.search import Search
 from nni_hyperfd.belief.targets import normal_scores
 
-_LANDMARKS = 150
+_VIEWS = 3
+_LANDMARKS = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +33,15 @@ class Features:
 
     Attributes:
         source: the tasks.
-        map: the features.
+        maps: the features, one map for each view.
     """
 
     source: Sequence[PastTask]
-    map: FeatureMap
+    maps: Sequence[FeatureMap]
 
     @classmethod
     def learned(cls, tasks: Sequence[PastTask], pool: NDArray[np.float32], rng: np.random.Generator) -> Features:
-        """Learn the kernel, and draw landmarks.
+        """Learn a kernel for each view, and draw landmarks.
 
         Args:
             tasks: those that are known whole, or all if none is; at least one.
@@ -47,8 +50,11 @@ class Features:
         """
         inputs = [torch.from_numpy(task.inputs).double() for task in tasks]
         targets = [torch.from_numpy(normal_scores(task.performance)) for task in tasks]
-        kernel = Kernel.initial(pool.shape[1]).fitted(inputs, targets, rng)
-        return cls(tasks, FeatureMap.of(kernel, _landmarks(inputs, pool, rng)))
+        maps = []
+        for _ in range(_VIEWS):
+            kernel = Kernel.initial(pool.shape[1]).fitted(inputs, targets, rng)
+            maps.append(FeatureMap.of(kernel, _landmarks(inputs, pool, rng)))
+        return cls(tasks, maps)
 
     def still_hold(self, tasks: Sequence[PastTask]) -> bool:
         """Whether they would be learned from the same results."""
@@ -59,7 +65,7 @@ class Features:
 
 
 def _landmarks(inputs: Sequence[Tensor], pool: NDArray[np.float32], rng: np.random.Generator) -> Tensor:
-    """Configurations (at most 150, d) that were tried and, where those are fewer, others of the space."""
+    """Configurations (at most 120, d) that were tried and, where those are fewer, others of the space."""
     tried = torch.cat(list(inputs))
     chosen = tried[rng.permutation(len(tried))[:_LANDMARKS]]
     others = torch.from_numpy(pool[rng.permutation(len(pool))[: _LANDMARKS - len(chosen)]]).double()
@@ -74,13 +80,13 @@ class BeliefModel:
         width: numbers in an encoded configuration.
         tasks: the past tasks it was learned from.
         features: of configurations; None without past tasks.
-        belief: over a new task's vector of these features; None without past tasks.
+        beliefs: over a new task's vector, one for each view; none without past tasks.
     """
 
     width: int
     tasks: Sequence[PastTask] = ()
     features: Features | None = None
-    belief: Belief | None = None
+    beliefs: Sequence[Belief] = ()
 
     @classmethod
     def learned(
@@ -100,42 +106,54 @@ class BeliefModel:
         features = before.features if before is not None else None
         if features is None or not features.still_hold(source):
             features = Features.learned(source, pool, np.random.default_rng([seed, len(source)]))
-        kernel = features.map.kernel
-        believed = Belief.learned(
-            [evidence(task, features.map.of_inputs(task.inputs)) for task in tasks],
-            amplitude=float(kernel.amplitude.exp()),
-            noise=kernel.noise_variance,
-            distances=distances([task.meta_feature for task in tasks]),
-        )
-        return cls(pool.shape[1], tasks, features, believed)
+        apart = distances([task.meta_feature for task in tasks])
+        return cls(pool.shape[1], tasks, features, [_believed(tasks, view, apart) for view in features.maps])
 
     def search(self, inputs: NDArray[np.float32], meta_feature: NDArray[np.floating] | None) -> Search:
-        """Start the search for a new task's best candidate (eq. B11).
+        """Start the search for a new task's best candidate, under the average of the views (eq. B11).
 
         Args:
             inputs: (n, d), encoded candidates.
             meta_feature: (m,), or None.
         """
-        if self.features is None or self.belief is None:
+        if self.features is None:
             return _first_search(inputs)
         apart = self._distances(meta_feature)
-        mean, root, _ = self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])
-        features = self.features.map.of_inputs(inputs)
-        return Search(features @ mean, features @ root, self.belief.noise, self.belief.scales)
+        means, roots = [], []
+        for view, belief in zip(self.features.maps, self.beliefs, strict=True):
+            mean, root, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+            features = view.of_inputs(inputs)
+            means.append(features @ mean)
+            roots.append(features @ root)
+        noise = float(np.mean([belief.noise for belief in self.beliefs]))
+        scales = ScalePrior.average([belief.scales for belief in self.beliefs])
+        return Search(np.mean(means, axis=0), np.hstack(roots) / len(roots) ** 0.5, noise, scales)
 
     def leaning(self, meta_feature: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the distance (tasks,) of a meta-feature (m,) to each past task's, and the tasks' weights (tasks,).
 
-        A weight is that of the past task's deviation from the mean in a new task's prior (eq. B9).
+        A weight is that of the past task's deviation from the mean in a new task's prior (eq. B9), averaged over the
+        views.
         """
-        if self.belief is None:
+        if not self.beliefs:
             return np.zeros(0), np.zeros(0)
         apart = self._distances(meta_feature)
-        return apart[-1, :-1], self.belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2]
+        weights = [belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2] for belief in self.beliefs]
+        return apart[-1, :-1], np.mean(weights, axis=0)
 
     def _distances(self, meta_feature: NDArray[np.floating] | None) -> NDArray[np.float64]:
         """Distances (tasks + 1, tasks + 1), the new task last."""
         return distances([*(task.meta_feature for task in self.tasks), meta_feature])
+
+
+def _believed(tasks: Sequence[PastTask], view: FeatureMap, apart: NDArray[np.float64]) -> Belief:
+    """Learn the belief of one view; apart: (tasks, tasks), distances of the tasks' meta-features."""
+    return Belief.learned(
+        [evidence(task, view.of_inputs(task.inputs)) for task in tasks],
+        amplitude=float(view.kernel.amplitude.exp()),
+        noise=view.kernel.noise_variance,
+        distances=apart,
+    )
 
 
 def _first_search(inputs: NDArray[np.float32]) -> Search:

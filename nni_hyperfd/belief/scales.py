@@ -37,6 +37,12 @@ class ScalePrior:
         return cls(middle, math.sqrt((squares + 1.0) / tasks * (1 + 1 / tasks)))
 
     @classmethod
+    def average(cls, priors: Sequence[ScalePrior]) -> ScalePrior:
+        """Average what several views have learned."""
+        middles, deviations = zip(*((prior.middle, prior.deviation) for prior in priors), strict=True)
+        return cls(float(np.mean(middles)), float(np.mean(deviations)))
+
+    @classmethod
     def around(cls, results: NDArray[np.float64]) -> ScalePrior:
         """Make the prior of a task about whose space nothing is known, around the range of its results (n,)."""
         return cls(math.log(float(np.ptp(results)) or 1.0), 1.0)

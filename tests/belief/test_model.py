@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,7 +58,7 @@ def test_what_past_tasks_share_is_expected_of_a_new_one(count):
 def test_where_meta_features_tell_tasks_apart_the_belief_leans_on_the_near_ones():
     places = np.linspace(0.05, 0.95, 12)
     model = learned([past_task(p, seed, np.array([p, -p])) for seed, p in enumerate(places)])
-    assert model.belief.trust > 0
+    assert all(belief.trust > 0 for belief in model.beliefs)
     distances, weights = model.leaning(np.array([0.1, -0.1]))
     assert set(np.argsort(distances)[:2]) == {0, 1} and weights.argmax() in (0, 1)
     fresh = past_task(0.1, 99)
@@ -91,13 +93,13 @@ def test_features_that_are_kept_are_those_that_would_be_learned():
         assert (one == other).all()
 
 
-def test_150_landmarks_are_drawn_of_what_was_tried_and_else_of_the_pool():
+def test_120_landmarks_are_drawn_of_what_was_tried_and_else_of_the_pool():
     tasks = [past_task(0.3, seed) for seed in range(4)]
     tried = {tuple(row) for task in tasks for row in task.inputs.astype(float).tolist()}
-    landmarks = learned(tasks).features.map.landmarks.tolist()
-    assert len(landmarks) == 150 and set(map(tuple, landmarks)) <= tried
-    few = learned([picks(0.3, 0)]).features.map.landmarks.tolist()
-    assert len(few) == 150 and set(map(tuple, picks(0.3, 0).inputs.astype(float).tolist())) <= set(map(tuple, few))
+    for view in learned(tasks).features.maps:
+        assert len(view.landmarks) == 120 and set(map(tuple, view.landmarks.tolist())) <= tried
+    few = learned([picks(0.3, 0)]).features.maps[0].landmarks.tolist()
+    assert len(few) == 120 and set(map(tuple, picks(0.3, 0).inputs.astype(float).tolist())) <= set(map(tuple, few))
 
 
 def test_same_seed_same_model():
@@ -105,3 +107,19 @@ def test_same_seed_same_model():
     inputs = past_task(0.0, 3).inputs
     first, second = (learned(tasks).search(inputs, None).expected() for _ in range(2))
     assert (first[0] == second[0]).all() and (first[1] == second[1]).all()
+
+
+def test_what_is_expected_is_the_average_of_the_views():
+    tasks = [past_task(place, seed, np.array([place])) for seed, place in enumerate((0.2, 0.4, 0.6, 0.8))]
+    model, inputs, meta_feature = learned(tasks), past_task(0.0, 9).inputs, np.array([0.3])
+    mean, deviation = model.search(inputs, meta_feature).expected()
+    alone = [
+        replace(model, features=replace(model.features, maps=[view]), beliefs=[belief])
+        for view, belief in zip(model.features.maps, model.beliefs, strict=True)
+    ]
+    means, deviations = zip(*(one.search(inputs, meta_feature).expected() for one in alone), strict=True)
+    assert len(alone) == 3 and not np.allclose(means[0], means[1])  # each has its own points
+    assert np.allclose(mean, np.mean(means, axis=0))
+    assert np.allclose(deviation**2, np.mean(np.square(deviations), axis=0))
+    weights = np.mean([one.leaning(meta_feature)[1] for one in alone], axis=0)
+    assert np.allclose(model.leaning(meta_feature)[1], weights)

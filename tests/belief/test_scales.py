@@ -33,3 +33,7 @@ def test_the_slope_is_what_a_result_changes_per_unit_of_the_targets():
     targets = np.array([-1.0, 0.0, 1.0])
     assert np.isclose(log_slope(5 + 3 * targets, targets), np.log(3))
     assert np.isclose(log_slope(np.array([0.1, 0.0, 0.7]), targets), np.log(0.3))
+
+
+def test_what_several_views_have_learned_is_averaged():
+    assert ScalePrior.average([ScalePrior(0.0, 1.0), ScalePrior(1.0, 3.0)]) == ScalePrior(0.5, 2.0)
