@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +109,11 @@ class Belief:
         weights, left = _leaning(self.trust, self.reach, distances, between)
         mean = self.mean + weights @ (self.vectors - self.mean)
         return mean, np.linalg.cholesky(left * self.covariance + self.doubt), weights
+
+    @cached_property
+    def for_any_task(self) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
+        """Prior of a new task's h where no past task's meta-feature is near: mean (k,) and Cholesky factor (k, k)."""
+        return self.mean, np.linalg.cholesky(self.covariance + self.doubt)
 
     def _calibrated(self, tasks: Sequence[Evidence], distances: NDArray[np.float64]) -> Belief:
         """Choose trust and reach by leave-one-out prediction of the past tasks that are known whole (eq. B10)."""

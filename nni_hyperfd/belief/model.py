@@ -118,10 +118,12 @@ class BeliefModel:
         """
         if self.features is None:
             return _first_search(inputs)
-        apart = self._distances(meta_feature)
+        apart = self._distances(meta_feature) if any(belief.trust for belief in self.beliefs) else None
         means, roots = [], []
         for view, belief in zip(self.features.maps, self.beliefs, strict=True):
-            mean, root, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+            mean, root = belief.for_any_task
+            if apart is not None:
+                mean, root, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
             features = view.of_inputs(inputs)
             means.append(features @ mean)
             roots.append(features @ root)
