@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.method.drawing import tasks_to_believe
+from nni_hyperfd.platform import planning
 from nni_hyperfd.platform.past import past_tasks
 from nni_hyperfd.space import Configuration
 from nni_hyperfd.state import experience
@@ -22,9 +23,6 @@ from nni_hyperfd.state.store import Store
 from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.state.views import TaskView
 from nni_hyperfd.task import Status
-
-_POOL = 200
-"""Number of configurations of a space that stand for it where few results are known."""
 
 if TYPE_CHECKING:
     from nni_hyperfd.belief.model import BeliefModel
@@ -156,12 +154,15 @@ class Learned:
         task_ids: the tasks that `model` was learned from.
         extractor_id: the version that their meta-features were carried over to.
         model: what was learned.
+        for_task: the only task that it serves, whose candidates stand for the space where no past task is known whole;
+            None if it serves all.
     """
 
     source: tuple[Any, ...]
     task_ids: list[int]
     extractor_id: int
     model: BeliefModel
+    for_task: int | None
 
 
 class DefaultPreset(Preset):
@@ -213,7 +214,7 @@ class DefaultPreset(Preset):
         with self._store.read() as session:
             source = (seed, extractor_id, experience.count_closed(session, space))
         known = self.learned.get(space.signature)
-        if known is not None and known.source == source:
+        if known is not None and known.source == source and known.for_task in (None, task.id):
             return known
         with self._store.read() as session:
             clients, offline = experience.closed_ids(session, space)
@@ -226,9 +227,13 @@ class DefaultPreset(Preset):
             inputs = space.encode(results.configurations).vectors
             sampled = other.id in offline or 2 * len(inputs) >= space.size
             past.append(PastTask(inputs, np.array(results.performance), h, sampled))
-        pool = space.encode(space.sample(_POOL, np.random.default_rng(seed))).vectors
-        model = BeliefModel.learned(past, pool, seed, before=known.model if known else None)
-        learned = self.learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
+        pool = space.encode(planning.candidates(space, task.settings, task.id, task.settings.candidates)).vectors
+        serves_all = any(other.whole for other in past)
+        before = known.model if known is not None and serves_all else None
+        model = BeliefModel.learned(past, pool, seed, before)
+        ids = [other.id for other in tasks]
+        learned = Learned(source, ids, extractor_id, model, None if serves_all else task.id)
+        self.learned[space.signature] = learned
         return learned
 
     def _known(self, task: TaskView) -> tuple[Learned, NDArray[np.float32] | None]:

@@ -56,9 +56,8 @@ def test_picks_are_those_of_the_recommender_that_learned_from_the_past_tasks(lab
     for task in platform.tasks()[:2]:
         tried = [t.configuration for t in task.trials]
         past.append(PastTask(SPACE.encode(tried).vectors, np.array([*map(bump, tried)]), sampled=False))
-    pool = SPACE.encode(SPACE.sample(200, np.random.default_rng(0))).vectors
-    recommender = HyperFD(0, BeliefModel.learned(past, pool, 0))
     candidates = candidates_of(3, n=30)
+    recommender = HyperFD(0, BeliefModel.learned(past, SPACE.encode(candidates).vectors, 0))
     recommender.start_task(Task(4), SPACE.encode(candidates))
     expected = []
     for _ in range(4):
