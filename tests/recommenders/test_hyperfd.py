@@ -147,6 +147,73 @@ def test_it_draws_from_many_tasks_as_the_platform_does(monkeypatch, learned):
     assert numbers == [*sorted(drawn), 12, 13, 14]
 
 
+# -- what a past may look like -----------------------------------------------------------------------------------------
+
+
+def own(seed, sign=1.0, n=60):
+    """One of the platform's own data sets."""
+    offered = candidates(seed, n)
+    return MeasuredDataset(task(seed), offered, sign * performance(offered).astype(float))
+
+
+def reveal(recommender, seed, factor=1.0, n=4):
+    """A client's task of which n random results become known."""
+    offered = candidates(seed)
+    recommender.start_task(task(seed), offered)
+    recommender.end_task({index: factor * float(performance(offered)[index]) for index in range(n)})
+
+
+def foresight(recommender, seeds=range(900, 905)):
+    """Correlation of what is expected of new tasks' candidates with the truth."""
+    found = []
+    for seed in seeds:
+        offered = candidates(seed, 60)
+        recommender.start_task(task(seed), offered)
+        expected, _ = recommender.search.expected()
+        found.append(np.corrcoef(expected, performance(offered))[0, 1])
+    return float(np.mean(found))
+
+
+def test_thousands_of_tasks_with_four_results_and_none_that_is_known_whole():
+    recommender = HyperFD(0)
+    recommender._past[WIDTH] = [
+        Past(candidates(seed).vectors[:4], performance(candidates(seed)[:4]).astype(float), sampled=False)
+        for seed in range(3000)
+    ]
+    assert foresight(recommender) > 0.9
+
+
+def test_tasks_in_percent_change_little():
+    for own_percent, clients_percent in ((False, True), (True, False)):
+        usual, mixed = HyperFD(0), HyperFD(0)
+        for recommender, factor in ((usual, 1.0), (mixed, 100.0)):
+            first = own(1)
+            scaled = factor if own_percent else 1.0
+            recommender.know(
+                [MeasuredDataset(first.task, first.candidates, scaled * first.performance), own(2), own(3)]
+            )
+            for seed in range(10, 16):
+                reveal(recommender, seed, factor if clients_percent and seed % 2 else 1.0)
+        assert foresight(mixed) > foresight(usual) - 0.1 > 0.7
+
+
+def test_tasks_with_one_result_are_as_good_as_none():
+    alone, beside = HyperFD(0), HyperFD(0)
+    for recommender in (alone, beside):
+        recommender.know([own(1)])
+    for seed in range(10, 13):
+        reveal(beside, seed, n=1)
+    assert beside.past(WIDTH) == beside.past(WIDTH)[:1]
+    np.testing.assert_array_equal(lead(alone, 50), lead(beside, 50))
+
+
+def test_a_data_set_that_contradicts_the_others_is_no_worse_than_none():
+    told, untold = HyperFD(0), HyperFD(0)
+    told.know([own(1, sign=-1.0), own(2), own(3)])
+    untold.know([own(2), own(3)])
+    assert foresight(told) > foresight(untold) - 0.05
+
+
 # -- what it asks for --------------------------------------------------------------------------------------------------
 
 
