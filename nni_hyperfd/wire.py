@@ -81,8 +81,8 @@ class LearnJob:
         embeddings: float32 (n, 64), the tried configurations as the platform's encoder sees them.
         performance: float32 (n,), their results, higher is better.
         seed: of everything random in the update.
-        offline: image features (M >= 1, 3, 3, D), NaN for an anchor group without anchors, and counts (2,) of some of
-            the platform's own data sets.
+        offline: image features (M >= 1, 3, 3, D), NaN for an anchor group without anchors, of some of the platform's
+            own data sets.
         replay: float32 (k, 64), other clients' meta-features, or None.
     """
 
@@ -93,7 +93,7 @@ class LearnJob:
     embeddings: Tensor
     performance: Tensor
     seed: int = 0
-    offline: Sequence[tuple[Tensor, Tensor]] = ()
+    offline: Sequence[Tensor] = ()
     replay: Tensor | None = None
 
     def pack(self) -> dict[str, Any]:
@@ -104,8 +104,8 @@ class LearnJob:
         if self.replay is not None:
             tensors["replay.meta_features"] = self.replay
         tensors |= _prefixed("extractor", self.extractor) | _prefixed("importance", self.importance)
-        for place, (images, counts) in enumerate(self.offline):
-            tensors |= _prefixed(f"offline.{place}", features.pack(images, counts))
+        for place, images in enumerate(self.offline):
+            tensors |= _prefixed(f"offline.{place}", features.pack_images(images))
         return _packed(self.phase, {"seed": self.seed}, tensors)
 
     @classmethod
@@ -132,7 +132,9 @@ class LearnJob:
         if not all(place.isdecimal() for place in places):
             raise WireError("offline: the data sets must be numbered")
         try:
-            offline = [features.unpack(weights.under(tensors["offline"], place)) for place in sorted(places, key=int)]
+            offline = [
+                features.unpack_images(weights.under(tensors["offline"], place)) for place in sorted(places, key=int)
+            ]
         except weights.WeightsError as error:
             raise WireError(f"offline: {error}") from None
         return cls(tensors["extractor"], tensors["importance"], embeddings, performance, seed, offline, replay)

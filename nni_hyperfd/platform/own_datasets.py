@@ -53,16 +53,16 @@ def add(platform: Platform, name: str, data: bytes) -> None:
     from nni_hyperfd.method import features, weights
 
     try:
-        images, counts = features.unpack(weights.loads(data))
+        images, _ = features.unpack(weights.loads(data))
     except weights.WeightsError as error:
         raise RefusedError(f"offline data set {name}: {error}") from None
-    for other, _ in platform.versions.offline().values():
+    for other in platform.versions.offline().values():
         if other.shape[-1] != images.shape[-1]:
             raise RefusedError(
                 f"offline data set {name}: its features have {images.shape[-1]} entries, the ones in the state "
                 f"have {other.shape[-1]}; extract them with the same detector, or use another state"
             )
-    _check_describable(platform, name, images, counts)
+    _check_describable(platform, name, images)
     with platform.store.write() as session:
         session.merge(OfflineDatasetRow(name=name, features=platform.store.put(session, data)))
     platform.versions.described([platform.versions.head_id()])
@@ -105,7 +105,7 @@ def begin_with(
         sample = recipe.kept_images(data_set.images, len(data_sets), rng)
         packed[data_set.name] = weights.dumps(features.pack(sample, data_set.counts))
         with torch.no_grad():
-            meta_feature = warm.extractor(data_set.images, data_set.counts).tolist()
+            meta_feature = warm.extractor(data_set.images).tolist()
         described[data_set.name] = checked_meta_feature(meta_feature)
     given = weights.dumps(warm.extractor.state_dict())
     packed_extractor = PackedExtractor(given, weights.dumps(warm.importance), weights.dumps({}))
@@ -169,7 +169,7 @@ def _only_warm_ups(platform: Platform, session: Session, space: SearchSpace) -> 
     return extractor
 
 
-def _check_describable(platform: Platform, name: str, images: Tensor, counts: Tensor) -> None:
+def _check_describable(platform: Platform, name: str, images: Tensor) -> None:
     """Check that the newest extractor makes a finite meta-feature of a data set."""
     import torch
 
@@ -179,8 +179,8 @@ def _check_describable(platform: Platform, name: str, images: Tensor, counts: Te
     extractor = platform.versions.extractor()
     try:
         with torch.no_grad():
-            described = (extractor or MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED))(images, counts)
+            described = (extractor or MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED))(images)
     except ValueError as error:
         raise RefusedError(f"offline data set {name}: {error}") from None
     if not described.isfinite().all():
-        raise RefusedError(f"offline data set {name}: its counts or features are out of range")
+        raise RefusedError(f"offline data set {name}: its features are out of range")

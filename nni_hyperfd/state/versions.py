@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nni_hyperfd.method.config_encoder import ConfigurationEncoder
-    from nni_hyperfd.method.learning import View
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
     from nni_hyperfd.wire import ExtractorUpdate
 
@@ -210,22 +209,22 @@ class Versions:
             result[task.id] = h if change is None else change @ h
         return result
 
-    def offline(self) -> dict[str, View]:
+    def offline(self) -> dict[str, Tensor]:
         """The platform's own data sets (D_off), in the order of their names.
 
         Returns:
-            sha256 of the features -> image features (n, 3, 3, D) and counts (2,).
+            sha256 of the features -> image features (n, 3, 3, D).
         """
-        return {digest: view for digest, view in self.offline_by_name().values()}
+        return {digest: images for digest, images in self.offline_by_name().values()}
 
-    def offline_by_name(self) -> dict[str, tuple[str, View]]:
-        """As `offline`, with their names: name -> sha256, and image features and counts."""
+    def offline_by_name(self) -> dict[str, tuple[str, Tensor]]:
+        """As `offline`, with their names: name -> sha256, and image features."""
         from nni_hyperfd.method import features, weights
 
         with self._store.read() as session:
             rows = session.execute(_offline_features().add_columns(OfflineDatasetRow.name)).all()
             return {
-                name: (digest, features.unpack(weights.loads(self._store.get(session, digest))))
+                name: (digest, features.unpack(weights.loads(self._store.get(session, digest)))[0])
                 for digest, name in rows
             }
 
@@ -286,9 +285,9 @@ class Versions:
             return {}
         with torch.no_grad():
             wanted = [digest for digest in (offline if digests is None else digests) if digest in offline]
-            described = {digest: extractor(*offline[digest]) for digest in wanted}
+            described = {digest: extractor(offline[digest]) for digest in wanted}
         if not all(bool(h.isfinite().all()) for h in described.values()):
-            raise RefusedError("a data set's counts or features are out of range")
+            raise RefusedError("a data set's features are out of range")
         return described
 
     def describe_before_dropping(self) -> None:
@@ -311,7 +310,7 @@ class Versions:
         from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
         from nni_hyperfd.method.recipe import INITIAL_SEED
 
-        for images, _ in self.offline().values():
+        for images in self.offline().values():
             return MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
         return None
 

@@ -86,7 +86,7 @@ def train(
     encoder = ConfigurationEncoder.initial(space.example, INITIAL_SEED)
     try:
         tasks = [
-            OfflineTask(one.images, one.counts, space.encode(one.configurations), torch.tensor(one.performance))
+            OfflineTask(one.images, space.encode(one.configurations), torch.tensor(one.performance))
             for one in data_sets
         ]
         return warm_up(first, encoder, tasks, RankerSettings(), seed, frozen=extractor is not None)
