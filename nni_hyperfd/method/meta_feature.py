@@ -1,8 +1,8 @@
 """The meta-feature extractor f_d: from anchor features to the 64 numbers that describe a data set (paper, 3.2.1).
 
-Every image is described alone; the data set's meta-feature is the mean over its images. So one image can change no other
-image's vector, which is what `nni_hyperfd.privacy` builds on. The paper mixes the images of a data set by self-attention
-and adds the data set's counts to every image; docs/method.md, eq. 2, says what stands in their place.
+Every image is described alone; the data set's meta-feature is the mean over its images. So one image can change no
+other image's vector, which is what `nni_hyperfd.privacy` builds on. The paper mixes the images of a data set by
+self-attention and adds the data set's counts to every image; docs/method.md, eq. 2, says what stands in their place.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class MetaFeatureExtractor(nn.Module):
         rows = images.reshape(-1, images.shape[-1])
         attended, _ = self.attention(rows, self.references, self.references, need_weights=False)
         rows = self.attention_norm(rows + attended)
-        rows = self.output_norm(rows + self.feed_forward(rows))
-        return rows.reshape(images.shape)
+        refined: Tensor = self.output_norm(rows + self.feed_forward(rows))
+        return refined.reshape(images.shape)
 
     def _pooled(self, features: Tensor) -> Tensor:
         """(..., N, 3, 3, D) -> (..., N, 3, D), without the parts that are left out."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from sqlalchemy import select
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from nni_hyperfd.method.learning import WarmUp
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.privacy.projection import Projection
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,12 @@ def warm_extractor(platform: Platform, space: SearchSpace) -> MetaFeatureExtract
 
 
 def begin_with(
-    platform: Platform, space: SearchSpace, data_sets: Sequence[OfflineResults], warm: WarmUp, seed: int
+    platform: Platform,
+    space: SearchSpace,
+    data_sets: Sequence[OfflineResults],
+    warm: WarmUp,
+    seed: int,
+    projection: Projection | None = None,
 ) -> None:
     """Begin an empty state, or one with warm-ups in other spaces, with what a warm-up has learned; one transaction.
 
@@ -92,11 +98,17 @@ def begin_with(
     (`warm_extractor`). The data sets become the platform's own ones, with a share of their images drawn by `seed`
     (`method.recipe.kept_images`), and closed tasks with their results.
 
+    Args:
+        platform: with the state.
+        space: the search space of the results.
+        data_sets: what was measured.
+        warm: what was learned from it.
+        seed: of the draw of images.
+        projection: that clients describe their data sets by; these are described in the same way, without noise.
+
     Raises:
         RefusedError: there is more in the state already.
     """
-    import torch
-
     from nni_hyperfd.method import features, recipe, weights
 
     rng = np.random.default_rng(seed)
@@ -104,9 +116,7 @@ def begin_with(
     for data_set in data_sets:
         sample = recipe.kept_images(data_set.images, len(data_sets), rng)
         packed[data_set.name] = weights.dumps(features.pack(sample, data_set.counts))
-        with torch.no_grad():
-            meta_feature = warm.extractor(data_set.images).tolist()
-        described[data_set.name] = checked_meta_feature(meta_feature)
+        described[data_set.name] = checked_meta_feature(_meta_feature(warm, data_set.images, projection))
     given = weights.dumps(warm.extractor.state_dict())
     packed_extractor = PackedExtractor(given, weights.dumps(warm.importance), weights.dumps({}))
     encoder = weights.dumps(warm.encoder.state_dict())
@@ -129,6 +139,19 @@ def begin_with(
         platform.versions.add_encoder(session, space, task.id, encoder)
         extractor_id = extractor.id
     platform.versions.described([extractor_id])
+
+
+def _meta_feature(warm: WarmUp, images: Tensor, projection: Projection | None) -> list[float]:
+    """The meta-feature of images (n, 3, 3, D) as a client would describe them without noise."""
+    import torch
+
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+
+    extractor = MetaFeatureExtractor.from_weights(warm.extractor.state_dict())
+    with torch.no_grad():
+        if projection is None:
+            return cast("list[float]", extractor(images).tolist())
+        return cast("list[float]", projection.described(extractor.image_vectors(images).numpy()).tolist())
 
 
 def _closed_task(data_set: OfflineResults, space: SearchSpace, meta_feature: tuple[float, ...]) -> TaskRow:
