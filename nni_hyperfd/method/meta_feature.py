@@ -61,7 +61,7 @@ class MetaFeatureExtractor(nn.Module):
         super().__init__()
         if unknown := set(without) - set(PARTS):
             raise ValueError(f"The extractor has no part {sorted(unknown)[0]!r}; its parts are {', '.join(PARTS)}.")
-        self.feature_dim = feature_dim
+        self.feature_dim, self.hidden = feature_dim, hidden
         self.without = frozenset(without)
         # Detector channels have no fixed scale. A layer norm of each image's visual part gives them one without running
         # statistics, which would tie the weights to one data set.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from nni_hyperfd.files import FolderError, atomic, locked
+from nni_hyperfd.files import FolderError, locked
+from nni_hyperfd.privacy import caches
 from nni_hyperfd.privacy.accounting import GaussianRelease, ZCDPAccountant, rho
 from nni_hyperfd.privacy.mechanism import noise_multiplier
 from nni_hyperfd.privacy.settings import PrivacyError
@@ -156,7 +156,7 @@ class Ledger:
         document = {"format": FORMAT, "entries": content, "sha256": _digest(content)}
         for folder in self.folders:
             try:
-                _write_durably(folder / FILE, json.dumps(document, indent=1).encode())
+                caches.write(folder / FILE, json.dumps(document, indent=1).encode(), durable=True)
             except OSError as error:
                 raise _unusable(folder, error) from None
 
@@ -196,20 +196,6 @@ def _entry(content: dict[str, Any]) -> Entry:
 
 def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    """Write a private file that is on disk when this returns, also after a power failure."""
-    with atomic(path) as partial:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _unusable(path: Path, error: OSError) -> PrivacyError:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from nni_hyperfd.privacy import mechanism
 from nni_hyperfd.privacy import projection as projections
 from nni_hyperfd.privacy.ledger import BudgetError, Entry, Ledger, new_entry
-from nni_hyperfd.privacy.mechanism import Vectors
 from nni_hyperfd.privacy.projection import Projection
 from nni_hyperfd.privacy.settings import VARIABLE, PrivacyError, PrivacySettings, Unit
 
@@ -78,12 +77,10 @@ class Extractor:
 
     Attributes:
         weights: sha256 of its weights; None for an untrained one.
-        width: D of the image features that it takes.
         versions: sha256 of all versions whose descriptions the platform can carry over to it (eq. 4, docs/method.md).
     """
 
     weights: str | None
-    width: int
     versions: Collection[str] = ()
 
     @property
@@ -101,13 +98,11 @@ class Door:
         settings: the owner's, which are not off.
 
     Raises:
-        ProjectionError: a projection cannot be read.
         PrivacyError: from any method, if the ledger is damaged or cannot be used.
     """
 
     def __init__(self, data: DataSet, extractor: Extractor, settings: PrivacySettings) -> None:
         self.data, self.extractor, self.settings = data, extractor, settings
-        self.projection = projection_for(extractor, settings)
         self.ledger = ledger_of(data, settings)
 
     def again(self) -> Description | None:
@@ -116,27 +111,32 @@ class Door:
         return None if entry is None else _left(entry)
 
     def describe(
-        self, vectors: Callable[[], NDArray[np.floating]], units: Sequence[Hashable]
+        self, vectors: Callable[[], NDArray[np.floating]], units: Sequence[Hashable], width: int
     ) -> Description | Withheld:
         """Describe the data set and count it in the ledger.
 
         Args:
             vectors: makes the image vectors (n, h), each from its image alone; not called when nothing may leave.
             units: the unit of each image, as `units_of` makes them: nothing that the platform has sent may decide.
+            width: D of the image features.
 
         Returns:
             The description, or why there is none.
+
+        Raises:
+            ProjectionError: a projection cannot be read.
         """
         settings, count = self.settings, len(set(units))
         if count < settings.minimum or settings.delta >= 1 / count:
             return Withheld.FEW
-        if self.projection is None or self.extractor.weights is None:
+        projection = projection_for(self.extractor, width, settings)
+        if projection is None or self.extractor.weights is None:
             return Withheld.UNKNOWN
         multiplier = mechanism.noise_multiplier(settings.epsilon, settings.delta)
         size = mechanism.bucket(count)
-        means = mechanism.unit_means(self.projection.bounded(vectors()), units)
-        scale = multiplier * mechanism.sensitivity(self.projection.radius, size)
-        released = self.projection.lifted(mechanism.noised(mechanism.mean(means), scale))
+        means = mechanism.unit_means(projection.bounded(vectors()), units)
+        scale = multiplier * mechanism.sensitivity(projection.radius, size)
+        released = projection.lifted(mechanism.noised(mechanism.mean(means), scale))
         made = new_entry(
             self.data.fingerprint, self.extractor.weights, self._terms, size, multiplier, released.tolist()
         )
@@ -151,21 +151,19 @@ class Door:
         return json.dumps([self.settings.epsilon, self.settings.delta, self.settings.unit.value])
 
 
-def without_noise(vectors: NDArray[np.floating], extractor: Extractor, settings: PrivacySettings) -> Vectors:
-    """The meta-feature (h,) of a data set whose owner's settings are off, from its image vectors (n, h).
+def projection_for(extractor: Extractor, width: int, settings: PrivacySettings) -> Projection | None:
+    """The owner's projection or one of the package's, made for a version of the extractor and features of this width.
 
-    Where there is a projection it is used, too, so that descriptions with and without noise are comparable.
+    Returns:
+        The projection; None if there is none that fits.
+
+    Raises:
+        ProjectionError: one of them cannot be read.
     """
-    projection = projection_for(extractor, settings)
-    return mechanism.mean(np.asarray(vectors, np.float64)) if projection is None else projection.described(vectors)
-
-
-def projection_for(extractor: Extractor, settings: PrivacySettings) -> Projection | None:
-    """The owner's projection or one of the package's, made for a version of the extractor; None if there is none."""
     paths = sorted(projections.SHIPPED.glob(f"*{projections.SUFFIX}"))
     for path in paths if settings.projection is None else [settings.projection]:
         projection = projections.load(path)
-        if projection.extractor in extractor.usable and projection.width == extractor.width:
+        if projection.extractor in extractor.usable and projection.width == width:
             return projection
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from nni_hyperfd import wire
 from nni_hyperfd.privacy import projection as projections
 from nni_hyperfd.privacy import release
 from nni_hyperfd.privacy.mechanism import noise_multiplier
@@ -13,7 +14,8 @@ from nni_hyperfd.privacy.settings import PrivacyError, PrivacySettings, Unit
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(300, 64)) + 1
-EXTRACTOR = Extractor("a" * 64, 84)
+EXTRACTOR = Extractor("a" * 64)
+WIDTH = 84
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def changed(settings, **values):
 
 
 def describe(data, settings, vectors=VECTORS, extractor=EXTRACTOR, units=None):
-    return Door(data, extractor, settings).describe(lambda: vectors, range(len(vectors)) if units is None else units)
+    return Door(data, extractor, settings).describe(
+        lambda: vectors, range(len(vectors)) if units is None else units, WIDTH
+    )
 
 
 def untouched():
@@ -57,36 +61,36 @@ def test_an_unchanged_data_set_is_described_once(data, settings):
     first = describe(data, settings)
     assert describe(data, settings) == first == Door(data, EXTRACTOR, settings).again()
     grown = Door(DataSet(data.folder, "grown"), EXTRACTOR, settings)
-    assert grown.again() is None and grown.describe(lambda: VECTORS, range(300)) != first
+    assert grown.again() is None and grown.describe(lambda: VECTORS, range(300), WIDTH) != first
     assert len(grown.ledger.entries()) == 2, "the ledger is the folder's, not the fingerprint's"
 
 
 def test_a_new_version_of_the_extractor_is_served_by_the_old_description(data, settings):
     first = describe(data, settings)
-    newer = Extractor("b" * 64, 84, versions=["a" * 64])
+    newer = Extractor("b" * 64, versions=["a" * 64])
     assert Door(data, newer, settings).again() == first
-    stranger = Extractor("b" * 64, 84)
+    stranger = Extractor("b" * 64)
     assert Door(data, stranger, settings).again() is None
-    assert Door(data, stranger, settings).describe(untouched, range(300)) is Withheld.UNKNOWN
+    assert Door(data, stranger, settings).describe(untouched, range(300), WIDTH) is Withheld.UNKNOWN
     other = DataSet(data.folder, "other")
-    described = Door(other, newer, settings).describe(lambda: VECTORS, range(300))
+    described = Door(other, newer, settings).describe(lambda: VECTORS, range(300), WIDTH)
     assert isinstance(described, Description) and described.extractor == "b" * 64
 
 
 @pytest.mark.parametrize(
-    ("extractor", "count", "values", "reason"),
+    ("extractor", "width", "count", "values", "reason"),
     [
-        (EXTRACTOR, 99, {}, Withheld.FEW),
-        (EXTRACTOR, 1, {"minimum": 2}, Withheld.FEW),
-        (EXTRACTOR, 300, {"delta": 1 / 300}, Withheld.FEW),
-        (Extractor(None, 84), 300, {}, Withheld.UNKNOWN),
-        (Extractor("a" * 64, 68), 300, {}, Withheld.UNKNOWN),
-        (Extractor("c" * 64, 84), 300, {}, Withheld.UNKNOWN),
+        (EXTRACTOR, 84, 99, {}, Withheld.FEW),
+        (EXTRACTOR, 84, 1, {"minimum": 2}, Withheld.FEW),
+        (EXTRACTOR, 84, 300, {"delta": 1 / 300}, Withheld.FEW),
+        (Extractor(None), 84, 300, {}, Withheld.UNKNOWN),
+        (EXTRACTOR, 68, 300, {}, Withheld.UNKNOWN),
+        (Extractor("c" * 64), 84, 300, {}, Withheld.UNKNOWN),
     ],
 )
-def test_what_may_not_leave_is_not_even_made(data, settings, extractor, count, values, reason):
+def test_what_may_not_leave_is_not_even_made(data, settings, extractor, width, count, values, reason):
     door = Door(data, extractor, changed(settings, **values))
-    assert door.describe(untouched, range(count)) is reason
+    assert door.describe(untouched, range(count), width) is reason
     assert door.ledger.entries() == [] and reason.explained(settings)
 
 
@@ -94,7 +98,7 @@ def test_the_same_image_many_times_is_one_image(data, settings):
     images = np.repeat(np.arange(90.0).reshape(-1, 1), 5, axis=0)
     units = release.units_of(images, None, Unit.IMAGE)
     assert len(set(units)) == 90
-    assert Door(data, EXTRACTOR, settings).describe(untouched, units) is Withheld.FEW
+    assert Door(data, EXTRACTOR, settings).describe(untouched, units, WIDTH) is Withheld.FEW
 
 
 def test_a_group_is_one_unit_and_all_images_without_one_are_another(data, settings):
@@ -102,10 +106,10 @@ def test_a_group_is_one_unit_and_all_images_without_one_are_another(data, settin
     grouped = changed(settings, unit=Unit.GROUP, minimum=3)
     units = release.units_of(images, [*range(4)] * 50 + [None] * 100, Unit.GROUP)
     assert len(set(units)) == 5
-    described = Door(data, EXTRACTOR, grouped).describe(lambda: VECTORS, units)
+    described = Door(data, EXTRACTOR, grouped).describe(lambda: VECTORS, units, WIDTH)
     assert isinstance(described, Description) and described.size == 5
     everybody = release.units_of(images, ["all"] * 300, Unit.GROUP)
-    assert Door(data, EXTRACTOR, grouped).describe(untouched, everybody) is Withheld.FEW
+    assert Door(data, EXTRACTOR, grouped).describe(untouched, everybody, WIDTH) is Withheld.FEW
     with pytest.raises(PrivacyError, match="unit=group needs the group of every image"):
         release.units_of(images, None, Unit.GROUP)
 
@@ -147,9 +151,5 @@ def test_a_crafted_extractor_changes_nothing_about_the_bound(data, settings):
     assert isinstance(described, Description) and np.isfinite(described.meta_feature).all()
 
 
-def test_without_noise_it_is_the_mean_in_the_same_directions(settings):
-    projection = projections.load(settings.projection)
-    off = PrivacySettings(off=True, projection=settings.projection)
-    assert np.array_equal(release.without_noise(VECTORS, EXTRACTOR, off), projection.described(VECTORS))
-    unknown = release.without_noise(VECTORS, Extractor(None, 84), off)
-    np.testing.assert_allclose(unknown, VECTORS.mean(axis=0))
+def test_the_platform_knows_every_reason():
+    assert {reason.value for reason in Withheld} == set(wire.WITHHELD)
