@@ -2,8 +2,8 @@
 
 It holds tasks, results and weights, and the image features of the platform's own data sets but the private ones; no
 images, and of clients nothing but what the state holds, without the updates that they let be used among others only.
-Documents of version 1 had no weights. Those of version 2 had an extractor that no client describes its data by any more,
-so their results alone are read.
+Documents of version 1 had no weights. Those of version 2 had an extractor that no client describes its data by any
+more, so their results alone are read.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class FaceDataset:
         return extract(detector, self.training_images(config, limit, seed))
 
     def groups(self, limit: int, seed: int) -> list[str | None] | None:
-        """The key `group` of the images that `image_features` uses, None where one has none; None if no image has it."""
+        """The key `group` of the images that `image_features` uses, None for one without; None if no image has it."""
         groups = [self.train.images[place].get("group") for place in self._drawn(limit, seed)]
         return groups if any(group is not None for group in groups) else None
 
