@@ -1,4 +1,4 @@
-"""Attacks on what a description tells, as pure functions: anybody can run them on his own data (`hyperfd privacy audit`).
+"""Attacks on what a description tells, as pure functions; `hyperfd privacy audit` runs them on anybody's own data.
 
 They face the vectors that are averaged, (N, k): with noise the projected and clipped ones, without the extractor's own.
 `scale` is the noise's standard deviation, 0 for none.
@@ -39,8 +39,8 @@ def membership_auc(rows: Vectors, size: int, scale: float, runs: int, rng: np.ra
     """How well an attacker tells images of a data set from others of the same kind.
 
     He has half of the images, which are in no data set, and knows mean and covariance from them. Data sets of `size`
-    images are drawn from the other half and described; he scores an image by the likelihood ratio of the description with
-    and without it.
+    images are drawn from the other half and described; he scores an image by the likelihood ratio of the description
+    with and without it.
 
     Args:
         rows: (N, k), with N / 2 > size.
@@ -82,7 +82,7 @@ def worst_case(radius: float, size: int, multiplier: float, runs: int, source: r
     """Audit the mechanism by a pair of data sets as far apart as one image can bring them.
 
     All images but one have the vector 0, as a crafted extractor can make them; the one has the longest vector, or its
-    opposite. The attacker knows all of this but the last. Half of the runs choose his threshold, the other half score it.
+    opposite. The attacker knows all of this but the last. Half of the runs choose his threshold, the others score it.
 
     Args:
         radius: C.
@@ -129,7 +129,7 @@ def _proven(with_: NDArray[np.float64], without: NDArray[np.float64], threshold:
 
 
 def crafted_cosine(rows: Vectors, radius: float | None, scale: float, runs: int, rng: np.random.Generator) -> float:
-    """What a crafted extractor brings to the platform: it answers with one chosen image's vector, and with 0 for others.
+    """What a crafted extractor brings, which answers with the vector of one chosen image, and with 0 for all others.
 
     Args:
         rows: (N, k), vectors of the images; the chosen one is drawn anew in each run.

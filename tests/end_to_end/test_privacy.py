@@ -1,4 +1,4 @@
-"""What leaves a service trial, byte by byte: noised numbers and one AP; with the settings off more, and nothing else."""
+"""What leaves a service trial, byte by byte: noised numbers and one AP, with the settings off a little more."""
 
 from __future__ import annotations
 
