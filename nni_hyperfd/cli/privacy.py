@@ -69,14 +69,19 @@ def audit(
 
     Nothing is sent, and nothing is spent.
     """
+    from nni_hyperfd.experiment.class_args import WARM_STATE
     from nni_hyperfd.privacy import auditing, settings
     from nni_hyperfd.privacy.projection import ProjectionError
+    from nni_hyperfd.state.store import head_of
 
     owner = settings.of_owner()
     if owner.off:
         stop("the settings are off, so there is nothing to compare; name an epsilon in HYPERFD_PRIVACY for the audit")
+    head = head_of(state or WARM_STATE)
+    if head is None:
+        stop(f"state {state}: it has no extractor of this format; name another by --state")
     try:
-        vectors = auditing.read(features, state, owner)
+        vectors = auditing.read(features, head[0], owner)
         found = auditing.audit(vectors, owner, runs, seed)
     except (ProjectionError, auditing.AuditError) as error:
         stop(str(error))

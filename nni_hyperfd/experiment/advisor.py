@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
+
 class HyperFDAdvisor(MsgDispatcherBase):
     """Recommends configurations for the data set of an NNI experiment, and learns from every experiment.
 

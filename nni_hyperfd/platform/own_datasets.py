@@ -193,6 +193,9 @@ def renew_extractor(platform: Platform, source: Path) -> None:
 
     The platform's own data sets are described by it anew. The other state is left as it is.
     """
+    found = head_of(source) if _lacks_extractor(platform) else None
+    if found is None:
+        return
     import torch
 
     from nni_hyperfd.method import weights
@@ -200,9 +203,6 @@ def renew_extractor(platform: Platform, source: Path) -> None:
     from nni_hyperfd.privacy.release import Extractor, projection_for
     from nni_hyperfd.privacy.settings import PrivacySettings
 
-    found = head_of(source) if _lacks_extractor(platform) else None
-    if found is None:
-        return
     try:
         network = MetaFeatureExtractor.from_weights(weights.loads(found[0]))
     except weights.WeightsError:

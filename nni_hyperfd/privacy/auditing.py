@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from nni_hyperfd.privacy import attacks, mechanism
-from nni_hyperfd.privacy import projection as projections
 from nni_hyperfd.privacy.mechanism import Vectors
 from nni_hyperfd.privacy.projection import Projection
 from nni_hyperfd.privacy.release import Extractor, projection_for
@@ -74,31 +73,26 @@ class Row:
     bound: float | None
 
 
-def read(files: Sequence[Path], state: Path | None, settings: PrivacySettings) -> Audited:
+def read(files: Sequence[Path], extractor_weights: bytes, settings: PrivacySettings) -> Audited:
     """Read image features of data sets, and make their vectors.
 
     Args:
         files: as trial_code/describe.py --whole writes them.
-        state: with the extractor; None for the package's own.
+        extractor_weights: of the platform's extractor, safetensors.
         settings: the owner's, who may name a projection.
 
     Raises:
-        AuditError: a file cannot be read, or there is no extractor or projection for it.
+        AuditError: a file cannot be read, or there is no projection for the extractor.
     """
     import torch
 
     from nni_hyperfd.method import features, weights
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-    from nni_hyperfd.state.store import head_of
 
-    source = projections.SHIPPED / "state.sqlite" if state is None else state
-    found = head_of(source)
-    if found is None:
-        raise AuditError(f"state {source}: it has no extractor of this format; name another by --state")
-    extractor = MetaFeatureExtractor.from_weights(weights.loads(found[0]))
-    projection = projection_for(Extractor(weights.sha256(found[0])), extractor.feature_dim, settings)
+    extractor = MetaFeatureExtractor.from_weights(weights.loads(extractor_weights))
+    projection = projection_for(Extractor(weights.sha256(extractor_weights)), extractor.feature_dim, settings)
     if projection is None:
-        raise AuditError(f"state {source}: there is no projection for its extractor; name one in HYPERFD_PRIVACY")
+        raise AuditError("there is no projection for the extractor of this state; name one in HYPERFD_PRIVACY")
     data_sets = {}
     for file in files:
         try:

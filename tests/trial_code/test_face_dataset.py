@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import benchmark_extract
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
@@ -214,13 +215,18 @@ def test_extraction_sees_what_the_detector_sees(dataset: FaceDataset) -> None:
             assert torch.allclose(found[number, level], sums / counts[:, None], atol=1e-3, equal_nan=True)
 
 
+def test_an_image_has_the_same_features_to_the_last_bit_whatever_is_beside_it(dataset: FaceDataset) -> None:
+    together, alone = dataset.image_features(8, 0), dataset.image_features(1, 0)
+    assert torch.equal(together[dataset._drawn(1, 0)].nan_to_num(-1), alone.nan_to_num(-1))
+
+
 def test_batches_hold_images_of_one_padded_size() -> None:
     shapes = [(33, 64), (64, 64), (65, 64), (40, 33), (64, 34)] * 5
     samples = [{"inputs": torch.zeros(3, *shape)} for shape in shapes]
-    batches = list(features.batches_of_like_size(samples, 32))
+    batches = list(benchmark_extract.batches_of_like_size(samples, 32))
     assert sorted(position for batch in batches for position in batch) == list(range(25))
     assert all(samples[position] is sample for batch in batches for position, sample in batch.items())
     for batch in batches:
-        assert len(batch) <= features.BATCH
+        assert len(batch) <= benchmark_extract.BATCH
         assert len({(-(-h // 32), -(-w // 32)) for h, w in (shapes[position] for position in batch)}) == 1
     assert len(batches) == 4  # 20 images of one size in 3 batches, 5 of another in 1
