@@ -2,9 +2,9 @@
 
     python benchmark_extract.py --data FOLDER --weights FILE [--config ...] [--eval-size 720] [--limit 200] ...
 
-Both are images per second of one run. "extract" is everything from the JPEG file to the group means. "forward" is
-backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and normalised; features
-are extracted one image at a time.
+Both are images per second of one run. "extract" is everything from the JPEG file to the group means, an image at a
+time. "forward" is backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and
+normalised.
 """
 
 from __future__ import annotations
