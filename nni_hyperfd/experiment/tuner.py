@@ -156,7 +156,8 @@ class HyperFDTuner(Tuner):
         return TrialRequest(trial.configuration, job_of(self.platform, self.task_id, trial.phase))
 
     def _warn_without_meta_feature(self) -> None:
-        if self.platform.task(self.task_id).meta_feature is None:
+        task = self.platform.task(self.task_id)
+        if task.meta_feature is None and task.baseline is None:  # with a baseline the owner has withheld it on purpose
             self._warned = True
             _logger.warning(
                 "This task is ranked without a meta-feature: no trial described the data set. In the trial, call "

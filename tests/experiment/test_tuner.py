@@ -312,6 +312,14 @@ def test_a_failing_extract_trial_costs_no_pick(lab, caplog):
     assert task_of(tuner).meta_feature is None and len(trials_of(tuner, Phase.FINE_TUNE)) == 2
 
 
+def test_a_meta_feature_that_the_owner_withholds_is_no_forgotten_one(lab, caplog):
+    tuner = lab.tuner("e", budget=1)
+    tuner.ask(0)
+    tuner.receive_intermediate(0, wire.intermediate_result(Description(None, None, None, 0.5, withheld="few")))
+    lab.run(tuner)
+    assert not blind_warnings(caplog) and "it has fewer images than its owner's minimum" in caplog.text
+
+
 GOOD = Description([0.5] * 64, 20, 31, 0.25).pack()
 
 
