@@ -23,8 +23,10 @@ $(VENV)/.installed: setup.cfg .ci/constraints.txt
 demo: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python examples/demo.py $(if $(DATA),--data "$(DATA)") $(if $(WEIGHTS),--weights "$(WEIGHTS)")
 
+# What runs NNI comes last and one at a time: its experiments wait for each other's ports and processes.
 test: install lint
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long and not nni" -n 2
+	$(PYTEST) -m "not long and nni"
 
 # Without NNI, a browser, and what takes long to compute: under three minutes on two cores.
 test-fast: install

@@ -1,6 +1,6 @@
 """Measures how fast features are extracted, compared with the bare forward pass of the same detector.
 
-    python benchmark_extract.py --data FOLDER --weights FILE [--config ...] [--eval-size 720] [--limit 200] ...
+    python benchmark_extract.py --data FOLDER [--config ...] [--eval-size 720] [--limit 200] ...
 
 Both are images per second of one run. "extract" is everything from the JPEG file to the group means, an image at a
 time. "forward" is backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and

@@ -1,6 +1,6 @@
 """Measures how fast a trial trains and evaluates, compared with a bare PyTorch loop over the same model and loader.
 
-    python benchmark_train.py --data FOLDER --weights FILE [--config ...] [--size 320] [--batch-size 8] [--limit 64] ...
+    python benchmark_train.py --data FOLDER [--config ...] [--size 320] [--batch-size 8] [--limit 64] ...
 
 Both are images per second of one run, measured in turn; use --cpu-time on a machine with other load. "trial" is an
 epoch with everything that a trial does in it, or one of its validations with the metric. "bare" is only loader, forward

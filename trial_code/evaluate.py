@@ -1,6 +1,6 @@
 """Prints a table of a detector's AP@50 on face data sets, measured by this trial and by pycocotools.
 
-    python evaluate.py --data FOLDER --weights FILE [--config configs/X.py] [--split test] [--eval-size 720] [--wider]
+    python evaluate.py --data FOLDER [--config configs/X.py] [--split test] [--eval-size 720] [--wider]
 
 FOLDER is a data set, or a folder of data sets. AP@50 of the trial is that of MMDetection; pycocotools treats ignored
 faces differently, and takes the precision at 101 points of recall. --wider adds the columns easy, medium and hard of
@@ -29,8 +29,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser.add_argument("--split", default="test", help="which json file of each data set")
     parser.add_argument("--wider", action="store_true", help="WIDER FACE's easy, medium and hard as well")
     arguments = parser.parse_args(argv)
-    options = Options.from_arguments(arguments)
-    options.require_weights()
+    options = Options.from_arguments(arguments).with_start()
     columns = {**COLUMNS, **(WIDER_COLUMNS if arguments.wider else {})}
     folders = data_sets(options.data, arguments.split)
     print(_row(["data set", "images", "faces", *columns]), _row(["---"] * (3 + len(columns))), sep="\n", flush=True)

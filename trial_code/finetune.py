@@ -1,10 +1,11 @@
 """One NNI trial: fine-tunes the starting detector on a face data set with the parameters that NNI proposes.
 
-    python finetune.py --data FOLDER --weights FILE [--config configs/X.py] [--size 640] [--epochs N] ...
+    python finetune.py --data FOLDER [--config configs/X.py] [--size 640] [--epochs N] ...
 
 It reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the config's own
-parameters. A run that was killed is resumed from its last checkpoint in --work-dir. To search architectures, use
---config configs/retinaface_proxylessnas.py, and as --weights what pretrain.py has made with that config. A parameter
+parameters. A run that was killed is resumed from its last checkpoint in --work-dir. --weights and --config name another
+detector to start from. To search architectures, use --config configs/retinaface_proxylessnas.py, and as --weights what
+pretrain.py has made with that config. A parameter
 `data` selects one of the data sets in the folder --data (`hyperfd warmup collect`).
 """
 

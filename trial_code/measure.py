@@ -1,7 +1,7 @@
 """Measures a lookup table: configurations of a search space, fine-tuned, validated and tested on many data sets.
 
-    python measure.py --data FOLDER --weights FILE --space ../search_spaces/hpo.json --out FOLDER [--configurations 60]
-        [--only NAME ...] [--repeated 10] [--seeds 3] [--processes 2] [--size 160] [--epochs 4] ...
+    python measure.py --data FOLDER --space ../search_spaces/hpo.json --out FOLDER [--configurations 60]
+        [--only NAME ...] [--repeated 10] [--best 0] [--seeds 3] [--processes 2] [--size 160] [--epochs 4] ...
 
 --data is a folder of data sets. Each finished trial is a row of OUT/trials.csv. A trial that fails is a row with the
 reason, and does not end the run. Whenever the run is stopped, by Ctrl-C or by a kill, it has measured about as many
@@ -27,7 +27,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
 from multiprocessing.connection import Connection, wait
@@ -68,22 +68,28 @@ class Measurement(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     """Measure the missing trials."""
     arguments = _parse(argv)
-    options = Options.from_arguments(arguments)
-    options.require_weights()
+    options = Options.from_arguments(arguments).with_start()
     space = read_space(arguments.space)
     configurations = drawn(space, arguments.configurations)
     folders = data_sets(options.data.resolve(), "test", arguments.only)
     with locked(arguments.out):
         note_all(arguments.out, options, space, configurations, folders)
         seeds = range(options.seed, options.seed + arguments.seeds)
-        measurements = {
-            key: Measurement(
-                dataclasses.replace(options, data=folders[key[0]], seed=key[2]), configurations.get(key[1])
-            )
-            for key in in_turn(list(folders), list(configurations), max(arguments.repeated, 0), seeds)
-        }
+        rows = RowFile(arguments.out / "trials.csv", COLUMNS)
+
+        def run_all(keys: Iterable[Key]) -> None:
+            trials = {
+                (domain, name, seed): Measurement(
+                    dataclasses.replace(options, data=folders[domain], seed=seed), configurations.get(name)
+                )
+                for domain, name, seed in keys
+            }
+            run(trials, rows, arguments.processes)
+
         try:
-            run(measurements, RowFile(arguments.out / "trials.csv", COLUMNS), arguments.processes)
+            run_all(in_turn(list(folders), list(configurations), max(arguments.repeated, 0), seeds))
+            if arguments.best:
+                run_all(repeats_of_best(rows.rows, list(folders), list(configurations), arguments.best, seeds))
         except KeyboardInterrupt:
             sys.exit("measure.py: stopped; the same command goes on.")
 
@@ -97,6 +103,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--configurations", type=int, default=60, help="how many, drawn at random; fewer are the first of more")
     add("--only", nargs="+", help="names of the data sets to use; all by default")
     add("--repeated", type=int, default=10, help="how many of the first configurations are measured with other seeds")
+    add("--best", type=int, default=0, help="how many are measured with other seeds on the data sets they do best on")
     add("--seeds", type=int, default=3, help="seeds of the repeated configurations, --seed and those after it")
     add("--processes", type=int, default=2, help="number of simultaneous trials, each on one thread")
     arguments = parser.parse_args(argv)
@@ -198,6 +205,32 @@ def in_turn(
     yield from ((domain, name, seeds[0]) for name in (START, *configurations) for domain in domains)
     for name, seed in itertools.product(configurations[:repeated], seeds[1:]):
         yield from ((domain, name, seed) for domain in domains)
+
+
+def repeats_of_best(
+    rows: Iterable[Mapping[str, str]],
+    domains: Sequence[str],
+    configurations: Sequence[str],
+    number: int,
+    seeds: Sequence[int],
+) -> Iterator[Key]:
+    """Keys of the trials that repeat each data set's best configurations with the other seeds, best ones first.
+
+    Args:
+        rows: the trials that have been measured.
+        domains: names of the data sets.
+        configurations: names of the configurations.
+        number: how many of each data set, by validation AP with the first seed.
+        seeds: the seeds.
+    """
+    known: dict[str, dict[str, float]] = {domain: {} for domain in domains}
+    for row in rows:
+        first = row["status"] == MEASURED and int(row["seed"]) == seeds[0]
+        if first and row["domain"] in known and row["configuration"] in configurations:
+            known[row["domain"]][row["configuration"]] = float(row["val"])
+    ranked = {domain: sorted(own, key=own.__getitem__, reverse=True) for domain, own in known.items()}
+    for place, seed in itertools.product(range(number), seeds[1:]):
+        yield from ((domain, best[place], seed) for domain, best in ranked.items() if place < len(best))
 
 
 def run(measurements: Mapping[Key, Measurement], rows: RowFile, processes: int) -> None:

@@ -8,10 +8,13 @@ from its last checkpoint, which is in a folder beside --out.
 
 from __future__ import annotations
 
+import argparse
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from retinaface.options import Options, run_script
+from retinaface.options import CONFIGS, Options, ScriptError, run_script
 
 from nni_hyperfd import files
 from nni_hyperfd.datasets import coco
@@ -20,24 +23,46 @@ from nni_hyperfd.datasets import coco
 def main(argv: list[str] | None = None) -> float:
     """Train the detector; returns its AP@50."""
     parser = Options.parser(__doc__)
+    parser.set_defaults(config=CONFIGS / "retinaface_mobilenetv2.py")
     parser.add_argument("--also", type=Path, nargs="+", default=[], help="data sets to train and validate on as well")
     parser.add_argument("--out", type=Path, required=True, help="safetensors file to write")
     parser.add_argument("--optimizer", default="Adam", help="SGD or Adam")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--teacher", type=Path, help="config of a detector to imitate, which comes with weights")
+    parser.add_argument("--transplant", action="store_true", help="begin with the teacher's neck and head")
+    parser.add_argument("--architectures", action="store_true", help="train random architectures beside the largest")
     arguments = parser.parse_args(argv)
     options = Options.from_arguments(arguments)
-    return pretrain(options, arguments.also, arguments.out, arguments.optimizer, arguments.learning_rate)
+    training = {"optimizer": arguments.optimizer, "learning_rate": arguments.learning_rate}
+    return pretrain(options, arguments.also, arguments.out, training, imitation(arguments))
 
 
-def pretrain(options: Options, also: list[Path], out: Path, optimizer: str, learning_rate: float) -> float:
+def imitation(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Changes to the model of the config by which it imitates the teacher that the arguments name, if they do.
+
+    Raises:
+        ScriptError: there is an option that needs a teacher, but none; or the teacher comes without weights.
+    """
+    if arguments.teacher is None:
+        if arguments.transplant or arguments.architectures:
+            raise ScriptError("--transplant and --architectures need the config of a detector to imitate, --teacher.")
+        return {}
+    teacher = Options(arguments.data, config=arguments.teacher).with_start().load_config().model
+    choices = {name: getattr(arguments, name) for name in ("transplant", "architectures")}
+    return {"type": "Imitation", "teacher": teacher, **choices}
+
+
+def pretrain(
+    options: Options, also: list[Path], out: Path, training: Mapping[str, Any], model: Mapping[str, Any] | None = None
+) -> float:
     """Train on one or several data sets.
 
     Args:
         options: first data set, weights to start from, and how to train.
         also: further data sets.
         out: file for the detector of the best validation.
-        optimizer: SGD or Adam.
-        learning_rate: initial learning rate.
+        training: optimizer and initial learning rate, as parameters of a trial.
+        model: changes to the model of the config.
 
     Returns:
         AP@50 of that detector, in [0, 1].
@@ -45,12 +70,13 @@ def pretrain(options: Options, also: list[Path], out: Path, optimizer: str, lear
     from retinaface.parameters import apply_parameters
     from retinaface.training import train
 
-    config = apply_parameters(options.load_config(), {"optimizer": optimizer, "learning_rate": learning_rate})
-    training, val = (
+    config = apply_parameters(options.load_config(), training)
+    config.model.update(model or {})
+    train_split, val_split = (
         coco.join([coco.load(folder, split, strict=options.strict) for folder in (options.data, *also)])
         for split in ("train", "val")
     )
-    outcome = train(config, training, val, out.with_suffix(".work"), gpus=options.gpus)
+    outcome = train(config, train_split, val_split, out.with_suffix(".work"), gpus=options.gpus)
     with files.atomic(out) as partial:
         shutil.copy(outcome.detector, partial)
     print(f"{out}: AP@50 {outcome.best:.4f} after {outcome.epochs} epochs, {outcome.seconds:.0f} s")

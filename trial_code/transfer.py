@@ -1,6 +1,6 @@
 """Measures what fine-tuning gains on each of many data sets: AP@50 on their test images before and after.
 
-    python transfer.py --data FOLDER --weights FILE --out FOLDER [--only NAME ...] [--seeds 3] ...
+    python transfer.py --data FOLDER --out FOLDER [--only NAME ...] [--seeds 3] ...
 
 --data is a folder of data sets. Each finished run is a row of OUT/transfer.csv, and each data set has a figure with
 detections on its test images, which must stay on this machine like the images themselves. The same command continues
@@ -41,8 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="runs on each data set, with seeds from 0")
     parser.add_argument("--parameters", type=json.loads, default={}, help="JSON object of training parameters")
     arguments = parser.parse_args(argv)
-    options = Options.from_arguments(arguments)
-    options.require_weights()
+    options = Options.from_arguments(arguments).with_start()
     folders = data_sets(options.data, "test", arguments.only)
     table = Table(arguments.out, {**dataclasses.asdict(options), "parameters": arguments.parameters})
     for name, folder in folders.items():

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 _STEPS, _LEARNING_RATE = 40, 0.1
 _TASKS, _POINTS = 16, 60
@@ -82,8 +84,7 @@ class Kernel:
     def fitted(self, inputs: Sequence[Tensor], targets: Sequence[Tensor], rng: np.random.Generator) -> Kernel:
         """Return the kernel after 40 steps of Adam from this one towards the maximum of eq. B4.
 
-        Up to 16 tasks are drawn, and from each equally many of up to 60 points, so the cost does not grow with the
-        number of tasks.
+        Up to 16 tasks are drawn, and from each up to 60 points, so the cost does not grow with the number of tasks.
 
         Args:
             inputs: (n_t, d) for each task, encoded configurations.
@@ -91,18 +92,18 @@ class Kernel:
             rng: of the draw.
         """
         chosen = rng.permutation(len(targets))[:_TASKS]
-        points = min(_POINTS, *(len(targets[t]) for t in chosen), _POINTS)
-        rows = [rng.permutation(len(targets[t]))[:points] for t in chosen]
-        x = torch.stack([inputs[t][row] for t, row in zip(chosen, rows, strict=True)])
-        y = torch.stack([targets[t][row] for t, row in zip(chosen, rows, strict=True)])
+        rows = [rng.permutation(len(targets[t]))[:_POINTS] for t in chosen]
+        x = pad_sequence([inputs[t][row] for t, row in zip(chosen, rows, strict=True)], batch_first=True)
+        y = pad_sequence([targets[t][row] for t, row in zip(chosen, rows, strict=True)], batch_first=True)
+        counts = torch.tensor([len(row) for row in rows])
         prior = Kernel.initial(x.shape[-1])._packed()
-        centre = x.flatten(end_dim=1).mean(dim=0)
+        centre = x.sum(dim=(0, 1)) / counts.sum()
 
         packed = self._packed().requires_grad_()
         optimizer = torch.optim.Adam([packed], lr=_LEARNING_RATE)
         for _ in range(_STEPS):
             kernel = Kernel._unpacked(packed, centre)
-            loss = kernel.negative_log_likelihood(x, y).sum() + (packed - prior).square().sum() / (
+            loss = kernel.negative_log_likelihood(x, y, counts).sum() + (packed - prior).square().sum() / (
                 2 * _PRIOR_DEVIATION**2
             )
             optimizer.zero_grad()
@@ -110,12 +111,13 @@ class Kernel:
             optimizer.step()
         return Kernel._unpacked(packed.detach(), centre)
 
-    def negative_log_likelihood(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def negative_log_likelihood(self, inputs: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         """Compute the negative log marginal likelihood of each task (eq. B4), without its constant.
 
         Args:
             inputs: (tasks, n, d).
             targets: (tasks, n).
+            counts: integers (tasks,) from 1 to n, how many of each task's rows, the first ones, are results.
 
         Returns:
             (tasks,).
@@ -125,9 +127,11 @@ class Kernel:
         covariance = self.stationary(inputs, inputs) + linear @ linear.transpose(-1, -2)
         factor = torch.linalg.cholesky(covariance + self.noise.exp() * torch.eye(n, dtype=targets.dtype))
         whitened = torch.linalg.solve_triangular(factor, targets[..., None], upper=False)[..., 0]
-        log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        fit = (-self.amplitude).exp() * whitened.square().sum(-1) / 2
-        total: Tensor = fit + log_determinant + n * self.amplitude / 2
+        # The leading block of the factor is the factor of the leading block: the rows after the results do not matter.
+        result = torch.arange(n) < counts[:, None]
+        log_determinant = (factor.diagonal(dim1=-2, dim2=-1).log() * result).sum(-1)
+        fit = (-self.amplitude).exp() * (whitened.square() * result).sum(-1) / 2
+        total: Tensor = fit + log_determinant + counts * self.amplitude / 2
         return total
 
     def _packed(self) -> Tensor:
@@ -167,3 +171,8 @@ class FeatureMap:
         """Compute the features (n, k) of inputs (n, d)."""
         similar = self.kernel.stationary(inputs, self.landmarks) @ self.whitening
         return torch.cat([similar, self.kernel.linear_features(inputs)], dim=-1)
+
+    def of_inputs(self, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Compute the features (n, k) of encoded configurations (n, d)."""
+        features: NDArray[np.float64] = self(torch.from_numpy(inputs).double()).numpy()
+        return features

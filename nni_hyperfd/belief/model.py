@@ -1,7 +1,8 @@
-"""What has been learned about one search space from past tasks: several views, and the scale of a task's results.
+"""What has been learned about one search space from past tasks: features of configurations, and beliefs over h.
 
-A view is a learned kernel, its features and a belief over a new task's vector. It is learned from points drawn at
-random, which makes it noisy; several views of fewer points each are averaged (eq. B11, docs/method.md).
+The features say which configurations are alike. They are learned from the tasks that are known whole, of which a
+platform gains one only when it measures another data set of its own, and kept until then. What is learned from points
+drawn at random is noisy, so there are several views of the past tasks, each with its own features, which are averaged.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from torch import Tensor
 
 from nni_hyperfd.belief.belief import Belief
 from nni_hyperfd.belief.distances import distances
+from nni_hyperfd.belief.evidence import PastTask, evidence
 from nni_hyperfd.belief.kernel import FeatureMap, Kernel
-from nni_hyperfd.belief.search import Scales, Search
+from nni_hyperfd.belief.scales import ScalePrior
+from nni_hyperfd.belief.search import Search
 from nni_hyperfd.belief.targets import normal_scores
 
 _VIEWS = 3
@@ -25,56 +28,48 @@ _LANDMARKS = 120
 
 
 @dataclass(frozen=True, eq=False)
-class PastTask:
-    """The known results of a past task.
+class Features:
+    """Features of configurations, and what they were learned from.
 
     Attributes:
-        inputs: float32 (n, d), encoded configurations.
-        performance: (n,), finite, at least two different ones, higher is better.
-        meta_feature: (m,), or None; an entry that is not finite is unknown.
+        source: the tasks.
+        maps: the features, one map for each view.
     """
 
-    inputs: NDArray[np.float32]
-    performance: NDArray[np.float64]
-    meta_feature: NDArray[np.floating] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """One view of the past tasks.
-
-    Attributes:
-        features: of configurations.
-        belief: over a new task's vector of these features.
-    """
-
-    features: FeatureMap
-    belief: Belief
+    source: Sequence[PastTask]
+    maps: Sequence[FeatureMap]
 
     @classmethod
-    def learned(
-        cls, inputs: Sequence[Tensor], targets: Sequence[Tensor], apart: NDArray[np.float64], rng: np.random.Generator
-    ) -> View:
-        """Learn kernel, features and belief.
+    def learned(cls, tasks: Sequence[PastTask], pool: NDArray[np.float32], rng: np.random.Generator) -> Features:
+        """Learn a kernel for each view, and draw landmarks.
 
         Args:
-            inputs: float64 (n_t, d) for each task, encoded configurations.
-            targets: float64 (n_t,) for each task (eq. B1).
-            apart: (tasks, tasks), distances of the tasks' meta-features (eq. B2).
-            rng: of the points that the view is learned from.
+            tasks: those that are known whole, or all if none is; at least one.
+            pool: (p, d), encoded configurations of the space, from which landmarks are drawn beside the tasks'.
+            rng: of all draws.
         """
-        kernel = Kernel.initial(inputs[0].shape[1]).fitted(inputs, targets, rng)
-        seen = torch.cat(list(inputs))
-        features = FeatureMap.of(kernel, seen[rng.permutation(len(seen))[:_LANDMARKS]])
-        belief = Belief.learned(
-            [features(x) for x in inputs],
-            targets,
-            amplitude=float(kernel.amplitude.exp()),
-            noise=kernel.noise_variance,
-            distances=apart,
-            rng=rng,
+        inputs = [torch.from_numpy(task.inputs).double() for task in tasks]
+        targets = [torch.from_numpy(normal_scores(task.performance)) for task in tasks]
+        maps = []
+        for _ in range(_VIEWS):
+            kernel = Kernel.initial(pool.shape[1]).fitted(inputs, targets, rng)
+            maps.append(FeatureMap.of(kernel, _landmarks(inputs, pool, rng)))
+        return cls(tasks, maps)
+
+    def still_hold(self, tasks: Sequence[PastTask]) -> bool:
+        """Whether they would be learned from the same results."""
+        return len(tasks) == len(self.source) and all(
+            np.array_equal(one.inputs, other.inputs) and np.array_equal(one.performance, other.performance)
+            for one, other in zip(tasks, self.source, strict=True)
         )
-        return cls(features, belief)
+
+
+def _landmarks(inputs: Sequence[Tensor], pool: NDArray[np.float32], rng: np.random.Generator) -> Tensor:
+    """Configurations (at most 120, d) that were tried and, where those are fewer, others of the space."""
+    tried = torch.cat(list(inputs))
+    chosen = tried[rng.permutation(len(tried))[:_LANDMARKS]]
+    others = torch.from_numpy(pool[rng.permutation(len(pool))[: _LANDMARKS - len(chosen)]]).double()
+    return torch.cat([chosen, others])
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,36 +78,36 @@ class BeliefModel:
 
     Attributes:
         width: numbers in an encoded configuration.
-        scales: the prior of a new task's scale.
         tasks: the past tasks it was learned from.
-        views: of these tasks; none where there is no past task.
+        features: of configurations; None without past tasks.
+        beliefs: over a new task's vector, one for each view; none without past tasks.
     """
 
     width: int
-    scales: Scales
     tasks: Sequence[PastTask] = ()
-    views: Sequence[View] = ()
+    features: Features | None = None
+    beliefs: Sequence[Belief] = ()
 
     @classmethod
-    def learned(cls, tasks: Sequence[PastTask], width: int, rng: np.random.Generator) -> BeliefModel:
+    def learned(
+        cls, tasks: Sequence[PastTask], pool: NDArray[np.float32], seed: int, before: BeliefModel | None = None
+    ) -> BeliefModel:
         """Learn from past tasks.
 
         Args:
-            tasks: all of the same search space. The cost grows with their number; `method.settings.MOST_TASKS` is a
-                good limit.
-            width: numbers in an encoded configuration of the space.
-            rng: of the points that the views are learned from.
+            tasks: all of the same search space. The cost grows with their number.
+            pool: (p, d), encoded configurations of the space, at least one.
+            seed: of everything random.
+            before: an earlier model, whose features are kept if nothing has been added that they are learned from.
         """
-        scales = Scales()
         if not tasks:
-            return cls(width, scales)
-        scores = [normal_scores(task.performance) for task in tasks]
-        for task, score in zip(tasks, scores, strict=True):
-            scales.add(task.performance, score)
-        inputs = [torch.from_numpy(task.inputs).double() for task in tasks]
-        targets = [torch.from_numpy(score) for score in scores]
+            return cls(pool.shape[1])
+        source = [task for task in tasks if task.whole] or tasks
+        features = before.features if before is not None else None
+        if features is None or not features.still_hold(source):
+            features = Features.learned(source, pool, np.random.default_rng([seed, len(source)]))
         apart = distances([task.meta_feature for task in tasks])
-        return cls(width, scales, tasks, [View.learned(inputs, targets, apart, rng) for _ in range(_VIEWS)])
+        return cls(pool.shape[1], tasks, features, [_believed(tasks, view, apart) for view in features.maps])
 
     def search(self, inputs: NDArray[np.float32], meta_feature: NDArray[np.floating] | None) -> Search:
         """Start the search for a new task's best candidate, under the average of the views (eq. B11).
@@ -121,20 +116,20 @@ class BeliefModel:
             inputs: (n, d), encoded candidates.
             meta_feature: (m,), or None.
         """
-        candidates = torch.from_numpy(inputs).double()
-        if not self.views:  # nothing is known: all candidates are alike, near ones more so
-            kernel = Kernel.initial(self.width)
-            prior = FeatureMap.of(kernel, candidates[:_LANDMARKS])(candidates).numpy()
-            return Search(np.zeros(len(inputs)), prior, kernel.noise_variance, self.scales)
-        apart = self._distances(meta_feature)
+        if self.features is None:
+            return _first_search(inputs)
+        apart = self._distances(meta_feature) if any(belief.trust for belief in self.beliefs) else None
         means, roots = [], []
-        for view in self.views:
-            mean, root, _ = view.belief.for_task(apart[-1, :-1], apart[:-1, :-1])
-            features = view.features(candidates)
-            means.append((features @ mean).numpy())
-            roots.append((features @ root).numpy())
-        noise = float(np.mean([view.belief.noise for view in self.views]))
-        return Search(np.mean(means, axis=0), np.hstack(roots) / len(roots) ** 0.5, noise, self.scales)
+        for view, belief in zip(self.features.maps, self.beliefs, strict=True):
+            mean, root = belief.for_any_task
+            if apart is not None:
+                mean, root, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+            features = view.of_inputs(inputs)
+            means.append(features @ mean)
+            roots.append(features @ root)
+        noise = float(np.mean([belief.noise for belief in self.beliefs]))
+        scales = ScalePrior.average([belief.scales for belief in self.beliefs])
+        return Search(np.mean(means, axis=0), np.hstack(roots) / len(roots) ** 0.5, noise, scales)
 
     def leaning(self, meta_feature: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the distance (tasks,) of a meta-feature (m,) to each past task's, and the tasks' weights (tasks,).
@@ -142,12 +137,35 @@ class BeliefModel:
         A weight is that of the past task's deviation from the mean in a new task's prior (eq. B9), averaged over the
         views.
         """
-        if not self.views:
+        if not self.beliefs:
             return np.zeros(0), np.zeros(0)
         apart = self._distances(meta_feature)
-        weights = [view.belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2] for view in self.views]
+        weights = [belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2] for belief in self.beliefs]
         return apart[-1, :-1], np.mean(weights, axis=0)
 
     def _distances(self, meta_feature: NDArray[np.floating] | None) -> NDArray[np.float64]:
         """Distances (tasks + 1, tasks + 1), the new task last."""
         return distances([*(task.meta_feature for task in self.tasks), meta_feature])
+
+
+def _believed(tasks: Sequence[PastTask], view: FeatureMap, apart: NDArray[np.float64]) -> Belief:
+    """Learn the belief of one view; apart: (tasks, tasks), distances of the tasks' meta-features."""
+    return Belief.learned(
+        [evidence(task, view.of_inputs(task.inputs)) for task in tasks],
+        amplitude=float(view.kernel.amplitude.exp()),
+        noise=view.kernel.noise_variance,
+        distances=apart,
+    )
+
+
+def _first_search(inputs: NDArray[np.float32]) -> Search:
+    """Start the first search in a space: all candidates are alike, near ones more so.
+
+    The first pick is any of those that are not further from the middle of the space than half of them: without
+    results the most uncertain candidates are those in the corners, where few people's configurations would lie.
+    """
+    kernel = Kernel.initial(inputs.shape[1])
+    root = FeatureMap.of(kernel, torch.from_numpy(inputs[:_LANDMARKS]).double()).of_inputs(inputs)
+    squared = np.square(inputs - 0.5).sum(axis=1)
+    outer = squared > np.median(squared) + 1e-6
+    return Search(np.zeros(len(inputs)), root, kernel.noise_variance, None, first=-outer.astype(float))

@@ -7,53 +7,18 @@ Equations B12 to B17 of docs/method.md.
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.special import erfcx, ndtr, ndtri
+from scipy.special import erfcx, ndtr
 
-_GRID = 9
-_TASKS = 100
-_OFFSET_VARIANCE = 100.0
-"""Prior variance of a new task's offset in units of its scale: so wide that the first result says nothing about it."""
+from nni_hyperfd.belief.evidence import OFFSET_VARIANCE, whitened
+from nni_hyperfd.belief.scales import ScalePrior
+
 _FAR = 1e3
 _FIRST_DEVIATIONS = 0.3
 """Standard deviations on top of the mean in the score of a first pick (eq. B17)."""
-
-
-@dataclass
-class Scales:
-    """Scale of the results per unit of the targets in past tasks: the prior of a new task's scale (eq. B12).
-
-    The logarithm of a task's scale is Gaussian; its variance has a prior of 1, worth one task.
-
-    Attributes:
-        logarithms: log scales of the last 100 tasks.
-    """
-
-    logarithms: deque[float] = field(default_factory=lambda: deque(maxlen=_TASKS))
-
-    def add(self, performance: NDArray[np.float64], targets: NDArray[np.float64]) -> None:
-        """Keep the slope of a task's performances (n,) over its targets (n,); a constant performance has none."""
-        centred = performance - performance.mean()
-        if (centred @ targets) > 0:
-            self.logarithms.append(math.log(centred @ targets) - math.log(targets @ targets))
-
-    def grid(self, results: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return 9 equally likely scales of a new task; without past tasks they surround the spread of its results."""
-        quantiles: NDArray[np.float64] = ndtri((np.arange(_GRID) + 0.5) / _GRID)
-        tasks = len(self.logarithms)
-        if not tasks:
-            spread = float(np.ptp(results)) or 1.0
-            return spread * np.exp(quantiles)
-        middle = float(np.median(self.logarithms))
-        squares = float(np.square(np.asarray(self.logarithms) - middle).sum())
-        variance = (squares + 1.0) / tasks * (1 + 1 / tasks)
-        return np.exp(middle + math.sqrt(variance) * quantiles)
 
 
 class _Posterior(NamedTuple):
@@ -81,11 +46,19 @@ class Search:
         mean: (n,), prior mean of the candidates' targets.
         root: (n, k), with root @ root.T the prior covariance of the targets.
         noise: variance of the noise, > 0, in units of the targets.
-        scales: the prior of the scale.
+        scales: the prior of the scale; None surrounds the range of the results.
+        first: (n,), scores of a first pick; None for eq. B17.
     """
 
-    def __init__(self, mean: NDArray[np.float64], root: NDArray[np.float64], noise: float, scales: Scales) -> None:
-        self.mean, self.root, self.noise, self.scales = mean, root, noise, scales
+    def __init__(
+        self,
+        mean: NDArray[np.float64],
+        root: NDArray[np.float64],
+        noise: float,
+        scales: ScalePrior | None,
+        first: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.mean, self.root, self.noise, self.scales, self.first = mean, root, noise, scales, first
         self._variance: NDArray[np.float64] = np.einsum("ij,ij->i", root, root)
         # Columns of the covariance, of the observed and the pending candidates only: most are never needed.
         self._covered: NDArray[np.float64] = np.empty((len(mean), 0))
@@ -120,11 +93,14 @@ class Search:
             (n,), finite.
         """
         if not self._results:
+            if self.first is not None:
+                given: NDArray[np.float64] = self.first.copy()
+                return given
             variance = self._variance_beside(pending) if pending else self._variance
-            deviation: NDArray[np.float64] = np.sqrt(np.maximum(variance, 0))
-            return self.mean + _FIRST_DEVIATIONS * deviation
-        posterior = self._posterior(pending, _OFFSET_VARIANCE)
-        deviation = np.sqrt(np.maximum(posterior.variance, 1e-12))
+            bound: NDArray[np.float64] = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
+            return bound
+        posterior = self._posterior(pending, OFFSET_VARIANCE)
+        deviation: NDArray[np.float64] = np.sqrt(np.maximum(posterior.variance, 1e-12))
         results = np.array(list(self._results.values()))
         best = (results.max() - results.mean()) / posterior.scales
         gap = (posterior.means - best[:, None]) / deviation
@@ -137,9 +113,9 @@ class Search:
     def _variance_beside(self, pending: list[int]) -> NDArray[np.float64]:
         """Variance (n,) of the targets before the first result, given the pending candidates."""
         column = self._column(pending)
-        whitened = _whitened(np.linalg.cholesky(column[pending] + self.noise * np.eye(len(pending))), column.T)
-        taken: NDArray[np.float64] = np.square(whitened).sum(axis=0)
-        return self._variance - taken
+        taken = whitened(np.linalg.cholesky(column[pending] + self.noise * np.eye(len(pending))), column.T)
+        left: NDArray[np.float64] = self._variance - np.square(taken).sum(axis=0)
+        return left
 
     def _posterior(self, pending: list[int], offset_variance: float) -> _Posterior:
         """Condition on the results (eq. B13 and B14).
@@ -152,20 +128,20 @@ class Search:
         observed = list(self._results)
         known = observed + pending
         results = np.array([self._results[index] for index in observed])
-        scales = self.scales.grid(results)
+        scales = (self.scales or ScalePrior.around(results)).grid()
         residuals = (results - results.mean()) / scales[:, None] - self.mean[observed]
 
         column = self._column(known)
-        factor = np.linalg.cholesky(column[known] + self.noise * np.eye(len(known)) + _OFFSET_VARIANCE)
-        whitened = _whitened(factor, (column + offset_variance).T)
+        factor = np.linalg.cholesky(column[known] + self.noise * np.eye(len(known)) + OFFSET_VARIANCE)
+        taken = whitened(factor, (column + offset_variance).T)
         # The leading block of the factor is the factor of the leading block: that of the observed alone.
-        surprise = _whitened(factor[: len(observed), : len(observed)], residuals.T)
+        surprise = whitened(factor[: len(observed), : len(observed)], residuals.T)
         log_weights = -np.square(surprise).sum(axis=0) / 2 - len(observed) * np.log(scales)
         return _Posterior(
             scales,
             log_weights - np.logaddexp.reduce(log_weights),
-            self.mean + surprise.T @ whitened[: len(observed)],
-            self._variance + offset_variance - np.square(whitened).sum(axis=0),
+            self.mean + surprise.T @ taken[: len(observed)],
+            self._variance + offset_variance - np.square(taken).sum(axis=0),
         )
 
     def _column(self, indices: list[int]) -> NDArray[np.float64]:
@@ -198,9 +174,3 @@ def log_unit_improvement(gap: NDArray[np.float64]) -> NDArray[np.float64]:
     rest = 1 - close * math.sqrt(math.pi / 2) * erfcx(close / math.sqrt(2))
     result[~near] = np.log(np.where(z < _FAR, rest, 1 / (z**2 + 3))) - z**2 / 2 - math.log(2 * math.pi) / 2
     return result
-
-
-def _whitened(factor: NDArray[np.floating], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve factor @ x = values, for a lower triangular factor (k, k) and values (k, m)."""
-    solution: NDArray[np.float64] = solve_triangular(factor, values, lower=True, check_finite=False)
-    return solution

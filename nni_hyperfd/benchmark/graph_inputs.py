@@ -8,13 +8,13 @@ It is why the default preset keeps flat vectors; README.md has the figures.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nni_hyperfd.belief.model import PastTask
+from nni_hyperfd.belief.evidence import PastTask
 from nni_hyperfd.method.recipe import embedded
-from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.recommenders import EncodedConfigurations, MeasuredDataset, Task
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.paper import PaperHyperFD
@@ -32,7 +32,7 @@ class GraphHyperFD(HyperFD):
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         self._paper = PaperHyperFD(seed)
-        self._kept: list[tuple[EncodedConfigurations, NDArray[np.float64], NDArray[np.float32] | None]] = []
+        self._kept: list[tuple[EncodedConfigurations, PastTask]] = []
 
     def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
         """Tell both of the platform's own data sets."""
@@ -55,14 +55,14 @@ class GraphHyperFD(HyperFD):
 
     def past(self, width: int) -> Sequence[PastTask]:
         """The past tasks as the encoder sees them now."""
-        return [PastTask(self._inputs(tried), brought, described) for tried, brought, described in self._kept]
+        return [replace(past, inputs=self._inputs(tried)) for tried, past in self._kept]
 
     def _keep(
-        self, task: Task, configurations: EncodedConfigurations, performance: NDArray[np.float64], own: bool
+        self, task: Task, configurations: EncodedConfigurations, performance: NDArray[np.float64], sampled: bool
     ) -> None:
         if len(np.unique(performance)) > 1:
-            self._kept.append((configurations, performance, task.meta_feature))
-            self._own.setdefault(RankerSettings.hidden, []).append(own)
+            past = PastTask(configurations.vectors, performance, task.meta_feature, sampled)
+            self._kept.append((configurations, past))
 
     def _inputs(self, configurations: EncodedConfigurations) -> NDArray[np.float32]:
         """Embeddings (n, 64), each number about as wide as [0, 1] over the task's candidates."""

@@ -7,7 +7,7 @@ import os
 import reprlib
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar, cast
 
 import nni_hyperfd
 from nni_hyperfd import recommenders
-from nni_hyperfd.recommenders import EncodedConfigurations, Recommender, Task
+from nni_hyperfd.recommenders import EncodedConfigurations, MeasuredDataset, Recommender, Task
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -101,6 +101,10 @@ class Watched(Recommender):
         self.name, self.watched = name, watched
         self._asked: set[int] = set()
         self._budget = self._candidates = 0
+
+    def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+        """Tell it of the platform's own data sets."""
+        self._call(self.watched.know, data_sets)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set."""

@@ -1,6 +1,10 @@
 """The platform at scale: thousands of simulated tasks, like those of a table, go through the real platform.
 
-    python -m nni_hyperfd.benchmark.simulator TABLE [--tasks 10000] [--seed 0] [--out FOLDER]
+    python -m nni_hyperfd.benchmark.simulator TABLE [--tasks 10000] [--regime real] [--seed 0] [--out FOLDER]
+
+Real and revealed, the first simulated tasks are the platform's own data sets (8, or --offline): all results of their
+candidates are in the state before the first client's task. Of a client's task the state holds the picks' results;
+revealed, those of all candidates are imported when it has ended.
 
 `nni_hyperfd.benchmark.population` says how the tasks are simulated, what that assumes and what it cannot show.
 
@@ -25,6 +29,7 @@ without telling tasks apart.
 from __future__ import annotations
 
 import csv
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -44,18 +49,23 @@ from sqlalchemy import select
 
 from nni_hyperfd.belief.model import BeliefModel
 from nni_hyperfd.benchmark import metrics, state, tables
+from nni_hyperfd.benchmark.descriptions import PAIRS, as_known
+from nni_hyperfd.benchmark.options import RegimeOption
 from nni_hyperfd.benchmark.population import Population
+from nni_hyperfd.benchmark.protocol import Protocol, ProtocolError
+from nni_hyperfd.benchmark.regime import Regime
 from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.files import atomic, write_text
 from nni_hyperfd.method import MetaFeatureExtractor
 from nni_hyperfd.platform import Platform
+from nni_hyperfd.platform.platform import keep_space
 from nni_hyperfd.platform.presets import DefaultPreset
 from nni_hyperfd.recommenders import base
 from nni_hyperfd.recommenders.hyperfd import HyperFD
 from nni_hyperfd.recommenders.simple import MeanRank
 from nni_hyperfd.space import Configuration, EncodedConfigurations, SearchSpace
-from nni_hyperfd.state.tables import EncoderRow, TaskRow, now
-from nni_hyperfd.task import Phase, Preset, TaskSettings
+from nni_hyperfd.state.tables import EncoderRow, TaskRow, TrialRow, now
+from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
 
 if TYPE_CHECKING:
@@ -91,7 +101,7 @@ class World:
 
     @classmethod
     def of(cls, table: tables.Table, seed: int) -> World:
-        """Make a world of a table.
+        """Make a world of a table, as the platform would know it (`descriptions.as_known`).
 
         Raises:
             TableError: fewer than two different configurations were measured on two tasks.
@@ -250,6 +260,57 @@ def fill(
             session.add_all(state.copied(encoder, task_id=t.id) for t in tasks)
 
 
+def know(platform: TablePlatform, world: World, settings: TaskSettings, count: int) -> None:
+    """Store the first tasks as the platform's own data sets, with all results of their candidates."""
+    state.add_offline_sets(platform, count)
+    most = min(settings.candidates, PAIRS // max(1, count))
+    for number in range(count):
+        performance, h = world.task(number)
+        with platform.store.write() as session:
+            task = TaskRow(
+                experiment=f"offline {number}",
+                space_signature=keep_space(session, platform.space),
+                settings=settings,
+                dataset=str(number),
+                extractor_id=platform.versions.head(session).id,
+                meta_feature=h.tolist(),
+                closed=now(),
+            )
+            session.add(task)
+            _import(platform, task, platform.rows(settings.seed, number + 1, most), performance)
+
+
+def reveal(
+    platform: TablePlatform, first: int, rows: Sequence[NDArray[np.int64]], performances: Sequence[NDArray[np.float64]]
+) -> None:
+    """Import the results that closed tasks did not bring themselves.
+
+    Args:
+        platform: the platform.
+        first: id of the first task.
+        rows: of each task the indices (k,) of its candidates.
+        performances: of each task the performance of all configurations (n,).
+    """
+    with platform.store.write() as session:
+        for task_id, own, performance in zip(itertools.count(first), rows, performances, strict=False):
+            task = session.get_one(TaskRow, task_id)
+            tried = [platform.place(trial.configuration) for trial in task.trials if trial.phase is Phase.FINE_TUNE]
+            _import(platform, task, own[~np.isin(own, tried)], performance)
+
+
+def _import(platform: TablePlatform, task: TaskRow, rows: NDArray[np.int64], performance: NDArray[np.float64]) -> None:
+    """Add the results of these configurations to a closed task."""
+    for place in rows:
+        trial = TrialRow(
+            phase=Phase.IMPORT,
+            status=Status.SUCCEEDED,
+            configuration=platform.configurations[place],
+            performance=float(performance[place]),
+            ended=now(),
+        )
+        task.trials.append(trial)
+
+
 def picks_of(
     model: BeliefModel,
     settings: TaskSettings,
@@ -312,17 +373,19 @@ class Wave:
     size: int
 
 
-def simulate(world: World, tasks: int, state_file: Path) -> Iterator[Wave]:
+def simulate(world: World, protocol: Protocol, tasks: int, state_file: Path) -> Iterator[Wave]:
     """Lead tasks through a new platform.
 
     Args:
         world: where the tasks come from.
-        tasks: number of tasks.
+        protocol: with the regime and the number of offline data sets.
+        tasks: number of tasks, beside the offline data sets.
         state_file: path of the new state.
     """
     platform, settings = TablePlatform(state_file, world.vectors), TaskSettings(seed=world.seed)
-    state.add_offline_sets(platform)
-    ties, done = np.random.default_rng([world.seed, 2]), 0
+    done = protocol.offline or 0
+    know(platform, world, settings, done)
+    ties = np.random.default_rng([world.seed, 2])
     for size in schedule(tasks):
         before = state.bytes_used(platform)
         drawn = [world.task(done + place) for place in range(size)]
@@ -336,6 +399,8 @@ def simulate(world: World, tasks: int, state_file: Path) -> Iterator[Wave]:
         if size > 1:
             others = [(picks, *task) for picks, task in zip(picked[1:], drawn[1:], strict=True)]
             fill(platform, done + 1, done + 1, others)
+        if protocol.regime is Regime.REVEALED:
+            reveal(platform, done + 1, rows, [performance for performance, _ in drawn])
         ranks = _ranks(platform, world, settings.budget, rows, picked, [performance for performance, _ in drawn], ties)
         done += size
         yield Wave(lived, ranks, before, state.bytes_used(platform))
@@ -491,7 +556,9 @@ def settled(stretches: Sequence[Stretch]) -> Stretch:
     return stretches[-1]
 
 
-def statement(table: tables.Table, world: World, stretches: Sequence[Stretch], chance: float) -> str:
+def statement(
+    table: tables.Table, world: World, protocol: Protocol, stretches: Sequence[Stretch], chance: float
+) -> str:
     """The findings, in sentences; chance: Rank% of random picks."""
     population, last, best = world.population, stretches[-1], settled(stretches)
     budget = TaskSettings().budget
@@ -506,18 +573,18 @@ def statement(table: tables.Table, world: World, stretches: Sequence[Stretch], c
             f" {population.telling:.0%} of what sets the table's tasks apart.",
             f"At {last.last:,} tasks, 1,000 more cost {1000 * total:,.0f} processor seconds, and {last.per_task:,.0f}"
             f" bytes each; at {earlier.last:,} tasks {1000 * was:,.0f} s and {earlier.per_task:,.0f} bytes.",
-            f"Rank% of tasks {last.first:,} to {last.last:,}: platform {last.platform}, mean rank of the same past"
-            f" tasks {last.mean_rank}, best on average {last.best_on_average}, random {chance:.3g}.",
-            f"Rank% of the platform stops getting surely better with tasks {best.first:,} to {best.last:,}"
+            f"{protocol}: Rank% of tasks {last.first:,} to {last.last:,}: platform {last.platform}, mean rank of the"
+            f" same past tasks {last.mean_rank}, best on average {last.best_on_average}, random {chance:.3g}.",
+            f"{protocol}: Rank% of the platform stops getting surely better with tasks {best.first:,} to {best.last:,}"
             f" ({best.platform}).",
         ]
     )
 
 
-def printed(stretches: Sequence[Stretch]) -> Printed:
+def printed(stretches: Sequence[Stretch], protocol: Protocol) -> Printed:
     """The stretches as a table."""
     names = ("tasks", *RANKED, *(f"{name} (s)" for name in SECONDS), "MB", "bytes per task")
-    result = Printed(*names, title="Simulated")
+    result = Printed(*names, title=f"Simulated: {protocol}")
     for one in stretches:
         ranks = [str(getattr(one, name)) for name in RANKED]
         seconds = [f"{getattr(one, name):.3f}" for name in SECONDS]
@@ -527,16 +594,17 @@ def printed(stretches: Sequence[Stretch]) -> Printed:
     return result
 
 
-def write(stretches: Sequence[Stretch], path: Path) -> None:
+def write(stretches: Sequence[Stretch], protocol: Protocol, path: Path) -> None:
     """Write simulator.csv."""
     with atomic(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         measured = [column for name in RANKED for column in (name, f"{name}_se")]
         columns = (*SECONDS, "size", "per_task")
-        writer.writerow(["first", "last", "lived", *measured, *columns])
+        writer.writerow(["regime", "offline", "first", "last", "lived", *measured, *columns])
         for one in stretches:
             ranks = [number for name in RANKED for number in (getattr(one, name).mean, getattr(one, name).error)]
-            writer.writerow([one.first, one.last, one.lived, *ranks, *(getattr(one, name) for name in columns)])
+            how = [protocol.regime.value, protocol.offline]
+            writer.writerow([*how, one.first, one.last, one.lived, *ranks, *(getattr(one, name) for name in columns)])
 
 
 def draw(stretches: Sequence[Stretch], chance: float, title: str, path: Path) -> None:
@@ -581,32 +649,39 @@ def _draw_ranks(panel: Axes, stretches: Sequence[Stretch], chance: float) -> Non
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of a table.", metavar="TABLE")],
     tasks: Annotated[int, typer.Option(min=2, help="How many tasks to simulate.")] = 10_000,
+    regime: RegimeOption = Regime.REAL,
+    offline: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many simulated tasks are the platform's own; 8 by default, cold none."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is drawn.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the CSV, the text and the figure.")] = Path("simulator"),
 ) -> None:
     """Lead thousands of simulated tasks through the real platform: time, state and quality."""
     torch.set_num_threads(1)
     try:
+        default = 0 if regime is Regime.COLD else state.OFFLINE_SETS
+        protocol = Protocol(regime, default if offline is None else offline)
         table = tables.load(folder)
-        world = World.of(table, seed)
+        world = World.of(as_known(table, table.own if protocol.offline else [], None, seed), seed)
         out.mkdir(parents=True, exist_ok=True)
-    except (tables.TableError, OSError) as error:
+    except (tables.TableError, ProtocolError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
     waves: list[Wave] = []
     with TemporaryDirectory() as scratch, Progress(console=Console(stderr=True)) as progress:
         bar = progress.add_task("simulated tasks", total=tasks)
-        for wave in simulate(world, tasks, Path(scratch) / "state.sqlite"):
+        for wave in simulate(world, protocol, tasks, Path(scratch) / "state.sqlite"):
             waves.append(wave)
             progress.advance(bar, len(wave.rank_percent[RANKED[0]]))
     stretches = summarised(waves)
     settings = TaskSettings()
     chance = by_chance(min(settings.candidates, len(world.vectors)), settings.budget)
-    write(stretches, out / "simulator.csv")
-    told = statement(table, world, stretches, chance)
+    write(stretches, protocol, out / "simulator.csv")
+    told = statement(table, world, protocol, stretches, chance)
     write_text(out / "simulator.txt", told + "\n")
     title = f"{tasks:,} simulated tasks, from a model of {table.name}: {len(world.population.marginals)} data sets"
-    draw(stretches, chance, f"{title}, {len(world.vectors)} configurations", out / "simulator.png")
-    Console().print(printed(stretches))
+    draw(stretches, chance, f"{title}, {len(world.vectors)} configurations; {protocol}", out / "simulator.png")
+    Console().print(printed(stretches, protocol))
     Console().print(told, highlight=False, markup=False)
 
 

@@ -6,7 +6,9 @@ TABLE was made by `hyperfd table`. The program writes spread.csv (a row per data
 between data sets), spread.txt (what is printed) and spread.png with the paper's Figures 7 (AP of all configurations), 8
 (validation against test) and 9 (between data sets), for the test split. The spread is the standard deviation over
 configurations with the first seed; the spread between seeds is pooled over the configurations that were repeated. The
-columns `real` have the spread of configurations without the variance between seeds.
+columns `real` have the spread of configurations without the variance between seeds. Data sets are called flat where
+that is below the spread between seeds on validation, so that a rank there tells little; they are named, drawn below a
+line, and left out of the summary of rank correlations between data sets.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class Spread:
         ratio_test: configurations_test / seeds_test.
         real_val: sqrt(configurations_val^2 - seeds_val^2), at least 0.
         real_test: the same on the test split.
+        flat: whether real_val is below seeds_val; False where one of them is not known.
         agreement: Spearman's correlation of validation and test AP over the configurations.
     """
 
@@ -76,6 +79,7 @@ class Spread:
     ratio_test: float
     real_val: float
     real_test: float
+    flat: bool
     agreement: float
 
 
@@ -105,6 +109,7 @@ def spread_of(domain: str, trials: Sequence[MeasuredTrial], seed: int) -> Spread
         before_test=before[0] if before else np.nan,
         median_test=float(np.median(values["test"])) if first else np.nan,
         best_test=float(values["test"].max()) if first else np.nan,
+        flat=found["real_val"] < found["seeds_val"],
         agreement=rank_correlation(values["val"], values["test"]),
         **found,
     )
@@ -148,9 +153,14 @@ def statement(spreads: Sequence[Spread], between: NDArray[np.float64]) -> list[s
     agreements = [one.agreement for one in spreads]
     middle, least = (_told(summary, agreements) for summary in (np.median, np.min))
     lines.append(f"Rank correlation of validation and test: median {middle}, least {least}.")
-    apart = between[~np.eye(len(between), dtype=bool)]
+    flat = np.array([one.flat for one in spreads], dtype=bool)
+    if flat.any():
+        named = ", ".join(f"{one.domain} ({one.real_val:.3f} and {one.seeds_val:.3f})" for one in spreads if one.flat)
+        lines.append(f"Flat data sets, where configurations differ less than seeds do on validation (AP): {named}.")
+    apart = between[~flat[:, None] & ~flat & ~np.eye(len(between), dtype=bool)]
     mean, least, greatest = (_told(summary, apart) for summary in (np.mean, np.min, np.max))
-    lines.append(f"Rank correlation of two data sets (test): mean {mean}, least {least}, greatest {greatest}.")
+    without = ", without flat ones" if flat.any() else ""
+    lines.append(f"Rank correlation of two data sets (test{without}): mean {mean}, least {least}, greatest {greatest}.")
     return lines
 
 
@@ -170,7 +180,7 @@ def draw(
 ) -> None:
     """Draw three panels: test AP of all configurations, validation against test, and between data sets.
 
-    Data sets are ordered by their median AP, those without a result last.
+    Data sets are ordered by their median AP, those without a result last; flat ones are below the others.
 
     Args:
         spreads: of n data sets.
@@ -181,24 +191,28 @@ def draw(
     """
     from matplotlib.figure import Figure
 
-    order = np.argsort([np.inf if np.isnan(one.median_test) else one.median_test for one in spreads], kind="stable")
+    medians = [np.inf if np.isnan(one.median_test) else one.median_test for one in spreads]
+    order = np.lexsort((medians, [not one.flat for one in spreads]))
     spreads, performance, between = [spreads[i] for i in order], performance[order], between[np.ix_(order, order)]
-    names, places = [one.domain for one in spreads], np.arange(len(spreads))
+    names, places = [f"{one.domain} (flat)" if one.flat else one.domain for one in spreads], np.arange(len(spreads))
     figure = Figure(figsize=(6 + 1.1 * len(names), 4 + 0.25 * len(names)), layout="constrained")
     ap, agreement, matrix = figure.subplots(1, 3, width_ratios=(1.2, 0.6, 1.2))
     figure.suptitle(title)
-    _draw_ap(ap, spreads, performance)
+    _draw_ap(ap, spreads, performance, names)
     agreement.barh(places, np.nan_to_num([one.agreement for one in spreads]), color="C0")
     agreement.set(
         title="Rank correlation\nvalidation, test", yticks=places, yticklabels=[], ylim=ap.get_ylim(), xlim=(-1, 1)
     )
     agreement.axvline(0, color="black", linewidth=0.8)
     image = _draw_matrix(matrix, between, names)
+    if 0 < (flat := sum(one.flat for one in spreads)) < len(spreads):
+        for panel in (ap, agreement, matrix):
+            panel.axhline(flat - 0.5, color="grey", linestyle="--", linewidth=0.8)
     figure.colorbar(image, ax=matrix, shrink=0.6)
     figure.savefig(path, dpi=120)
 
 
-def _draw_ap(panel: Axes, spreads: Sequence[Spread], performance: NDArray[np.float64]) -> None:
+def _draw_ap(panel: Axes, spreads: Sequence[Spread], performance: NDArray[np.float64], names: Sequence[str]) -> None:
     """A box per data set, with the deviation between seeds and the AP before fine-tuning."""
     places = np.arange(len(spreads))
     panel.boxplot(
@@ -214,7 +228,6 @@ def _draw_ap(panel: Axes, spreads: Sequence[Spread], performance: NDArray[np.flo
         label="± a standard deviation between seeds",
     )
     panel.plot([one.before_test for one in spreads], places, "kx", label="before fine-tuning")
-    names = [one.domain for one in spreads]
     panel.set(title="AP@50 on test, all configurations", yticks=places, yticklabels=names, xlim=(-0.02, 1.02))
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), fontsize="small")
 

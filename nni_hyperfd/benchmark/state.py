@@ -69,9 +69,9 @@ def main() -> None:
     Console().print(table)
 
 
-def add_offline_sets(platform: Platform) -> None:
-    """Give the platform made-up data sets of its own."""
-    for number in range(OFFLINE_SETS):
+def add_offline_sets(platform: Platform, count: int = OFFLINE_SETS) -> None:
+    """Give the platform so many made-up data sets of its own, whose names are numbers."""
+    for number in range(count):
         images = torch.rand(64, 3, 3, CHANNELS + 4, generator=torch.Generator().manual_seed(number))
         packed = weights.dumps(features.pack(images, torch.tensor([64.0, 100.0])))
         own_datasets.add(platform, str(number), packed)

@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,7 +52,8 @@ class Table:
             be the same, or missing.
         configurations: all of them, encoded: `cat` one-hot, `num` and `log` scaled to [0, 1] by the table's range; two
             may be equal.
-        meta_features: float32 (tasks, m), NaN = unknown.
+        meta_features: float32 (tasks, m), NaN = unknown. Of a table with image features a run replaces them by what
+            the platform's extractor makes of these (`benchmark.descriptions`).
         server: indices of the tasks that are the server's own data sets (D_off), known before any other; possibly none.
         images: of each task its image features (N, 3, 3, D), as `recommenders.Task` takes them; empty where the table
             has none.
@@ -89,7 +90,35 @@ class Table:
         if not meta_features:
             return Task(budget)
         images, counts = (self.images[place], self.counts[place]) if self.images else (None, None)
-        return Task(budget, self.meta_features[place], images, counts)
+        meta_feature = self.meta_features[place] if self.meta_features.shape[1] else None
+        return Task(budget, meta_feature, images, counts)
+
+    def with_server(self, names: Sequence[str]) -> Table:
+        """The same table with these tasks as the server's own.
+
+        Raises:
+            TableError: it has no task of one of these names.
+        """
+        if strange := [name for name in names if name not in self.tasks]:
+            raise TableError(
+                f"Table {self.name} has no task {strange[0]!r} to be the server's; it has {', '.join(self.tasks)}."
+            )
+        return replace(self, server=tuple(map(self.tasks.index, names)))
+
+    def measured(self, place: int) -> NDArray[np.int64]:
+        """Indices of the configurations that were measured on a task."""
+        return np.flatnonzero(np.isfinite(self.performance[place]))
+
+    @property
+    def own(self) -> list[int]:
+        """Indices of the server's own tasks that have a result, in their order."""
+        return [place for place in self.server if len(self.measured(place))]
+
+    @property
+    def clients(self) -> list[int]:
+        """Indices of the other tasks that have a result."""
+        others = (place for place in range(len(self.tasks)) if place not in self.server)
+        return [place for place in others if len(self.measured(place))]
 
     @property
     def digest(self) -> str:
@@ -150,13 +179,17 @@ def load(folder: str | Path) -> Table:
     )
 
 
-def load_all(folders: Iterable[str | Path]) -> list[Table]:
+def load_all(folders: Iterable[str | Path], server: Sequence[str] | None = None) -> list[Table]:
     """Read and check tables of different names.
 
+    Args:
+        folders: of the tables.
+        server: names of the tasks that are the server's own in each of them; by default those that the tables name.
+
     Raises:
-        TableError: a table cannot be read, or two have the same name.
+        TableError: a table cannot be read or has no task of one of these names, or two tables have the same name.
     """
-    tables = [load(folder) for folder in folders]
+    tables = [load(folder) if server is None else load(folder).with_server(server) for folder in folders]
     if len({table.name for table in tables}) < len(tables):
         raise TableError(f"two tables have the same name: {', '.join(table.name for table in tables)}")
     return tables

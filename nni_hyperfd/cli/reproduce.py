@@ -13,13 +13,16 @@ import typer
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
+from nni_hyperfd.benchmark.options import OfflineOption, RegimeOption, ServerOption, server_names
+from nni_hyperfd.benchmark.regime import Regime
+
 if TYPE_CHECKING:
     from nni_hyperfd.benchmark.measured import MeasuredTrial
     from nni_hyperfd.benchmark.reproduce.exhibits import Exhibit, Part
-    from nni_hyperfd.benchmark.tables import Table
+    from nni_hyperfd.benchmark.reproduce.plan import Setting
 
-    Known: TypeAlias = tuple[Path, Table, list[MeasuredTrial]]
-    """A table's folder, the table, and the trials behind it."""
+    Known: TypeAlias = tuple[Setting, list[MeasuredTrial]]
+    """A table with how its runs go, and the trials behind it."""
 
 
 def reproduce(
@@ -29,29 +32,38 @@ def reproduce(
             help="Tables that `hyperfd table` made, one a space; the package's own by default.", metavar="[TABLE]..."
         ),
     ] = None,
+    regime: RegimeOption = Regime.REAL,
+    offline: OfflineOption = None,
+    server: ServerOption = None,
     seeds: Annotated[int, typer.Option(min=2, help="Runs of each recommender; Figure 4 has --orders of them.")] = 20,
     orders: Annotated[int, typer.Option(min=2, help="Orders of arrival in Figure 4.")] = 50,
     processes: Annotated[int, typer.Option(min=1, help="Runs side by side, each on one thread.")] = 2,
     out: Annotated[Path, typer.Option(help="Folder for runs, tables, figures and the page.")] = Path("reproduced"),
 ) -> None:
     """Make the paper's tables and figures from measured face data; stopped at any time, the same command goes on."""
-    from nni_hyperfd.benchmark.reproduce import exhibits, runs
+    from nni_hyperfd.benchmark.protocol import ProtocolError
+    from nni_hyperfd.benchmark.reproduce import exhibits, plan, runs
     from nni_hyperfd.benchmark.tables import TableError
     from nni_hyperfd.files import FolderError
 
     console, began = Console(), time.monotonic()
     bar = Progress(*Progress.get_default_columns(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
     try:
-        by_space = _by_space(folder.resolve() for folder in folders or shipped())
+        wanted = [folder.resolve() for folder in folders or shipped()]
+        kinds = _kinds(wanted)
+        settings = plan.settings(kinds.values(), regime, offline, server_names(server))
+        by_space = dict(zip(kinds, map(_known, settings), strict=True))
         with bar:
-            runs.run_all([folder for folder, *_ in by_space.values()], out, seeds, orders, processes, bar.track)
+            runs.run_all([one for one, _ in by_space.values()], out, seeds, orders, processes, bar.track)
         parts = _parts(by_space, out)
-    except (TableError, FolderError, OSError) as error:
+    except (TableError, ProtocolError, FolderError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
     ran = time.monotonic()
     shown = list(exhibits.all_of(parts, seeds, orders, out))
     named = f" {shlex.join(map(str, folders))}" if folders else ""
-    command = f"hyperfd reproduce{named} --seeds {seeds} --orders {orders}"
+    how = f" --regime {regime.value}" + (f" --offline {offline}" if offline is not None else "")
+    how += f" --server {shlex.quote(server)}" if server is not None else ""
+    command = f"hyperfd reproduce{named}{how} --seeds {seeds} --orders {orders}"
     _write_page(shown, parts, command, seeds, out / "reproduced.html")
     for one in shown:
         for line in one.says:
@@ -80,16 +92,27 @@ def shipped() -> list[Path]:
     return sorted(Path(str(files("nni_hyperfd.benchmark"))).glob("faces_*"))
 
 
-def _by_space(folders: Iterable[Path]) -> dict[str, Known]:
-    """The tables and their trials, by space."""
-    from nni_hyperfd.benchmark import lookup, measured, tables
+def _kinds(folders: Iterable[Path]) -> dict[str, Path]:
+    """The tables' folders by space.
 
-    by_space: dict[str, Known] = {}
+    Raises:
+        TableError: two are of the same space, or one is of another.
+    """
+    from nni_hyperfd.benchmark.tables import TableError
+
+    kinds: dict[str, Path] = {}
     for folder in folders:
-        if (kind := space_of(folder)) in by_space:
-            raise tables.TableError(f"{by_space[kind][0]} and {folder} are both of the space {kind}; name one.")
-        by_space[kind] = folder, tables.load(folder), measured.read_trials(folder / lookup.TRIALS)
-    return by_space
+        if (kind := space_of(folder)) in kinds:
+            raise TableError(f"{kinds[kind]} and {folder} are both of the space {kind}; name one.")
+        kinds[kind] = folder
+    return kinds
+
+
+def _known(setting: Setting) -> Known:
+    """The table with the trials behind it."""
+    from nni_hyperfd.benchmark import lookup, measured
+
+    return setting, measured.read_trials(setting.folder / lookup.TRIALS)
 
 
 def _parts(by_space: Mapping[str, Known], out: Path) -> list[Part]:
@@ -99,8 +122,8 @@ def _parts(by_space: Mapping[str, Known], out: Path) -> list[Part]:
 
     found = runs.outcomes(out)
     return [
-        exhibits.Part(kind, folder, table, trials, found[found.table == folder.name], warm_ups(folder, out))
-        for kind, (folder, table, trials) in by_space.items()
+        exhibits.Part(kind, one, trials, found[found.table == one.folder.name], warm_ups(one, out))
+        for kind, (one, trials) in by_space.items()
     ]
 
 
@@ -109,7 +132,7 @@ def _write_page(shown: Sequence[Exhibit], parts: Sequence[Part], command: str, s
     from nni_hyperfd.benchmark.reproduce import page
 
     sizes = [
-        f"{part.space}: {len(part.clients)} client data sets, {len(part.table.server)} of the server's,"
+        f"{part.label}: {len(part.clients)} client data sets, {len(part.table.server)} of the server's,"
         f" {len(part.table.configurations)} configurations"
         for part in parts
     ]

@@ -9,6 +9,8 @@ MOST_TASKS = 32
 
 With it the cost of learning does not grow with the number of tasks; more tasks improve the result little.
 """
+MOST_PICKED = 256
+"""Maximum number of past tasks of which only the picks are known that the default preset learns from, the newest."""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nni_hyperfd.method.drawing import tasks_to_believe
+from nni_hyperfd.platform import planning
 from nni_hyperfd.platform.past import past_tasks
-from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.space import Configuration
 from nni_hyperfd.state import experience
 from nni_hyperfd.state.store import Store
 from nni_hyperfd.state.versions import Versions
@@ -152,12 +154,15 @@ class Learned:
         task_ids: the tasks that `model` was learned from.
         extractor_id: the version that their meta-features were carried over to.
         model: what was learned.
+        for_task: the only task that it serves, whose candidates stand for the space where no past task is known whole;
+            None if it serves all.
     """
 
     source: tuple[Any, ...]
     task_ids: list[int]
     extractor_id: int
     model: BeliefModel
+    for_task: int | None
 
 
 class DefaultPreset(Preset):
@@ -202,23 +207,33 @@ class DefaultPreset(Preset):
 
     def _learn(self, task: TaskView) -> Learned:
         """Learn from the closed tasks of a space, unless that is done already."""
-        from nni_hyperfd.belief.model import BeliefModel, PastTask
+        from nni_hyperfd.belief.evidence import PastTask
+        from nni_hyperfd.belief.model import BeliefModel
 
         seed, space, extractor_id = task.settings.seed, task.space, self._versions.head_id()
         with self._store.read() as session:
             source = (seed, extractor_id, experience.count_closed(session, space))
         known = self.learned.get(space.signature)
-        if known is not None and known.source == source:
+        if known is not None and known.source == source and known.for_task in (None, task.id):
             return known
-        tasks, rng = _rankable_and_rng(self._store, space, seed)
+        with self._store.read() as session:
+            clients, offline = experience.closed_ids(session, space)
+            tasks = experience.tasks(session, tasks_to_believe(offline, clients, seed))
         meta_features = self._versions.carried(tasks, extractor_id)
         past = []
         for other in tasks:
             results = other.results
             h = meta_features[other.id].numpy() if other.id in meta_features else None
-            past.append(PastTask(space.encode(results.configurations).vectors, np.array(results.performance), h))
-        model = BeliefModel.learned(past, space.dim, rng)
-        learned = self.learned[space.signature] = Learned(source, [other.id for other in tasks], extractor_id, model)
+            inputs = space.encode(results.configurations).vectors
+            sampled = other.id in offline or 2 * len(inputs) >= space.size
+            past.append(PastTask(inputs, np.array(results.performance), h, sampled))
+        pool = space.encode(planning.candidates(space, task.settings, task.id, task.settings.candidates)).vectors
+        serves_all = any(other.whole for other in past)
+        before = known.model if known is not None and serves_all else None
+        model = BeliefModel.learned(past, pool, seed, before)
+        ids = [other.id for other in tasks]
+        learned = Learned(source, ids, extractor_id, model, None if serves_all else task.id)
+        self.learned[space.signature] = learned
         return learned
 
     def _known(self, task: TaskView) -> tuple[Learned, NDArray[np.float32] | None]:
@@ -242,14 +257,6 @@ class DefaultPreset(Preset):
             if trial.performance is not None:
                 recommender.tell(index, task.settings.sign * trial.performance)
         return recommender
-
-
-def _rankable_and_rng(store: Store, space: SearchSpace, seed: int) -> tuple[Sequence[TaskView], np.random.Generator]:
-    """The tasks that the default preset learns from, and the generator of what else it draws."""
-    with store.read() as session:
-        own, offline = experience.closed_ids(session, space)
-    rng = np.random.default_rng([seed, len(own) + len(offline)])
-    return past_tasks(store, space, rng), rng
 
 
 def _from_best_to_worst(

@@ -11,10 +11,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nni_hyperfd.belief.model import BeliefModel, PastTask
+from nni_hyperfd.belief.evidence import PastTask
+from nni_hyperfd.belief.model import BeliefModel
 from nni_hyperfd.belief.search import Search
-from nni_hyperfd.method.drawing import tasks_to_learn_from
+from nni_hyperfd.method.drawing import tasks_to_believe
 from nni_hyperfd.recommenders.base import MeasuredDataset, Recommender, Task, finite_results
 from nni_hyperfd.space import EncodedConfigurations
 
@@ -22,8 +24,8 @@ from nni_hyperfd.space import EncodedConfigurations
 class HyperFD(Recommender):
     """The default recommender. One set of constants for hyper-parameters and architectures.
 
-    Search spaces are told apart by the width of their encoded configurations. Learning looks at up to `MOST_TASKS` past
-    tasks, the newest and others drawn at random, so its cost does not grow.
+    Search spaces are told apart by the width of their encoded configurations. Learning looks at a limited number of
+    past tasks (`method.drawing.tasks_to_believe`), so its cost does not grow.
 
     Args:
         seed: of everything random.
@@ -42,19 +44,18 @@ class HyperFD(Recommender):
         self.seed = seed
         self._ties_rng = np.random.default_rng(seed)
         self._past: dict[int, list[PastTask]] = {}
-        self._own: dict[int, list[bool]] = {}
         self._models: dict[int, tuple[int, BeliefModel]] = {} if model is None else {model.width: (0, model)}
         """By width: how many past tasks there were, and what they taught."""
 
     def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
-        """Keep the platform's own data sets, which fill what clients' tasks leave free of `MOST_TASKS`."""
+        """Keep the platform's own data sets, whose results represent the space."""
         for data_set in data_sets:
-            self._keep(data_set.task, data_set.candidates, data_set.performance, own=False)
+            self._keep(data_set.task, data_set.candidates, data_set.performance, sampled=True)
 
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set, and learn from the past ones if there is more to learn from."""
         self.task, self.candidates = task, candidates
-        self.search = self._model(candidates.width).search(candidates.vectors, task.meta_feature)
+        self.search = self._model(candidates.vectors).search(candidates.vectors, task.meta_feature)
         self._asked: list[int] = []
         self._pending: list[int] = []
         # Equal scores, as of equal candidates, are ordered at random.
@@ -91,28 +92,30 @@ class HyperFD(Recommender):
         indices = [*asked, *(index for index in known.tolist() if index not in asked)]
         if indices:
             performance = np.array([float(revealed[index]) for index in indices])
-            self._keep(self.task, self.candidates[indices], performance, own=True)
+            known_mostly = 2 * len(indices) >= len(self.candidates)
+            self._keep(self.task, self.candidates[indices], performance, sampled=known_mostly)
 
     def past(self, width: int) -> Sequence[PastTask]:
         """The past tasks of a space in order of arrival, with meta-features that the current one's compares to."""
         return self._past.get(width, [])
 
-    def _keep(self, task: Task, configurations: EncodedConfigurations, performance: np.ndarray, own: bool) -> None:
+    def _keep(
+        self, task: Task, configurations: EncodedConfigurations, performance: NDArray[np.float64], sampled: bool
+    ) -> None:
         """Keep a task's results, unless they are all the same: then there is nothing to rank."""
         if len(set(performance.tolist())) > 1:
-            past = PastTask(configurations.vectors, performance, task.meta_feature)
+            past = PastTask(configurations.vectors, performance, task.meta_feature, sampled)
             self._past.setdefault(configurations.width, []).append(past)
-            self._own.setdefault(configurations.width, []).append(own)
 
-    def _model(self, width: int) -> BeliefModel:
-        """What the past tasks of a space have taught."""
-        past, own = self.past(width), self._own.get(width, [])
+    def _model(self, candidates: NDArray[np.float32]) -> BeliefModel:
+        """What the past tasks of a space have taught, some of whose configurations are the candidates (n, d)."""
+        width = candidates.shape[1]
+        past = self.past(width)
         count, model = self._models.get(width, (-1, None))
         if model is None or count != len(past):
-            rng = np.random.default_rng([self.seed, len(past)])
-            clients = [place for place, is_own in enumerate(own) if is_own]
-            offline = [place for place, is_own in enumerate(own) if not is_own]
-            drawn = tasks_to_learn_from(clients, offline, rng)
-            model = BeliefModel.learned([past[place] for place in drawn], width, rng)
+            whole = [place for place, one in enumerate(past) if one.whole]
+            picked = [place for place, one in enumerate(past) if not one.whole]
+            drawn = [past[place] for place in tasks_to_believe(whole, picked, self.seed)]
+            model = BeliefModel.learned(drawn, candidates, self.seed, before=model)
             self._models[width] = len(past), model
         return model

@@ -1,143 +1,205 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from nni_hyperfd.belief.belief import Belief
 from nni_hyperfd.belief.distances import distances
+from nni_hyperfd.belief.evidence import Picks, Whole
+from nni_hyperfd.belief.scales import ScalePrior
+from nni_hyperfd.belief.targets import normal_scores
+
+K = 4
 
 
-def tasks(count, k=4, n=30, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    vectors = torch.randn(k, generator=generator).double() + 0.7 * torch.randn(count, k, generator=generator).double()
-    features = [torch.randn(n, k, generator=generator).double() for _ in range(count)]
-    noise = [0.2 * torch.randn(n, generator=generator).double() for _ in range(count)]
-    return features, [phi @ h + e for phi, h, e in zip(features, vectors, noise, strict=True)], vectors
+def made_up(count, n=30, seed=0, apart=0.7):
+    """Features and performances of tasks, and the vectors that they follow."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=K) + apart * rng.normal(size=(count, K))
+    features = [rng.normal(size=(n, K)) for _ in range(count)]
+    return features, [phi @ h + 0.2 * rng.normal(size=n) for phi, h in zip(features, vectors, strict=True)], vectors
 
 
-def slow_em(features, targets, amplitude, noise, iterations=3, prior_tasks=3.0, mean_variance=5.0):
-    """Textbook form: posterior of each vector by inverting the precision."""
-    k, count = features[0].shape[1], len(features)
-    isotropic = amplitude / 3 * np.eye(k)
-    mean, covariance = np.zeros(k), isotropic
-    for _ in range(iterations):
-        vectors, posteriors = [], []
-        for phi, y in zip(features, targets, strict=True):
-            phi, y = phi.numpy(), y.numpy()
-            posterior = np.linalg.inv(np.linalg.inv(covariance) + phi.T @ phi / noise)
-            vectors.append(posterior @ (phi.T @ y / noise + np.linalg.inv(covariance) @ mean))
-            posteriors.append(posterior)
-        mean = np.sum(vectors, axis=0) / (count + 1 / mean_variance)
+def whole(count, n=30, seed=0):
+    features, performances, _ = made_up(count, n, seed)
+    return [Whole(phi, y) for phi, y in zip(features, performances, strict=True)]
+
+
+def learned(tasks, amplitude=1.0, noise=0.04, apart=None):
+    return Belief.learned(tasks, amplitude, noise, np.ones((len(tasks), len(tasks))) if apart is None else apart)
+
+
+def slow_learned(features, targets, amplitude, noise, rounds=3, prior_tasks=3.0, mean_variance=5.0):
+    """m and all h as one Gaussian vector, conditioned by its precision; then S."""
+    count = len(features)
+    isotropic = amplitude / 3 * np.eye(K)
+    covariance = isotropic
+    for _ in range(rounds):
+        inverse = np.linalg.inv(covariance)
+        precision, told = np.zeros((K * (count + 1),) * 2), np.zeros(K * (count + 1))
+        precision[:K, :K] = inverse / mean_variance
+        posteriors = []
+        for t, (phi, y) in enumerate(zip(features, targets, strict=True), start=1):
+            own = slice(K * t, K * (t + 1))
+            precision[:K, :K] += inverse
+            precision[:K, own] = precision[own, :K] = -inverse
+            precision[own, own] = inverse + phi.T @ phi / noise
+            told[own] = phi.T @ y / noise
+            posteriors.append(np.linalg.inv(precision[own, own]))
+        joint = np.linalg.inv(precision)
+        mean, *vectors = (joint @ told).reshape(count + 1, K)
         scatter = sum(p + np.outer(h - mean, h - mean) for p, h in zip(posteriors, vectors, strict=True))
         covariance = (prior_tasks * isotropic + scatter) / (prior_tasks + count)
-    return np.array(vectors), mean, covariance
+    return np.array(vectors), mean, joint[:K, :K], covariance
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
-@pytest.mark.parametrize("n", [1, 3, 4, 5, 30])
-def test_expectation_maximisation_against_its_textbook_form(count, n):
-    features, targets, _ = tasks(count, n=n)
-    belief = Belief.learned(features, targets, 1.5, 0.04, np.ones((count, count)), np.random.default_rng(0))
-    ours_all = (belief.vectors, belief.mean, belief.covariance)
-    for ours, slow in zip(ours_all, slow_em(features, targets, 1.5, 0.04), strict=True):
-        assert np.allclose(ours, slow, atol=1e-8)
+@pytest.mark.parametrize("n", [3, 4, 5, 30])
+def test_learning_against_one_joint_gaussian(count, n):
+    features, performances, _ = made_up(count, n, apart=0.2)
+    belief = learned([Whole(phi, y) for phi, y in zip(features, performances, strict=True)], 1.5)
+    slow = slow_learned(features, [normal_scores(y) for y in performances], 1.5, 0.04)
+    for ours, theirs in zip((belief.vectors, belief.mean, belief.doubt, belief.covariance), slow, strict=True):
+        assert np.allclose(ours, theirs, atol=1e-8)
 
 
 def test_the_belief_recovers_what_made_the_tasks():
-    features, targets, vectors = tasks(40, n=60)
-    belief = Belief.learned(features, targets, 1.0, 0.04, np.ones((40, 40)), np.random.default_rng(0))
-    assert torch.allclose(belief.vectors, vectors, atol=0.25)
-    assert torch.allclose(belief.covariance, 0.49 * torch.eye(4).double(), atol=0.3)
+    features, _, vectors = made_up(40, n=60)
+    # Targets are normal scores: of standard normal features, those of phi h are phi h / |h|.
+    belief = learned([Whole(phi, phi @ h) for phi, h in zip(features, vectors, strict=True)])
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.allclose(belief.vectors, directions, atol=0.3)
+
+
+def test_a_task_that_contradicts_the_others_keeps_its_vector_and_says_nothing_of_the_rest():
+    features, performances, _ = made_up(5, apart=0.2)
+    tasks = [Whole(phi, y) for phi, y in zip(features, performances, strict=True)]
+    contrary = Whole(features[0], -performances[0])
+    without, beside = learned(tasks[1:]), learned([contrary, *tasks[1:]])
+    assert np.allclose(beside.mean, without.mean) and np.allclose(beside.covariance, without.covariance)
+    assert beside.vectors[0] @ beside.mean < 0 and len(beside.vectors) == 5
+
+
+def test_picks_teach_what_all_tasks_share():
+    """Four results of each of 60 tasks, the best of thirty; the levels are of no use."""
+    features, performances, vectors = made_up(60)
+    best = [np.argsort(y)[-4:] for y in performances]
+    rng = np.random.default_rng(1)
+    tasks = [Picks(phi[b], 3 * y[b] + rng.normal()) for phi, y, b in zip(features, performances, best, strict=True)]
+    belief = learned(tasks)
+    cosine = belief.mean @ vectors.mean(axis=0) / np.linalg.norm(belief.mean) / np.linalg.norm(vectors.mean(axis=0))
+    assert cosine > 0.8
+    assert abs(belief.scales.middle - np.log(3)) < 1.5
+
+
+def test_beside_whole_tasks_picks_change_scales_and_certainty_little():
+    tasks = whole(6)
+    features, performances, _ = made_up(1, n=3, seed=9)
+    alone, beside = learned(tasks), learned([*tasks, Picks(features[0], performances[0])])
+    assert abs(beside.scales.middle - alone.scales.middle) < 0.3
+    assert 0.7 * np.trace(alone.doubt) < np.trace(beside.doubt) < np.trace(alone.doubt)
+
+
+def test_thousands_of_sparse_tasks_make_the_mean_certain_and_no_task():
+    features, performances, _ = made_up(400, n=4)
+    belief = learned([Picks(phi, y) for phi, y in zip(features, performances, strict=True)])
+    few = learned([Picks(phi, y) for phi, y in zip(features[:4], performances[:4], strict=True)])
+    assert np.trace(belief.doubt) < 0.05 * np.trace(few.doubt)
+    assert np.trace(belief.covariance) > np.trace(belief.doubt)
 
 
 def test_a_new_task_against_the_joint_gaussian():
-    features, targets, _ = tasks(3)
-    learned = Belief.learned(features, targets, 1.0, 0.04, np.ones((3, 3)), np.random.default_rng(0))
-    belief = Belief(learned.vectors, learned.mean, learned.covariance, 0.04, trust=0.8, reach=0.9)
+    belief = replace(learned(whole(3)), trust=0.8, reach=0.9)
     rng = np.random.default_rng(1)
-    places = rng.random((4, 2))
-    apart = np.linalg.norm(places[:, None] - places, axis=-1)
-    mean, root, weights = belief.for_task(apart[3, :3], apart[:3, :3])
-    between = 0.8 * np.exp(-(apart**2) / (2 * 0.9**2))
-    np.fill_diagonal(between, 1)
-    joint = np.kron(between, learned.covariance.numpy())  # of the four deviations, one after the other
-    past, new = slice(0, 12), slice(12, 16)
+    points = rng.normal(size=(4, 2))
+    apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    mean, factor, weights = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+    correlation = 0.8 * np.exp(-(apart**2) / (2 * 0.9**2))
+    np.fill_diagonal(correlation, 1.0)
+    joint = np.kron(correlation, belief.covariance)
+    past, new = slice(0, 3 * K), slice(3 * K, None)
     gain = joint[new, past] @ np.linalg.inv(joint[past, past])
-    deviations = (learned.vectors - learned.mean).numpy().ravel()
-    assert np.allclose(mean, learned.mean.numpy() + gain @ deviations)
-    assert np.allclose(root @ root.T, joint[new, new] - gain @ joint[past, new])
-    assert np.allclose(weights @ (learned.vectors - learned.mean).numpy(), gain @ deviations)
+    deviations = (belief.vectors - belief.mean).ravel()
+    assert np.allclose(mean, belief.mean + gain @ deviations)
+    left = joint[new, new] - gain @ joint[past, new]
+    assert np.allclose(factor @ factor.T, left + belief.doubt)
+    assert np.allclose(factor, np.tril(factor)) and len(weights) == 3
 
 
 @pytest.mark.parametrize("informative", [True, False])
 def test_meta_features_are_trusted_where_they_foretell(informative):
-    generator = torch.Generator().manual_seed(3)
-    kinds = torch.randn(2, 6, generator=generator).double() * 2
-    kind = np.arange(12) % 2
-    features = [torch.randn(40, 6, generator=generator).double() for _ in kind]
-    noise = [0.2 * torch.randn(40, generator=generator).double() for _ in kind]
-    targets = [phi @ kinds[c] + e for phi, c, e in zip(features, kind, noise, strict=True)]
-    told = kind if informative else np.arange(12) // 2  # else pairs of different kinds seem alike
-    distances = 1.4 * (told[:, None] != told)
-    belief = Belief.learned(features, targets, 4.0, 0.04, distances, np.random.default_rng(0))
-    assert (belief.trust > 0.5) == informative
+    rng = np.random.default_rng(0)
+    meta = rng.normal(size=(24, 3))
+    vectors = 2 * meta @ rng.normal(size=(3, K))
+    told = meta if informative else rng.normal(size=(24, 3))
+    tasks = [Whole(phi := rng.normal(size=(40, K)), phi @ h + 0.2 * rng.normal(size=40)) for h in vectors]
+    belief = learned(tasks, 4.0, apart=distances(list(told)))
+    assert (belief.trust > 0) == informative
 
 
 def test_distances_that_are_not_euclidean_still_give_a_prior():
-    """Outliers and a task without meta-feature: the correlations of eq. B9 are then not positive definite."""
-    meta_features = np.zeros((26, 3))
-    meta_features[range(3), range(3)] = 1.0
-    apart = distances([*meta_features[:25], None, meta_features[25]])
-    among = 0.85 * np.exp(-(apart[:-1, :-1] ** 2) / (2 * 1.5**2))
-    np.fill_diagonal(among, 1.0)
-    assert np.linalg.eigvalsh(among)[0] < 0
-    features, targets, _ = tasks(26)
-    learned = Belief.learned(features, targets, 1.0, 0.04, np.ones((26, 26)), np.random.default_rng(0))
-    belief = Belief(learned.vectors, learned.mean, learned.covariance, 0.04, trust=0.85, reach=1.5)
-    mean, root, weights = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
-    assert mean.isfinite().all() and root.isfinite().all() and np.isfinite(weights).all()
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(26, 3))
+    rows[rng.random(rows.shape) < 0.4] = np.nan
+    apart = distances(list(rows))
+    correlation = 0.85 * np.exp(-(apart**2) / (2 * 1.5**2))
+    np.fill_diagonal(correlation, 1.0)
+    belief = replace(learned(whole(25)), trust=0.85, reach=1.5)
+    mean, factor, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+    assert np.isfinite(mean).all() and np.isfinite(factor).all()
 
 
 def test_a_task_with_the_same_meta_feature_does_not_end_all_doubt():
-    features, targets, _ = tasks(2)
-    learned = Belief.learned(features, targets, 1.0, 0.04, np.ones((2, 2)), np.random.default_rng(0))
-    belief = Belief(learned.vectors, learned.mean, learned.covariance, 0.04, trust=0.99, reach=0.4)
-    _, root, weights = belief.for_task(np.array([0.0, 9.0]), np.array([[0.0, 9.0], [9.0, 0.0]]))
-    assert np.allclose(weights, [0.99, 0.0]) and torch.allclose(root @ root.T, 0.05 * learned.covariance)
+    belief = replace(learned(whole(2)), trust=1.0, reach=1.0)
+    _, factor, weights = belief.for_task(np.array([0.0, 9.0]), np.array([[0.0, 9.0], [9.0, 0.0]]))
+    assert np.allclose(weights, [1.0, 0.0], atol=1e-6)
+    assert np.allclose(factor @ factor.T, 0.05 * belief.covariance + belief.doubt)
 
 
 def slow_calibration(vectors, features, targets, apart):
-    """Leave-one-out from the definition: (gain less its standard error, trust, reach), the largest first."""
-    count, options = len(vectors), [(0.0, 1.0), *itertools.product((0.3, 0.6, 0.85), (0.4, 0.7, 1.5))]
-    errors = np.empty((len(options), count))
-    for (row, (trust, reach)), t in itertools.product(enumerate(options), range(count)):
-        others = [u for u in range(count) if u != t]
-        centre = vectors[others].sum(axis=0) / (count - 1 + 1 / 5)
-        correlation = trust * np.exp(-(apart**2) / (2 * reach**2))
-        np.fill_diagonal(correlation, 1)
-        weights = np.linalg.inv(correlation[np.ix_(others, others)]) @ correlation[others, t]
-        prior = centre + weights @ (vectors[others] - centre)
-        errors[row, t] = np.mean((features[t].numpy() @ prior - targets[t].numpy()) ** 2)
-    gains = errors[0] - errors
-    return sorted(
-        (float(gain.mean() - gain.std(ddof=1) / np.sqrt(count)), *option)
-        for gain, option in zip(gains, options, strict=True)
-    )[::-1]
+    """Trust and reach by hand, one task left out at a time, on all results."""
+
+    def error(t, trust, reach):
+        others = [o for o in range(len(vectors)) if o != t]
+        weights = np.zeros(len(others))
+        if trust:
+            among = trust * np.exp(-(apart[np.ix_(others, others)] ** 2) / (2 * reach**2))
+            np.fill_diagonal(among, 1.0)
+            weights = np.linalg.solve(among, trust * np.exp(-(apart[t, others] ** 2) / (2 * reach**2)))
+        centre = vectors[others].sum(axis=0) / (len(others) + 0.2)
+        prior = centre + sum(w * (vectors[o] - centre) for w, o in zip(weights, others, strict=True))
+        return np.mean((features[t] @ prior - targets[t]) ** 2)
+
+    found, most = (0.0, 1.0), 0.0
+    for trust, reach in itertools.product((0.3, 0.6, 0.85), (0.4, 0.7, 1.5)):
+        saved = np.array([error(t, 0.0, 1.0) - error(t, trust, reach) for t in range(len(vectors))])
+        if (gain := saved.mean() - saved.std(ddof=1) / len(saved) ** 0.5) > most:
+            found, most = (trust, reach), gain
+    return found
 
 
 def test_trust_and_reach_against_leave_one_out_by_hand():
-    chosen = set()
-    for seed, telling in itertools.product(range(4), (0.0, 0.7, 1.0)):
-        features, targets, vectors = tasks(8, seed=seed)
+    found = set()
+    for seed in range(6):
         rng = np.random.default_rng(seed)
-        places = telling * vectors.numpy() + (1 - telling) * rng.normal(size=vectors.shape)
-        apart = distances(list(places))
-        belief = Belief.learned(features, targets, 1.0, 0.04, apart, rng)
-        (most, trust, reach), *_ = slow_calibration(belief.vectors.numpy(), features, targets, apart)
-        expected = (trust, reach) if most > 0 else (0.0, 1.0)
-        assert (belief.trust, belief.reach) == expected
-        chosen.add(expected)
-    assert len(chosen) > 2 and (0.0, 1.0) in chosen
+        meta = rng.normal(size=(9, 2))
+        vectors = meta @ rng.normal(size=(2, K)) + seed / 5 * rng.normal(size=(9, K))
+        features = [rng.normal(size=(25, K)) for _ in vectors]
+        performances = [phi @ h for phi, h in zip(features, vectors, strict=True)]
+        apart = distances(list(meta))
+        belief = learned([Whole(*one) for one in zip(features, performances, strict=True)], apart=apart)
+        targets = [normal_scores(y) for y in performances]
+        assert (belief.trust, belief.reach) == slow_calibration(belief.vectors, features, targets, apart)
+        found.add((belief.trust, belief.reach))
+    assert len(found) > 1
+
+
+def test_fewer_than_three_whole_tasks_give_no_trust_whatever_picks_there_are():
+    features, performances, _ = made_up(8, n=4)
+    picks = [Picks(*one) for one in zip(features, performances, strict=True)]
+    meta = np.random.default_rng(0).normal(size=(10, 2))
+    assert learned([*whole(2), *picks], apart=distances(list(meta))).trust == 0
+    assert learned(whole(1)).scales != ScalePrior(0.0, 1.0)

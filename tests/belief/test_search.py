@@ -6,7 +6,8 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from nni_hyperfd.belief.search import Scales, Search, log_unit_improvement
+from nni_hyperfd.belief.scales import ScalePrior
+from nni_hyperfd.belief.search import Search, log_unit_improvement
 
 
 def belief(n=7, seed=0):
@@ -15,9 +16,7 @@ def belief(n=7, seed=0):
 
 
 def scales(*values):
-    kept = Scales()
-    kept.logarithms.extend(float(np.log(value)) for value in values)
-    return kept
+    return ScalePrior.learned([float(np.log(value)) for value in values])
 
 
 def slow(mean, root, noise, grid, results, pending=(), offset=100.0):
@@ -55,7 +54,7 @@ def test_expected_improvement_against_integration(pending):
     for index, result in results.items():
         search.observe(index, result)
     y = np.array([1.3, 0.1])
-    grid = prior.grid(y)
+    grid = prior.grid()
     per_scale = slow(mean, root, noise, grid, results, pending)
     weights = np.exp([e for e, _, _ in per_scale])
     weights /= weights.sum()
@@ -127,7 +126,7 @@ def test_far_behind_the_best_result_candidates_still_have_an_order(pending):
     results = {index: float(mean[index]) for index in range(10, 18)} | {19: 30.0}
     for index, result in results.items():
         search.observe(index, result)
-    grid = prior.grid(np.array(list(results.values())))
+    grid = prior.grid()
     logarithms, plain = expected_improvement(slow(mean, root, noise, grid, results, pending), grid, results)
     scores = search.scores(pending)
     assert (plain == 0).all() and (logarithms < -1000).all()
@@ -142,7 +141,7 @@ def test_the_pick_is_that_of_expected_improvement():
         results = {index: float(np.sin(seed + index)) for index in (3, 8, 12)}
         for index, result in results.items():
             search.observe(index, result)
-        grid = prior.grid(np.array(list(results.values())))
+        grid = prior.grid()
         logarithms, plain = expected_improvement(slow(mean, root, noise, grid, results), grid, results)
         scores = search.scores([])
         assert scores.argmax() == plain.argmax()
@@ -155,7 +154,7 @@ def test_what_is_expected_is_the_mixture_over_the_scales():
     search = Search(mean, root, noise, prior)
     for index, result in results.items():
         search.observe(index, result)
-    per_scale = slow(mean, root, noise, prior.grid(np.array(list(results.values()))), results, offset=0.0)
+    per_scale = slow(mean, root, noise, prior.grid(), results, offset=0.0)
     weights = np.exp([e for e, _, _ in per_scale])
     weights /= weights.sum()
     means, variances = np.array([m for _, m, _ in per_scale]), np.array([v for _, _, v in per_scale])
@@ -171,7 +170,7 @@ def test_the_first_pick_has_the_highest_upper_confidence_bound(pending):
     covariance = root @ root.T
     among = covariance[np.ix_(pending, pending)] + noise * np.eye(len(pending))
     left = covariance - covariance[:, pending] @ np.linalg.inv(among) @ covariance[pending]
-    assert np.allclose(Search(mean, root, noise, Scales()).scores(pending), mean + 0.3 * np.sqrt(np.diag(left)))
+    assert np.allclose(Search(mean, root, noise, None).scores(pending), mean + 0.3 * np.sqrt(np.diag(left)))
 
 
 def test_an_unknown_offset_makes_the_first_result_say_little():
@@ -201,27 +200,22 @@ def test_a_pending_candidate_leaves_the_means_and_takes_its_own_doubt():
     assert np.all(waiting <= free + 1e-12) and waiting[0] < free[0]
 
 
-def test_scales_by_hand():
-    kept = Scales()
-    targets = np.array([-1.0, 0.0, 1.0])
-    kept.add(5 + 3 * targets, targets)
-    kept.add(np.ones(3), targets)
-    kept.add(-2 + 0.5 * targets, targets)
-    kept.add(np.array([0.1, 0.0, 0.7]), targets)
-    assert np.allclose(np.exp(kept.logarithms), [3, 0.5, 0.3])
-    variance = (np.log(3 / 0.5) ** 2 + np.log(0.3 / 0.5) ** 2 + 1) / 3 * (1 + 1 / 3)
-    nine = norm.ppf((np.arange(9) + 0.5) / 9)
-    assert np.allclose(np.log(kept.grid(np.zeros(2))), np.log(0.5) + np.sqrt(variance) * nine)
+def test_without_past_tasks_the_scales_surround_the_range_of_the_results():
+    mean, root, noise = belief()
+    results = {0: 3.0, 1: 1.0, 2: 7.0}
+    searches = [Search(mean, root, noise, prior) for prior in (None, ScalePrior(float(np.log(6)), 1.0))]
+    for search in searches:
+        for index, result in results.items():
+            search.observe(index, result)
+    assert np.array_equal(searches[0].scores([]), searches[1].scores([]))
 
 
-def test_without_past_tasks_the_scales_surround_the_spread_of_the_results():
-    nine = norm.ppf((np.arange(9) + 0.5) / 9)
-    assert np.allclose(np.log(Scales().grid(np.array([3.0, 1.0, 7.0]))), np.log(6) + nine)
-    assert np.allclose(np.log(Scales().grid(np.array([3.0]))), nine)
-
-
-def test_scales_of_the_last_100_tasks_are_kept():
-    kept, targets = Scales(), np.array([-1.0, 1.0])
-    for task in range(1, 106):
-        kept.add(task * targets, targets)
-    assert np.allclose(np.exp(kept.logarithms), np.arange(6, 106))
+def test_scores_of_a_first_pick_may_be_given_and_hold_until_there_is_a_result():
+    mean, root, noise = belief()
+    first = np.arange(7.0)
+    search = Search(mean, root, noise, None, first)
+    scores = search.scores([3])
+    scores[:] = 0  # the caller's own
+    assert np.array_equal(search.scores([]), first)
+    search.observe(2, 1.0)
+    assert not np.array_equal(search.scores([]), first)

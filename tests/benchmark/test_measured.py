@@ -136,9 +136,10 @@ def test_the_benchmark_runs_on_it_and_states_its_gaps(folder: Path, tmp_path: Pa
     result = CliRunner().invoke(app, ["benchmark", str(table), *options])
     assert result.exit_code == 0, result.output
     assert "faces: 5 of 9 results are missing" in result.output
-    for name in ("runs.csv", "summary.csv"):
-        with (tmp_path / "out" / name).open(newline="") as file:
-            assert {line["missing"] for line in csv.DictReader(file)} == {"5"}
+    with (tmp_path / "out" / "outcomes.csv").open(newline="") as file:
+        assert {line["missing"] for line in csv.DictReader(file)} == {"5"}
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["tables"]["faces"]["missing"] == 5
 
 
 def test_a_folder_that_is_being_filled_is_read(folder: Path) -> None:

@@ -8,18 +8,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from nni_hyperfd.benchmark.own import Watched, maker
+from nni_hyperfd.benchmark.own import RecommenderError, Watched, maker
 from nni_hyperfd.benchmark.protocol import Protocol, run
 from nni_hyperfd.benchmark.tables import load
 from nni_hyperfd.cli import app
-from nni_hyperfd.recommenders import make
+from nni_hyperfd.recommenders import MeasuredDataset, make
+from nni_hyperfd.recommenders.simple import MeanRank
 
 GOOD = '''
 import numpy as np
@@ -160,8 +161,9 @@ def benchmark(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "out" / "runs.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    """Those of the first task of each run."""
+    with (folder / "out" / "outcomes.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["position"] == "0"]
 
 
 def test_ones_own_are_run_beside_the_built_in_ones(folder: Path) -> None:
@@ -185,6 +187,23 @@ def test_all_stands_for_the_built_in_ones(
         "knn",
         "random",
     ]
+
+
+def test_the_platforms_own_data_sets_come_as_one_wants_them() -> None:
+    class Knowing(MeanRank):
+        def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+            self.known = list(data_sets)
+
+    knowing = Knowing()
+    Watched("mine", knowing).know([])
+    assert knowing.known == [] == knowing.past
+
+    class Refusing(MeanRank):
+        def know(self, data_sets: Sequence[MeasuredDataset]) -> None:
+            raise ValueError("no such data sets")
+
+    with pytest.raises(RecommenderError, match="mine breaks the contract of recommenders: know raised ValueError"):
+        Watched("mine", Refusing()).know([])
 
 
 @pytest.mark.parametrize(

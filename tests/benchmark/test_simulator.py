@@ -13,6 +13,8 @@ from typer import Typer
 from typer.testing import CliRunner
 
 from nni_hyperfd.benchmark import lookup, measured, simulator, state, tables
+from nni_hyperfd.benchmark.protocol import Protocol
+from nni_hyperfd.benchmark.regime import Regime
 from nni_hyperfd.benchmark.simulator import TablePlatform, World, by_chance, clustered, schedule, simulate, stretches
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description
@@ -110,9 +112,32 @@ def _side_by_side(
 
 
 def test_the_same_seed_gives_the_same_run(world: World, tmp_path: Path) -> None:
-    runs = [list(simulate(world, 3, tmp_path / f"{n}.sqlite")) for n in range(2)]
+    runs = [list(simulate(world, Protocol(offline=1), 3, tmp_path / f"{n}.sqlite")) for n in range(2)]
     assert [w.lived.picks for w in runs[0]] == [w.lived.picks for w in runs[1]]
     assert [w.rank_percent for w in runs[0]] == [w.rank_percent for w in runs[1]]
+
+
+@pytest.mark.parametrize("regime", Regime)
+def test_what_the_platform_knows_in_each_regime(
+    world: World, tmp_path: Path, regime: Regime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(simulator, "schedule", lambda tasks: [1, tasks - 1])  # the last one is filled in
+    offline = 0 if regime is Regime.COLD else 2
+    waves = list(simulate(world, Protocol(regime, offline), 3, tmp_path / "state.sqlite"))
+    platform = TablePlatform(tmp_path / "state.sqlite", world.vectors)
+    tasks = platform.tasks()
+    assert len(tasks) == offline + 3 and [task.dataset for task in tasks[:offline]] == ["0", "1"][:offline]
+    assert sum(len(wave.rank_percent["platform"]) for wave in waves) == 3
+    settings = TaskSettings(seed=world.seed)
+    for number, task in enumerate(tasks):
+        performance, h = world.task(number)
+        rows = platform.rows(settings.seed, task.id, settings.candidates)
+        known = [platform.place(configuration) for configuration in task.results.configurations]
+        assert task.meta_feature == pytest.approx(h.tolist())
+        assert task.results.performance == pytest.approx(performance[known].tolist())
+        assert set(known) <= set(rows.tolist()) and len(set(known)) == len(known)
+        whole = number < offline or regime is Regime.REVEALED
+        assert len(known) == (len(rows) if whole else settings.budget), (regime, number)
 
 
 def test_the_program_writes_what_it_says(folder: Path, tmp_path: Path) -> None:
@@ -122,10 +147,14 @@ def test_the_program_writes_what_it_says(folder: Path, tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [(row["first"], row["last"]) for row in rows] == [("1", "10"), ("11", "12")]
     assert all(float(row[name]) > 0 for row in rows for name in ("platform", "learn", "close", "size"))
-    assert (tmp_path / "simulator.txt").read_text().startswith("SIMULATED tasks")
+    assert {(row["regime"], row["offline"]) for row in rows} == {("real", "8")}
+    told = (tmp_path / "simulator.txt").read_text()
+    assert told.startswith("SIMULATED tasks") and told.count("real regime, 8 offline data sets: Rank%") == 2
     assert (tmp_path / "simulator.png").stat().st_size > 10_000
 
 
 def test_other_folders_are_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, [str(tmp_path), "--regime", "cold", "--offline", "3"], env={"COLUMNS": "500"})
+    assert result.exit_code == 2 and "cold regime has no offline data sets" in result.output
     result = CliRunner().invoke(app, [str(tmp_path)], env={"COLUMNS": "500"})
     assert result.exit_code != 0 and "meta.json cannot be read" in result.output

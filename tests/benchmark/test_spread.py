@@ -59,9 +59,27 @@ def test_one_data_set_by_hand() -> None:
     assert found.agreement == pytest.approx(0.5)  # ranks 1 3 2 and 1 2 3: 1 - 6 * 2 / 24
 
 
+def test_data_sets_on_which_seeds_differ_more_are_flat() -> None:
+    def data_set(name: str, step: float) -> list[MeasuredTrial]:
+        """Three configurations so far apart, each with two seeds that are 0.02 apart."""
+        aps = [0.5 + step * place for place in range(3)]
+        return [trial(name, str(n), seed, ap + 0.02 * seed, ap) for n, ap in enumerate(aps) for seed in (0, 1)]
+
+    seeds = 0.02 / 2**0.5
+    trials = [*data_set("steep", 2 * seeds), *data_set("flat", 1.4 * seeds)]
+    steep, flat = (spread_of(name, trials, seed=0) for name in ("steep", "flat"))
+    assert (steep.flat, flat.flat) == (False, True)
+    assert flat.seeds_val == pytest.approx(seeds) and flat.real_val == pytest.approx(0.96**0.5 * seeds)
+    told = statement([steep, flat, steep], np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.2], [0.4, 0.2, 1.0]]))
+    assert told[3] == (
+        "Flat data sets, where configurations differ less than seeds do on validation (AP): flat (0.014 and 0.014)."
+    )
+    assert "two data sets (test, without flat ones): mean 0.40, least 0.40, greatest 0.40." in told[4]
+
+
 def test_what_cannot_be_told_is_nan() -> None:
     alone = spread_of("toon", [trial("toon", "a", 0, 0.5, 0.5)], seed=0)
-    assert alone.median_test == 0.5 and alone.repeated == 0
+    assert alone.median_test == 0.5 and alone.repeated == 0 and not alone.flat
     for name in ("configurations_val", "seeds_val", "ratio_val", "real_test", "agreement", "before_test"):
         assert np.isnan(getattr(alone, name)), name
     nothing = spread_of("toon", [], seed=0)

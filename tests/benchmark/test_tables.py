@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from nni_hyperfd.benchmark.tables import TableError, load
+from nni_hyperfd.benchmark.tables import TableError, load, load_all
 from nni_hyperfd.method.features import pack
 from nni_hyperfd.method.weights import dumps
 
@@ -170,7 +170,8 @@ def test_what_is_missing_is_named(folder):
 
 def test_tasks_that_nothing_is_known_of(folder):
     (folder / "tasks.csv").write_text("task_id\nb\na\n")
-    assert load(folder).meta_features.shape == (2, 0)
+    table = load(folder)
+    assert table.meta_features.shape == (2, 0) and table.task(0, 4).meta_feature is None
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -221,3 +222,13 @@ def test_a_server_that_is_no_list_of_tasks_is_refused(folder, server):
     change_meta(folder, server=server)
     with pytest.raises(TableError, match="server must list tasks of the table, got 'c'|got 'b'"):
         load(folder)
+
+
+def test_another_server_than_the_tables(folder):
+    change_meta(folder, server=["b"])
+    table = load(folder)
+    assert table.with_server(["a", "b"]).server == (0, 1) and table.with_server([]).server == ()
+    assert table.server == (1,) and table.with_server(["a"]).digest != table.digest
+    with pytest.raises(TableError, match="Table toy has no task 'c' to be the server's; it has a, b"):
+        table.with_server(["a", "c"])
+    assert [own.server for own in load_all([folder], ["a"])] == [(0,)] and load_all([folder])[0].server == (1,)

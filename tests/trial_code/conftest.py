@@ -27,8 +27,9 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A detector of the default config with random weights."""
-    return _random_detector(Options(Path()), tmp_path_factory.mktemp("weights") / "random.safetensors")
+    """A detector with half a MobileNetV2 and random weights."""
+    options = Options(Path(), config=CONFIGS / "retinaface_mobilenetv2.py")
+    return _random_detector(options, tmp_path_factory.mktemp("weights") / "random.safetensors")
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from mmengine.dataset import pseudo_collate
 from retinaface import features
 from retinaface.build import load_detector
 from retinaface.face_dataset import FaceDataset
-from retinaface.options import ScriptError
+from retinaface.options import CONFIGS, WEIGHTS, ScriptError
 from retinaface.training import validate
 
 from nni_hyperfd.datasets import coco
@@ -131,9 +131,11 @@ assert "mmdet" not in sys.modules, "asked"
     assert result.returncode == 0, result.stderr
 
 
-def test_weights_are_needed(options) -> None:
-    with pytest.raises(ScriptError, match="name its file with --weights"):
-        FaceDataset(dataclasses.replace(options, weights=None))
+def test_weights_are_those_that_come_with_the_config(options, tmp_path: Path) -> None:
+    of_wider = dataclasses.replace(options, weights=None, config=CONFIGS / "retinaface_wider_short.py")
+    assert FaceDataset(of_wider).weights == str(WEIGHTS / "retinaface_wider.safetensors")
+    with pytest.raises(ScriptError, match=r"comes with my_own.py; name a file with --weights"):
+        FaceDataset(dataclasses.replace(options, weights=None, config=tmp_path / "my_own.py"))
     with pytest.raises(WeightsError, match="there is no weights file"):
         FaceDataset(dataclasses.replace(options, weights="none.pth")).fingerprint()
 

@@ -82,6 +82,16 @@ def test_a_copy_runs_from_anywhere(options, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "work" / "detector.safetensors").is_file()
 
 
+def test_a_package_of_the_same_name_does_no_harm(tmp_path: Path) -> None:
+    """Several packages of the registry are imported as `retinaface`; the folder of the script comes first."""
+    (tmp_path / "retinaface").mkdir()
+    (tmp_path / "retinaface" / "__init__.py").write_text("raise RuntimeError('the other package')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(TRIAL_CODE.parent)])}
+    command = [sys.executable, str(TRIAL_CODE / "finetune.py"), "--help"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 @pytest.mark.parametrize(
     "script", sorted(path.name for path in TRIAL_CODE.glob("*.py") if path.name != "mmdet_tool.py")
 )

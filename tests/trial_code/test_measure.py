@@ -74,6 +74,32 @@ def test_the_order_is_balanced() -> None:
     assert list(measure.in_turn(["x"], ["a"], 3, [0])) == [("x", "start", 0), ("x", "a", 0)]
 
 
+def test_the_best_of_each_data_set_are_repeated() -> None:
+    def row(domain: str, name: str, val: float | str, seed: int = 5) -> dict[str, str]:
+        return {"domain": domain, "configuration": name, "seed": str(seed), "val": str(val), "status": "measured"}
+
+    rows = [
+        row("x", "start", 1.0),
+        row("x", "a", 0.5),
+        row("x", "b", 0.7),
+        row("x", "c", 0.6),
+        row("x", "a", 0.9, seed=6),
+        row("y", "a", 0.2),
+        {**row("y", "b", ""), "status": "failed"},
+        row("z", "a", 0.2),
+    ]
+    keys = list(measure.repeats_of_best(rows, ["x", "y"], ["a", "b", "c"], 2, [5, 6, 7]))
+    assert keys == [
+        ("x", "b", 6),
+        ("y", "a", 6),
+        ("x", "b", 7),
+        ("y", "a", 7),
+        ("x", "c", 6),
+        ("x", "c", 7),
+    ]
+    assert list(measure.repeats_of_best(rows, ["x"], ["a"], 0, [5, 6])) == []
+
+
 def test_fewer_configurations_are_the_first_of_more() -> None:
     for name in ("hpo", "proxylessnas"):
         space = measure.read_space(TRIAL_CODE.parent / "search_spaces" / f"{name}.json")
@@ -112,6 +138,12 @@ def test_a_killed_run_goes_on_and_a_failed_trial_is_a_row(arguments: list[str], 
     measure.main(arguments)
     assert (out / "trials.csv").read_text() == written
     assert len(measured.read(out).trials) == 8
+    good = "c0001" if bad == "c0000" else "c0000"
+    measure.main([*arguments, "--best", "2"])
+    added = rows(out)[8:]
+    assert {(row["domain"], row["configuration"], row["seed"]) for row in added} == (
+        set() if good == "c0000" else {("one", good, "1"), ("two", good, "1")}
+    )
 
 
 def test_a_trial_does_not_depend_on_those_before_it(options, domains: Path) -> None:

@@ -38,7 +38,7 @@ def command_line(options) -> list[str]:
     named = {"data": options.data, "weights": options.weights, "config": options.config, "size": options.size}
     named |= {"eval-size": options.eval_size, "min-face": options.min_face, "epochs": options.epochs}
     named |= {"val-interval": options.val_interval, "batch-size": options.batch_size, "workers": options.workers}
-    return [text for name, value in named.items() for text in (f"--{name}", str(value))]
+    return [text for name, value in named.items() if value is not None for text in (f"--{name}", str(value))]
 
 
 def test_a_trial_runs_without_nni(options, tmp_path: Path) -> None:
@@ -123,6 +123,17 @@ def test_starts_are_compared_on_equal_terms_and_only_what_is_missing_is_run(sear
     compare_starts.main(command)
     again = RowFile(out, compare_starts.COLUMNS).rows
     assert again[0] == first and {**again[1], "seconds": ""} == {**second, "seconds": ""}
+
+
+def test_two_starts_are_compared(searchable_options, detector_file: Path, tmp_path: Path, capsys) -> None:
+    """Of the largest network's random weights and half a MobileNetV2's; the first run is not done again."""
+    out = tmp_path / "starts.csv"
+    command = [*command_line(searchable_options), "--out", str(out), "--architectures", "1"]
+    compare_starts.main(command)
+    compare_starts.main([*command, "--against", str(detector_file)])
+    starts = [row["start"] for row in RowFile(out, compare_starts.COLUMNS).rows]
+    assert starts[:2] == ["inherited", "random"] and len(starts) == 3 and starts[2].startswith("random-")
+    assert f" {starts[2]}; gain " in capsys.readouterr().out
 
 
 def test_the_comparison_of_starts_by_hand() -> None:

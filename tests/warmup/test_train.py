@@ -30,7 +30,7 @@ from support.encoded import bytes_of
 DEFINITION = {name: {"_type": "choice", "_value": list(range(5))} for name in ("x", "y")}
 SPACE = SearchSpace.from_nni(DEFINITION)
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
-KINDS, EACH, IMAGES, WIDTH = 6, 8, 40, 12
+KINDS, EACH, WHOLE, IMAGES, WIDTH = 6, 8, 20, 40, 12
 
 
 def result(name: str, configuration: dict) -> float:
@@ -90,7 +90,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[OfflineResul
     """Data sets and what the warm-up has learned from them, with as few batches as the test of ranking can do with."""
     sets = []
     for number in range(KINDS):
-        configurations = SPACE.sample(EACH, np.random.default_rng(number))
+        configurations = SPACE.sample(WHOLE, np.random.default_rng(number))
         images, counts = features.unpack(weights.loads(describe(f"set-{number}")))
         performance = [result(f"set-{number}", configuration) for configuration in configurations]
         sets.append(OfflineResults(f"set-{number}", images, counts, configurations, performance))

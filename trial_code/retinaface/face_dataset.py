@@ -31,13 +31,13 @@ class FaceDataset:
         options: the data set, the detector, and the sizes of training and validation.
 
     Raises:
-        ScriptError: the options name no detector to start from.
+        ScriptError: the options name no detector to start from, and none comes with their config.
         AnnotationError: (on first use) the annotations cannot be used.
     """
 
     def __init__(self, options: Options) -> None:
-        self.options = options
-        self.weights = options.require_weights()
+        self.options = options.with_start()
+        self.weights = self.options.require_weights()
 
     @cached_property
     def train(self) -> coco.CocoSplit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -80,12 +81,19 @@ class RetinaFaceNeck(BaseModule):
 
     def forward(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps from fine to coarse -> as many of the same heights and widths, with `out_channels` channels."""
-        levels = self._merge(maps) if self.pyramid is None else self.pyramid(maps)[: len(maps)]
-        return tuple(context(x) for context, x in zip(self.contexts, levels, strict=True))
+        return self.finish(self.begin(maps)) if self.pyramid is None else self._contexts(self.pyramid(maps))
 
-    def _merge(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
-        levels = [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+    def begin(self, maps: tuple[Tensor, ...]) -> list[Tensor]:
+        """The maps after the pyramid's lateral convolutions."""
+        return [lateral(x) for lateral, x in zip(self.laterals, maps, strict=True)]
+
+    def finish(self, laterals: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The neck's results from what `begin` returns."""
+        levels = list(laterals)
         for i in reversed(range(len(self.merges))):
             coarser = F.interpolate(levels[i + 1], size=levels[i].shape[-2:], mode="nearest")
             levels[i] = self.merges[i](levels[i] + coarser)
-        return levels
+        return self._contexts(levels)
+
+    def _contexts(self, levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(context(x) for context, x in zip(self.contexts, levels, strict=False))

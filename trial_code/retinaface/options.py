@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,11 @@ from retinaface.pipelines import find_transform
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+TRIAL_CODE = Path(__file__).resolve().parent.parent
+CONFIGS = TRIAL_CODE / "configs"
+WEIGHTS = TRIAL_CODE / "weights"
+_SHORT = "_short"
+"""Ending of the configs that differ from another one in the schedule only."""
 
 
 class ScriptError(Exception):
@@ -31,7 +35,8 @@ class Options:
 
     Attributes:
         data: folder of a data set, or of several.
-        weights: detector to start from, see `weight_files.weights_file`.
+        weights: detector to start from, see `weight_files.weights_file`; None for random weights, or for the ones that
+            come with the config (`with_start`).
         config: mmengine config of the detector.
         size, eval_size, min_face, epochs, val_interval, batch_size, workers: override the config's value unless None;
             the help texts of `parser` explain them.
@@ -43,7 +48,7 @@ class Options:
 
     data: Path
     weights: str | None = None
-    config: Path = CONFIGS / "retinaface_mobilenetv2.py"
+    config: Path = CONFIGS / "retinaface_wider.py"
     size: int | None = None
     eval_size: int | None = None
     min_face: float | None = None
@@ -66,7 +71,11 @@ class Options:
         parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
         add = parser.add_argument
         add("--data", type=Path, required=True, help="folder with train.json, val.json and images/")
-        add("--weights", help="detector to start from: .safetensors, released RetinaFace .pth, or 'imagenet'")
+        add(
+            "--weights",
+            help="detector to start from: .safetensors, released RetinaFace .pth, or 'imagenet' (default: "
+            "the file in weights/ that is named like the config)",
+        )
         add("--config", type=Path, default=cls.config, help="mmengine config of the detector")
         add("--size", type=int, help="side of the training crop in pixels")
         add("--eval-size", type=int, help="shorter side at evaluation in pixels (default: --size where that is given)")
@@ -87,14 +96,25 @@ class Options:
         return cls(**{field.name: getattr(arguments, field.name) for field in fields(cls)})
 
     def require_weights(self) -> str:
-        """The detector to start from.
+        """The detector to start from: the given one, or the one in weights/ that is named like the config.
 
         Raises:
-            ScriptError: no detector was given.
+            ScriptError: no detector was given, and none comes with the config.
         """
-        if self.weights is None:
-            raise ScriptError("the detector to start from is not given; name its file with --weights.")
-        return self.weights
+        if self.weights is not None:
+            return self.weights
+        shipped = WEIGHTS / f"{self.config.stem.removesuffix(_SHORT)}.safetensors"
+        if not shipped.is_file():
+            raise ScriptError(f"no detector to start from comes with {self.config.name}; name a file with --weights.")
+        return str(shipped)
+
+    def with_start(self) -> Options:
+        """These options with the detector that `require_weights` finds.
+
+        Raises:
+            ScriptError: no detector was given, and none comes with the config.
+        """
+        return replace(self, weights=self.require_weights())
 
     def load_config(self) -> Config:
         """The config with these options applied. Imports mmengine, but not mmdet.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nni_hyperfd.benchmark.server import taught
+from nni_hyperfd.benchmark.protocol import Protocol, taught
 from nni_hyperfd.benchmark.tables import Table
 from nni_hyperfd.method.learning import WarmUp
 from nni_hyperfd.method.settings import RankerSettings
@@ -31,7 +31,7 @@ WHOLE = 2
 
 @dataclass(frozen=True)
 class Simple:
-    """A built-in recommender that had the server's own data sets as tasks.
+    """A built-in recommender that is told of the server's own data sets.
 
     Attributes:
         name: its name in `nni_hyperfd.recommenders`.
@@ -127,12 +127,14 @@ OVER_ORDERS = ("Random search", FULL, DEFAULT)
 """Arms of Figure 4."""
 
 
-def unavailable(arm: Arm, table: Table) -> str:
-    """The reason why an arm cannot be run on a table; empty if it can."""
+def unavailable(arm: Arm, table: Table, protocol: Protocol) -> str:
+    """The reason why an arm cannot be run on a table with a protocol (`Protocol.on`); empty if it can."""
     if isinstance(arm, Simple):
         return ""
     if (arm.without or arm.kind is ResNetHyperFD) and not table.images:
         return "the table has no image features"
-    if not arm.augmented and len(table.server) <= WHOLE:
-        return "the table has no sub-data-sets of the server's"
+    if not protocol.offline and not (arm.warm and arm.augmented):
+        return "nothing is warmed up without offline data sets"
+    if not arm.augmented and not WHOLE < len(table.server) == protocol.offline:
+        return "the server's sub-data-sets are not all known, or there are none"
     return ""

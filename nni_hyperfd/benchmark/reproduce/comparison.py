@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -20,15 +21,13 @@ SURE = 2.0
 
 
 class Comparison(NamedTuple):
-    """An arm beside the paper. Our numbers are means over seeds with standard errors, paired for the difference.
+    """An arm beside the paper. Our numbers are means with standard errors over seeds and, of Rank%, over data sets.
 
     Attributes:
         arm: its name.
         first: the gain in AP points, or the NDCG.
         rank_percent: Rank%, in %.
-        difference: Rank% minus that of HyperFD.
-        over_data_sets: standard error of the difference over data sets in place of seeds: how far other data sets might
-            move it.
+        difference: Rank% minus that of HyperFD, paired.
         printed: the paper's numbers, or None where it has none.
         printed_difference: the paper's Rank% minus that of HyperFD; NaN where it has none.
         verdict: whether the signs agree; empty where there is nothing to compare.
@@ -39,7 +38,6 @@ class Comparison(NamedTuple):
     first: Estimate
     rank_percent: Estimate
     difference: Estimate
-    over_data_sets: float
     printed: Printed | None
     printed_difference: float
     verdict: str
@@ -63,15 +61,22 @@ def _runs_of(outcomes: pd.DataFrame, arm: str, budget: int, seeds: int) -> pd.Da
     return outcomes[(outcomes.arm == arm) & (outcomes.budget == budget) & (outcomes.seed < seeds)]
 
 
-def between(outcomes: pd.DataFrame, arm: str, other: str, seeds: int) -> tuple[Estimate, float]:
-    """Compare the Rank% of two arms.
+def rank_percent(outcomes: pd.DataFrame, arm: str, seeds: int) -> Estimate:
+    """The Rank% of an arm."""
+    own = per_seed(outcomes, arm, BUDGET, seeds).rank_percent
+    return _estimate(own, per_task(outcomes, arm, BUDGET, seeds))
 
-    Returns:
-        The arm's Rank% minus the other's, paired by seed, and the standard error when it is paired by data set.
-    """
+
+def between(outcomes: pd.DataFrame, arm: str, other: str, seeds: int) -> Estimate:
+    """The arm's Rank% minus the other's, paired by seed, and by data set for the error over these."""
     ours, others = (per_seed(outcomes, one, BUDGET, seeds).rank_percent for one in (arm, other))
     ours_by_task, others_by_task = (per_task(outcomes, one, BUDGET, seeds) for one in (arm, other))
-    return Estimate.of((ours - others).tolist()), Estimate.of((ours_by_task - others_by_task).tolist()).error
+    return _estimate(ours - others, ours_by_task - others_by_task)
+
+
+def _estimate(by_seed: pd.Series, by_task: pd.Series) -> Estimate:
+    """The mean over seeds with both errors."""
+    return replace(Estimate.of(by_seed.tolist()), over_data_sets=Estimate.of(by_task.tolist()).error)
 
 
 def compared(
@@ -93,13 +98,13 @@ def compared(
         if own.empty:
             continue
         first = own.gain if ndcg is None else ndcg[ndcg.arm == arm].ndcg
-        measures = Estimate.of(first.tolist()), Estimate.of(own.rank_percent.tolist())
-        difference, over_data_sets = between(outcomes, arm, FULL, seeds)
+        measures = Estimate.of(first.tolist()), rank_percent(outcomes, arm, seeds)
+        difference = between(outcomes, arm, FULL, seeds)
         theirs = printed.get(arm)
         apart = theirs.rank_percent - printed[FULL].rank_percent if theirs else np.nan
         said = verdict(difference, apart) if theirs and arm != FULL else ""
-        reason = said and why(difference, over_data_sets, apart, len(own))
-        result.append(Comparison(arm, *measures, difference, over_data_sets, theirs, apart, said, reason))
+        reason = said and why(difference, apart, len(own))
+        result.append(Comparison(arm, *measures, difference, theirs, apart, said, reason))
     return result
 
 
@@ -110,7 +115,7 @@ def verdict(ours: Estimate, printed: float) -> str:
     return AGREES if ours.mean * printed > 0 else DISAGREES
 
 
-def why(ours: Estimate, over_data_sets: float, printed: float, seeds: int) -> str:
+def why(ours: Estimate, printed: float, seeds: int) -> str:
     """What is behind the verdict, as far as the numbers tell.
 
     It says how large the difference is beside the paper's and whether the choice of the data sets may explain it; or,
@@ -118,7 +123,6 @@ def why(ours: Estimate, over_data_sets: float, printed: float, seeds: int) -> st
 
     Args:
         ours: our difference in Rank%.
-        over_data_sets: its standard error over data sets.
         printed: the paper's difference.
         seeds: number of seeds.
     """
@@ -126,7 +130,9 @@ def why(ours: Estimate, over_data_sets: float, printed: float, seeds: int) -> st
     if said != UNDECIDED:
         times = f"{abs(ours.mean / printed):.2g} times as large as in the paper"
         told = times if said == AGREES else f"beyond the chance of seeds, and the other way round; {times}"
-        return told if abs(ours.mean) > SURE * over_data_sets else f"{told}; on other data sets it may be different"
+        return (
+            told if abs(ours.mean) > SURE * ours.over_data_sets else f"{told}; on other data sets it may be different"
+        )
     if not ours.error > 0:
         return "the same picks" if ours.error == 0 else "one seed shows no spread"
     needed = seeds * (SURE * ours.error / printed) ** 2
@@ -141,9 +147,8 @@ def frame(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
         {
             "": [row.arm for row in rows],
             first: [str(row.first) for row in rows],
-            "Rank%": [str(row.rank_percent) for row in rows],
-            f"− {FULL}": ["" if row.arm == FULL else str(row.difference) for row in rows],
-            "± over data sets": ["" if row.arm == FULL else f"± {row.over_data_sets:.2g}" for row in rows],
+            "Rank%": [row.rank_percent.both for row in rows],
+            f"− {FULL}": ["" if row.arm == FULL else row.difference.both for row in rows],
             f"paper: {first}": [f"{row.printed.first:g}" if row.printed else "" for row in rows],
             "paper: Rank%": [f"{row.printed.rank_percent:g}" if row.printed else "" for row in rows],
             f"paper: − {FULL}": [f"{row.printed_difference:+.2f}" if row.verdict else "" for row in rows],
@@ -163,7 +168,8 @@ def numbers(rows: Sequence[Comparison], first: str) -> pd.DataFrame:
     ):
         columns[name] = [estimate.mean for estimate in estimates]
         columns[f"{name}_se"] = [estimate.error for estimate in estimates]
-    columns["minus_hyperfd_se_over_data_sets"] = [row.over_data_sets for row in rows]
+        if name != first:
+            columns[f"{name}_se_over_data_sets"] = [estimate.over_data_sets for estimate in estimates]
     columns[f"paper_{first}"] = [row.printed.first if row.printed else np.nan for row in rows]
     columns["paper_rank_percent"] = [row.printed.rank_percent if row.printed else np.nan for row in rows]
     return pd.DataFrame(columns | {"verdict": [row.verdict for row in rows], "why": [row.why for row in rows]})
@@ -187,9 +193,9 @@ def goal(rows: Sequence[Comparison], outcomes: pd.DataFrame, seeds: int) -> str:
     others = {arm: rank for arm, rank in by_arm.items() if arm not in (FULL, DEFAULT)}
     best = min(others, key=lambda arm: others[arm].mean)
     share = by_arm[DEFAULT].mean / others[best].mean
-    difference, over_data_sets = between(outcomes, DEFAULT, best, seeds)
+    difference = between(outcomes, DEFAULT, best, seeds)
     return (
         f"The default preset's Rank% is {by_arm[DEFAULT]}, {share:.2f} times that of the best other, {best}"
-        f" ({others[best]}); the aim was half. The difference is {difference} over seeds, ± {over_data_sets:.2g} over"
-        " data sets."
+        f" ({others[best]}); the aim was half. The difference is {difference} over seeds,"
+        f" ± {difference.over_data_sets:.2g} over data sets."
     )

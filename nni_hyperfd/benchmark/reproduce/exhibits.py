@@ -13,7 +13,7 @@ from nni_hyperfd.benchmark import spread
 from nni_hyperfd.benchmark.measured import MeasuredTrial
 from nni_hyperfd.benchmark.reproduce import comparison, figures
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, BASELINES, DEFAULT, FULL, unavailable
-from nni_hyperfd.benchmark.reproduce.plan import BUDGET
+from nni_hyperfd.benchmark.reproduce.plan import BUDGET, Setting
 from nni_hyperfd.benchmark.reproduce.warm_ups import warmed_extractor
 from nni_hyperfd.benchmark.tables import Table
 
@@ -37,19 +37,32 @@ class Part:
 
     Attributes:
         space: hpo or nas.
-        folder: of the table.
-        table: the table.
-        trials: all trials behind it.
+        setting: the table, and how the runs went.
+        trials: all trials behind the table.
         outcomes: rows of the runs on it (`runs.outcomes`).
         warm_ups: rows of the warm-ups (`warm_ups.warm_ups`).
     """
 
     space: str
-    folder: Path
-    table: Table
+    setting: Setting
     trials: list[MeasuredTrial]
     outcomes: pd.DataFrame
     warm_ups: pd.DataFrame
+
+    @property
+    def table(self) -> Table:
+        """The table."""
+        return self.setting.table
+
+    @property
+    def folder(self) -> Path:
+        """The table's folder."""
+        return self.setting.folder
+
+    @property
+    def label(self) -> str:
+        """The space, the regime and the number of offline data sets, which everything that follows from runs says."""
+        return f"{self.space}, {self.setting.protocol}"
 
     @property
     def clients(self) -> list[int]:
@@ -61,7 +74,7 @@ class Part:
         """What was not measured, and which arms could not be run for what reason, as sentences."""
         reasons: dict[str, list[str]] = {}
         for name, arm in ARMS.items():
-            if reason := unavailable(arm, self.table):
+            if reason := unavailable(arm, self.table, self.setting.protocol):
                 reasons.setdefault(reason, []).append(name)
         without = [f"{self.space}: without {', '.join(names)}, as {reason}." for reason, names in reasons.items()]
         return [f"{self.space}: {self.table.gaps}"] * bool(self.table.gaps) + without
@@ -106,60 +119,60 @@ def performance(parts: Sequence[Part], seeds: int, out: Path) -> Iterator[Exhibi
             first = "NDCG(val)" if name == "Table 5" else "gain"
             ndcg = part.warm_ups if name == "Table 5" else None
             rows = comparison.compared(name, part.space, part.outcomes, seeds, ndcg)
-            comparison.numbers(rows, first).to_csv(_file(out, name, part), index=False)
-            frames[part.space] = comparison.frame(rows, first)
-            says.append(f"{part.space}: {comparison.statement(rows)}")
+            _write(comparison.numbers(rows, first), _file(out, name, part), part)
+            frames[part.label] = comparison.frame(rows, first)
+            says.append(f"{part.label}: {comparison.statement(rows)}")
             if name == "Table 1":
-                says.append(f"{part.space}: {comparison.goal(rows, part.outcomes, seeds)}")
+                says.append(f"{part.label}: {comparison.goal(rows, part.outcomes, seeds)}")
         yield Exhibit(name, about, frames, says=says)
 
 
 def budgets(parts: Sequence[Part], seeds: int, out: Path) -> Exhibit:
     """Make Figure 3."""
     path = out / "figure_3.png"
-    points = figures.against_budget({part.space: part.outcomes for part in parts}, seeds, path)
+    points = figures.against_budget({part.label: part.outcomes for part in parts}, seeds, path)
     points.to_csv(out / "figure_3.csv", index=False)
     says = []
-    for space, own in points.groupby("space", sort=False):
+    for label, own in points.groupby("runs", sort=False):
         best = own.loc[own.groupby("budget")["mean"].idxmin()].itertuples()
         told = ", ".join(f"{row.arm} at {row.budget} ({row.mean:.1f})" for row in best)
-        says.append(f"{space}: lowest Rank%: {told}. In the paper HyperFD is nearly always lowest.")
+        says.append(f"{label}: lowest Rank%: {told}. In the paper HyperFD is nearly always lowest.")
     return Exhibit("Figure 3", "Rank% against the budget; bands are standard errors.", figures=[path], says=says)
 
 
 def over_orders(parts: Sequence[Part], orders: int, out: Path) -> Exhibit:
     """Make Figure 4."""
     path = out / "figure_4.png"
-    found = figures.over_orders({part.space: part.outcomes for part in parts}, orders, path)
+    found = figures.over_orders({part.label: part.outcomes for part in parts}, orders, path)
     found.to_csv(out / "figure_4.csv", index=False)
     says = []
-    for space, own in found.groupby("space", sort=False):
+    for label, own in found.groupby("runs", sort=False):
         worst, average = own.set_index("arm")["worst"], own.set_index("arm")["mean"]["Random search"]
         parts_of_it = [
             f"{arm}'s worst order ({worst[arm]:.1f}) is {'better' if worst[arm] < average else 'not better'}"
             for arm in (FULL, DEFAULT)
         ]
-        says.append(f"{space}: {' and '.join(parts_of_it)} than random search on average ({average:.1f}); in the paper"
+        says.append(f"{label}: {' and '.join(parts_of_it)} than random search on average ({average:.1f}); in the paper"
                     " it is better.")  # fmt: skip
     about = "Rank% of whole runs with their tasks in different orders; whiskers reach the extremes."
     return Exhibit("Figure 4", about, {"Rank% over orders": found.round(2)}, [path], says)
 
 
 def meta_features(parts: Sequence[Part], out: Path) -> Exhibit:
-    """Make Figure 5, of the tables that have image features."""
+    """Make Figure 5, of the tables that have image features and whose runs were warmed up."""
     frames: dict[str, pd.DataFrame] = {}
     pictures: list[Path] = []
     says: list[str] = []
     for part in parts:
-        if not part.table.images:
+        if not part.table.images or not part.setting.protocol.offline:
             continue
         pictures.append(out / f"figure_5_{part.space}.png")
-        extractor = warmed_extractor(part.folder, out, FULL)
-        frame = figures.meta_features(part.table, part.clients, extractor, pictures[-1])
-        frame.to_csv(_file(out, "Figure 5", part), index=False)
-        frames[part.space] = frame.round(3)
+        extractor = warmed_extractor(part.setting, out, FULL)
+        frame = figures.meta_features(part.table, part.clients, extractor, part.label, pictures[-1])
+        _write(frame, _file(out, "Figure 5", part), part)
+        frames[part.label] = frame.round(3)
         says.append(
-            f"{part.space}: {(frame.silhouette > 0).sum()} of {len(frame)} data sets lie apart from the others, mean"
+            f"{part.label}: {(frame.silhouette > 0).sum()} of {len(frame)} data sets lie apart from the others, mean"
             f" silhouette {frame.silhouette.mean():.2f}; in the paper most do."
         )
     about = (
@@ -206,8 +219,9 @@ def per_data_set(part: Part, seeds: int, out: Path) -> Exhibit:
         wide = cells.unstack("task")
         wide["average"] = own.groupby("arm")[measure].mean().map("{:.2f}".format)
         frames[caption] = wide.reindex([arm for arm in BASELINES if arm in wide.index]).reset_index(names="")
-        frames[caption].to_csv(_file(out, f"Table 13 {measure}", part), index=False)
-    return Exhibit(f"Table 13, {part.space}", "Means ± standard deviations over seeds, by data set.", frames)
+        _write(frames[caption], _file(out, f"Table 13 {measure}", part), part)
+    about = f"Means ± standard deviations over seeds, by data set; {part.setting.protocol}."
+    return Exhibit(f"Table 13, {part.space}", about, frames)
 
 
 def best_configurations(part: Part, out: Path) -> Exhibit:
@@ -236,6 +250,12 @@ def best_configurations(part: Part, out: Path) -> Exhibit:
     path = out / "figure_10.png"
     figures.architectures(found, path)
     return Exhibit("Figure 10", "The best architecture on each data set, by validation AP.", figures=[path], says=says)
+
+
+def _write(frame: pd.DataFrame, path: Path, part: Part) -> None:
+    """Write what follows from runs as CSV, with their regime and number of offline data sets."""
+    how = {"regime": part.setting.protocol.regime.value, "offline": part.setting.protocol.offline}
+    frame.assign(**how).to_csv(path, index=False)
 
 
 def _file(out: Path, name: str, part: Part) -> Path:

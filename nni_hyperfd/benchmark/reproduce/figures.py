@@ -30,27 +30,27 @@ def against_budget(outcomes: Mapping[str, pd.DataFrame], seeds: int, path: Path)
     """Draw Figure 3: Rank% against the budget, a panel per space.
 
     Args:
-        outcomes: rows of runs, by space.
+        outcomes: rows of runs, by what says the space and how they went.
         seeds: number of seeds.
         path: of the PNG file.
 
     Returns:
-        The points: `space`, `arm`, `budget`, `mean`, `se`.
+        The points: `runs`, `arm`, `budget`, `mean`, `se`.
     """
     figure = Figure(figsize=(4.5 * len(outcomes) + 2.5, 4.2), layout="constrained")
     panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
     rows = []
-    for panel, (space, own) in zip(panels, outcomes.items(), strict=True):
+    for panel, (label, own) in zip(panels, outcomes.items(), strict=True):
         for place, arm in enumerate(OVER_BUDGETS):
             points = [Estimate.of(per_seed(own, arm, budget, seeds).rank_percent.tolist()) for budget in BUDGETS]
             mean, error = np.array([point.mean for point in points]), np.array([point.error for point in points])
             panel.plot(BUDGETS, mean, marker=".", color=f"C{place}", label=arm)
             panel.fill_between(BUDGETS, mean - error, mean + error, alpha=0.15, color=f"C{place}")
             rows += [
-                {"space": space, "arm": arm, "budget": budget, "mean": point.mean, "se": point.error}
+                {"runs": label, "arm": arm, "budget": budget, "mean": point.mean, "se": point.error}
                 for budget, point in zip(BUDGETS, points, strict=True)
             ]
-        panel.set(title=space, xlabel="budget", ylabel="Rank%", xticks=BUDGETS, ylim=(0, None))
+        panel.set(title=label, xlabel="budget", ylabel="Rank%", xticks=BUDGETS, ylim=(0, None))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(path, dpi=120)
     return pd.DataFrame(rows)
@@ -60,7 +60,7 @@ def over_orders(outcomes: Mapping[str, pd.DataFrame], orders: int, path: Path) -
     """Draw Figure 4: Rank% of runs with their tasks in different orders.
 
     Args:
-        outcomes: rows of runs, by space.
+        outcomes: rows of runs, by what says the space and how they went.
         orders: number of orders, one per seed.
         path: of the PNG file.
 
@@ -70,26 +70,27 @@ def over_orders(outcomes: Mapping[str, pd.DataFrame], orders: int, path: Path) -
     figure = Figure(figsize=(4.5 * len(outcomes), 3.6), layout="constrained")
     panels = figure.subplots(1, len(outcomes), squeeze=False)[0]
     rows = []
-    for panel, (space, own) in zip(panels, outcomes.items(), strict=True):
+    for panel, (label, own) in zip(panels, outcomes.items(), strict=True):
         found = {arm: per_seed(own, arm, BUDGET, orders).rank_percent for arm in OVER_ORDERS}
         panel.boxplot(list(found.values()), tick_labels=list(found), whis=(0, 100))
         panel.set(
-            title=f"{space}, {min(map(len, found.values()))} orders", ylabel="Rank%, mean of a run", ylim=(0, None)
+            title=f"{label}, {min(map(len, found.values()))} orders", ylabel="Rank%, mean of a run", ylim=(0, None)
         )
         for arm, ranks in found.items():
             measures = {"mean": ranks.mean(), "deviation": ranks.std(), "best": ranks.min(), "worst": ranks.max()}
-            rows.append({"space": space, "arm": arm, "orders": len(ranks)} | measures)
+            rows.append({"runs": label, "arm": arm, "orders": len(ranks)} | measures)
     figure.savefig(path, dpi=120)
     return pd.DataFrame(rows)
 
 
-def meta_features(table: Table, clients: Sequence[int], extractor: nn.Module, path: Path) -> pd.DataFrame:
+def meta_features(table: Table, clients: Sequence[int], extractor: nn.Module, label: str, path: Path) -> pd.DataFrame:
     """Draw Figure 5: meta-features of random image batches of the client data sets, by t-SNE.
 
     Args:
         table: one with image features.
         clients: indices of the client data sets.
         extractor: what makes the meta-features.
+        label: what says how the runs went that it was warmed up for.
         path: of the PNG file.
 
     Returns:
@@ -113,7 +114,7 @@ def meta_features(table: Table, clients: Sequence[int], extractor: nn.Module, pa
             marker="o" if number < 10 else "x",
             label=table.tasks[place],
         )
-    panel.set(title=f"{table.name}: {BATCHES} batches of {IMAGES} images a data set", xticks=[], yticks=[])
+    panel.set(title=f"{label}\n{BATCHES} batches of {IMAGES} images a data set", xticks=[], yticks=[])
     figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
     rows = [{"data set": table.tasks[place], "silhouette": float(apart[labels == place].mean())} for place in clients]

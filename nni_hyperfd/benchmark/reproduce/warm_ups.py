@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +12,12 @@ import torch
 from torch import nn
 
 from nni_hyperfd.benchmark.reproduce.arms import ARMS, Variant
-from nni_hyperfd.benchmark.reproduce.plan import BUDGET, MAX_TASKS, WARM_UPS, ArmRun, ArmWarmUp, table_of, warm_up_of
-from nni_hyperfd.benchmark.server import offline, run_of
+from nni_hyperfd.benchmark.reproduce.plan import BUDGET, WARM_UPS, ArmRun, ArmWarmUp, Setting, warm_up_of
 from nni_hyperfd.files import write_bytes
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.config_encoder import ConfigurationEncoder
 from nni_hyperfd.method.learning import WarmUp, warm_up
 from nni_hyperfd.method.recipe import INITIAL_SEED
-from nni_hyperfd.recommenders.base import MeasuredDataset
 from nni_hyperfd.recommenders.paper import PaperHyperFD
 
 _MEASURES = "ndcg and seconds"
@@ -30,8 +27,8 @@ _MEASURES = "ndcg and seconds"
 def do_warm_up(start: ArmWarmUp) -> None:
     """Warm up, and write both networks and the extractor's importances with their NDCG on what was held out."""
     began = time.perf_counter()
-    table, arm = table_of(start.table), _variant(start.arm)
-    recommender = arm.recommender(start.seed, offline(table, run_of(table, MAX_TASKS), start.seed), None)
+    arm = _variant(start.arm)
+    recommender = arm.recommender(start.seed, start.own, None)
     extractor, encoder = untrained(recommender)
     if arm.warm:
         warmed = warm_up(extractor, encoder, recommender.offline, arm.settings, start.seed)
@@ -46,39 +43,33 @@ def do_warm_up(start: ArmWarmUp) -> None:
     write_bytes(start.file, weights.dumps(named))
 
 
-def read(start: ArmWarmUp, own: Sequence[MeasuredDataset]) -> WarmUp:
-    """The result of a warm-up that has been done.
-
-    Args:
-        start: the warm-up.
-        own: the server's own data sets.
-    """
-    extractor, encoder = untrained(_variant(start.arm).recommender(start.seed, own, None))
+def read(start: ArmWarmUp) -> WarmUp:
+    """The result of a warm-up that has been done."""
+    extractor, encoder = untrained(_variant(start.arm).recommender(start.seed, start.own, None))
     named = weights.loads(start.file.read_bytes())
     extractor.load_state_dict(weights.under(named, "extractor"))
     encoder.load_state_dict(weights.under(named, "encoder"))
     return WarmUp(extractor, encoder, weights.under(named, "importance"), named[_MEASURES][:1].tolist())
 
 
-def warmed_extractor(folder: Path, out: Path, arm: str) -> nn.Module:
+def warmed_extractor(setting: Setting, out: Path, arm: str) -> nn.Module:
     """The extractor that the runs of an arm with seed 0 start from.
 
     Args:
-        folder: of the table.
+        setting: the table, and how the runs go.
         out: folder of all results.
         arm: name of the arm.
 
     Raises:
         ValueError: the arm has no warm-up.
     """
-    start = warm_up_of(ArmRun(folder, arm, BUDGET, 0), out)
+    start = warm_up_of(ArmRun(setting, arm, BUDGET, 0), out)
     if start is None:
         raise ValueError(f"The arm {arm!r} has no warm-up.")
-    table = table_of(folder)
-    return read(start, offline(table, run_of(table, MAX_TASKS), 0)).extractor
+    return read(start).extractor
 
 
-def warm_ups(folder: Path, out: Path) -> pd.DataFrame:
+def warm_ups(setting: Setting, out: Path) -> pd.DataFrame:
     """A row per arm and seed that a table's runs have started from.
 
     Returns:
@@ -86,7 +77,7 @@ def warm_ups(folder: Path, out: Path) -> pd.DataFrame:
     """
     rows = []
     for name, seed in itertools.product(ARMS, range(WARM_UPS)):
-        start = warm_up_of(ArmRun(folder, name, BUDGET, seed), out)
+        start = warm_up_of(ArmRun(setting, name, BUDGET, seed), out)
         if start is not None and start.file.is_file():
             ndcg, seconds = weights.loads(start.file.read_bytes())[_MEASURES].tolist()
             rows.append({"arm": name, "seed": seed, "ndcg": ndcg if ndcg >= 0 else np.nan, "seconds": seconds})

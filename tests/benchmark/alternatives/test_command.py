@@ -37,8 +37,8 @@ def invoke(tmp_path, *arguments, only="random,hyperfd,nni_tpe"):
     return CliRunner().invoke(app, arguments, env={"COLUMNS": "500"})
 
 
-def lines(tmp_path, name="runs.csv"):
-    with (tmp_path / "out" / name).open(newline="") as file:
+def lines(tmp_path):
+    with (tmp_path / "out" / "outcomes.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -46,41 +46,53 @@ def test_two_tables_a_budget_beyond_the_candidates_and_a_summary(tmp_path):
     folders = store(tmp_path / "a"), store(tmp_path / "b", "other", configurations=5)
     result = invoke(tmp_path, *folders, "--seeds", "2", "--budget", "20")
     assert result.exit_code == 0, result.output
-    runs = lines(tmp_path)
-    assert len(runs) == 2 * 2 * 3 and {(run["table"], run["missing"]) for run in runs} == {("toy", "1"), ("other", "1")}
-    assert all(float(run["regret"]) == 0 for run in runs)  # all candidates were tried
-    (line,) = (
-        line
-        for line in lines(tmp_path, "summary.csv")
-        if (line["table"], line["recommender"], line["measure"]) == ("toy", "nni_tpe", "rank_percent")
-    )
+    rows = lines(tmp_path)
+    assert len(rows) == 2 * 2 * 3 * 3 and {(row["table"], row["missing"]) for row in rows} == {
+        ("toy", "1"),
+        ("other", "1"),
+    }
+    assert all(float(row["regret"]) == 0 for row in rows)  # all candidates were tried
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    (line,) = (one for one in found["results"] if (one["table"], one["recommender"]) == ("toy", "nni_tpe"))
     own, theirs = (
-        [float(run["rank_percent"]) for run in runs if (run["table"], run["recommender"]) == ("toy", name)]
+        [float(row["rank_percent"]) for row in rows if (row["table"], row["recommender"]) == ("toy", name)]
         for name in ("nni_tpe", "hyperfd")
     )
-    assert float(line["minus_hyperfd"]) == pytest.approx(np.mean(own) - np.mean(theirs))
-    assert "s per pick" in result.output and "- hyperfd" in result.output
+    difference = line["measures"]["rank_percent"]["minus_hyperfd_mean"]
+    assert difference == pytest.approx(np.mean(own) - np.mean(theirs))
+    assert "s/pick" in result.output and "- hyperfd" in result.output
+    assert "toy, budget 20, 2 seeds: real regime, 1 offline data set" in result.output
 
 
-def test_it_goes_on_after_what_is_there(tmp_path, monkeypatch):
+def test_the_regime_is_chosen_as_everywhere(tmp_path):
+    folder = store(tmp_path / "a")
+    result = invoke(tmp_path, folder, "--seeds", "1", "--regime", "cold", only="random")
+    assert "cold regime, no offline data sets" in result.output
+    result = invoke(tmp_path, folder, "--seeds", "1", "--offline", "2", only="random")
+    assert "real regime, 2 offline data sets" in result.output
+    assert [(row["regime"], row["offline"]) for row in lines(tmp_path)] == [("cold", "0")] * 4 + [("real", "2")] * 2
+    result = invoke(tmp_path, folder, "--regime", "cold", "--offline", "2")
+    assert result.exit_code == 2 and "cold regime has no offline data sets" in result.output
+    result = invoke(tmp_path, folder, "--offline", "4")
+    assert result.exit_code == 2 and "no task left to score" in result.output
+
+
+def test_it_goes_on_after_what_is_there(tmp_path):
     folder = store(tmp_path / "a")
     assert invoke(tmp_path, folder, "--seeds", "2").exit_code == 0
-    path = tmp_path / "out" / "runs.csv"
+    path = tmp_path / "out" / "outcomes.csv"
     first = path.read_bytes()
     path.write_bytes(first[:-20])  # killed within its last line
-    timed_run, led = command.timed_run, []
-    monkeypatch.setattr(command, "timed_run", lambda *arguments: led.append(arguments[-1]) or timed_run(*arguments))
     result = invoke(tmp_path, folder, "--seeds", "3")
     assert result.exit_code == 0, result.output
-    assert led == [1, 2, 2, 2]
-    ranks = [line["rank_percent"] for line in lines(tmp_path)]
-    assert len(ranks) == 9 and ranks[:6] == [line.split(",")[11] for line in first.decode().splitlines()[1:]]
+    done = [(row["seed"], row["recommender"], row["position"]) for row in lines(tmp_path)]
+    runs = [(seed, name) for seed in "012" for name in ("random", "hyperfd", "nni_tpe")]
+    expected = [(*run, position) for run in [*runs[:6], *runs[5:]] for position in "012"]
+    assert done == [place for number, place in enumerate(expected) if number != 17]  # the row that was cut off
 
 
 def test_what_has_changed_is_refused_by_name(tmp_path):
     assert invoke(tmp_path, store(tmp_path / "a"), "--seeds", "1").exit_code == 0
-    result = invoke(tmp_path, tmp_path / "a", "--seeds", "1", "--budget", "5")
-    assert result.exit_code == 2 and "identity.json: budget was 4, is now 5" in result.output
     result = invoke(tmp_path, store(tmp_path / "b", shift=1.0), "--seeds", "1")
     assert result.exit_code == 2 and "identity.json: table toy was" in result.output
     (tmp_path / "out" / "identity.json").write_text("{")

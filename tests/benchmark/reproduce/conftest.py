@@ -15,9 +15,10 @@ from typer.testing import CliRunner, Result
 
 from nni_hyperfd.benchmark import lookup, measured
 from nni_hyperfd.benchmark.measured import COLUMNS, START
+from nni_hyperfd.benchmark.regime import Regime
 from nni_hyperfd.benchmark.reproduce import runs, warm_ups
 from nni_hyperfd.benchmark.reproduce.arms import DEFAULT, FULL
-from nni_hyperfd.benchmark.reproduce.plan import BUDGET, BUDGETS, ArmRun, warm_up_of
+from nni_hyperfd.benchmark.reproduce.plan import BUDGET, BUDGETS, ArmRun, Setting, settings, warm_up_of
 from nni_hyperfd.cli import app
 from nni_hyperfd.method.features import pack
 from nni_hyperfd.method.weights import dumps
@@ -85,12 +86,18 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def warm(folder: Path, tmp_path_factory) -> Path:
+def setting(folder: Path) -> Setting:
+    """The table in the real regime."""
+    return settings([folder], Regime.REAL)[0]
+
+
+@pytest.fixture(scope="session")
+def warm(setting: Setting, tmp_path_factory) -> Path:
     """A folder of runs with what HyperFD's seed 0 starts from."""
     out, warm_up = tmp_path_factory.mktemp("warm"), warm_ups.warm_up
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(warm_ups, "warm_up", lambda *arguments: warm_up(*arguments, max_batches=50))  # hundreds otherwise
-        warm_ups.do_warm_up(warm_up_of(ArmRun(folder, FULL, BUDGET, 0), out))
+        warm_ups.do_warm_up(warm_up_of(ArmRun(setting, FULL, BUDGET, 0), out))
     return out
 
 
@@ -102,6 +109,6 @@ def reproduced(folder: Path, warm: Path, tmp_path_factory) -> tuple[Path, Result
     wanted = [("Random search", budget, seed) for budget in BUDGETS for seed in (0, 1)]
     wanted += [(FULL, 4, 0), (DEFAULT, 4, 0), ("w/o warm-up", 4, 0)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "planned", lambda folder, seeds, orders: [ArmRun(folder, *what) for what in wanted])
+        patch.setattr(runs, "planned", lambda setting, seeds, orders: [ArmRun(setting, *what) for what in wanted])
         arguments = ["reproduce", str(folder), "--seeds", "2", "--orders", "2", "--out", str(out)]
         return out, CliRunner().invoke(app, arguments, env={"COLUMNS": "500"})

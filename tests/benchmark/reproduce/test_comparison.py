@@ -52,12 +52,12 @@ def test_verdicts_by_hand(mean: float, error: float, printed: float, expected: s
     ],
 )
 def test_reasons_by_hand(mean: float, error: float, printed: float, expected: str) -> None:
-    assert why(Estimate(mean, error), 2.0, printed, 5) == expected
+    assert why(Estimate(mean, error, 2.0), printed, 5) == expected
 
 
 @pytest.mark.parametrize("over_data_sets", [3.0, 3.5, NAN])
 def test_a_difference_that_few_data_sets_bring_about_is_no_more_than_that(over_data_sets: float) -> None:
-    assert why(Estimate(6.0, 1.0), over_data_sets, 4.0, 5) == (
+    assert why(Estimate(6.0, 1.0, over_data_sets), 4.0, 5) == (
         "1.5 times as large as in the paper; on other data sets it may be different"
     )
 
@@ -67,9 +67,9 @@ def outcomes(arms, seeds=5, tasks=("a", "b", "c"), budgets=(2, 4)) -> pd.DataFra
     rows = []
     for arm, budget, seed in itertools.product(arms, budgets, range(seeds)):
         for position, task in enumerate(rng.permutation(tasks)):
-            numbers = (len(tasks), position, task, 100 * rng.random(), rng.normal() / 50, 3, 1.0)
+            numbers = (position, task, 100 * rng.random(), rng.normal() / 50, 3)
             rows.append(("faces", arm, budget, seed, *numbers))
-    return pd.DataFrame(rows, columns=runs.COLUMNS).sample(frac=1, random_state=1)
+    return pd.DataFrame(rows, columns=list(runs.COLUMNS)).sample(frac=1, random_state=1)
 
 
 def slow(frame: pd.DataFrame, arm: str, budget: int, seeds: int) -> tuple[dict, dict]:
@@ -117,14 +117,16 @@ def test_arms_beside_the_paper_against_a_plain_loop(space: str) -> None:
         apart = estimate([ranks[seed] - full[seed] for seed in range(4)])
         assert (row.difference.mean, row.difference.error) == pytest.approx(apart, abs=1e-8)
         own, other = slow_by_task(frame, row.arm, 4), slow_by_task(frame, FULL, 4)
-        assert row.over_data_sets == pytest.approx(estimate([own[task] - other[task] for task in own])[1], abs=1e-8)
+        over_data_sets = estimate([own[task] - other[task] for task in own])[1]
+        assert row.difference.over_data_sets == pytest.approx(over_data_sets, abs=1e-8)
+        assert row.rank_percent.over_data_sets == pytest.approx(estimate(list(own.values()))[1])
     by_arm = {row.arm: row for row in rows}
     assert by_arm[FULL].verdict == "" == by_arm[DEFAULT].verdict == by_arm[FULL].why == by_arm[DEFAULT].why
     assert by_arm[DEFAULT].printed is None and math.isnan(by_arm[DEFAULT].printed_difference)
     difference = {"hpo": 20.83 - 13.16, "nas": 21.30 - 7.78}[space]
     assert by_arm["SCoT"].printed_difference == pytest.approx(difference)
     assert by_arm["SCoT"].verdict == verdict(by_arm["SCoT"].difference, difference)
-    assert by_arm["SCoT"].why == why(by_arm["SCoT"].difference, by_arm["SCoT"].over_data_sets, difference, 4)
+    assert by_arm["SCoT"].why == why(by_arm["SCoT"].difference, difference, 4)
 
 
 def test_one_seed_decides_nothing_and_equal_picks_do_not_differ() -> None:
@@ -148,9 +150,8 @@ def test_the_ndcg_of_warm_ups_takes_the_place_of_the_gain() -> None:
 
 def row(arm: str, rank: float, difference: float, verdict: str, printed: float = NAN) -> Comparison:
     known = None if math.isnan(printed) else paper.Printed(1.5, 13.16 + printed)
-    return Comparison(
-        arm, Estimate(1, 0.1), Estimate(rank, 1), Estimate(difference, 0.5), 0.7, known, printed, verdict, "why"
-    )
+    measures = Estimate(1, 0.1), Estimate(rank, 1, 2), Estimate(difference, 0.5, 0.7)
+    return Comparison(arm, *measures, known, printed, verdict, "why")
 
 
 ROWS = [
@@ -169,27 +170,28 @@ def test_what_is_said_and_shown() -> None:
     )
     assert comparison.statement(ROWS[3:]) == "Nothing to compare."
     frame = outcomes(["SCoT", DEFAULT])
-    difference, over_data_sets = comparison.between(frame, DEFAULT, "SCoT", 3)
+    difference = comparison.between(frame, DEFAULT, "SCoT", 3)
     assert comparison.goal(ROWS, frame, 3) == (
         "The default preset's Rank% is 4 ± 1, 0.50 times that of the best other, SCoT (8 ± 1); the aim was half."
-        f" The difference is {difference} over seeds, ± {over_data_sets:.2g} over data sets."
+        f" The difference is {difference} over seeds, ± {difference.over_data_sets:.2g} over data sets."
     )
     shown = comparison.frame(ROWS, "gain").set_index("")
     assert shown.loc["SCoT"].tolist() == [
         "1 ± 0.1",
-        "8 ± 1",
-        "-2 ± 0.5",
-        "± 0.7",
+        "8.00 ±1.00 ±2.00",
+        "-2.00 ±0.50 ±0.70",
         "1.5",
         "20.83",
         "+7.67",
         DISAGREES,
         "why",
     ]
-    assert shown.loc[FULL].tolist() == ["1 ± 0.1", "10 ± 1", "", "", "1.5", "13.16", "", "", "why"]
-    assert shown.loc[DEFAULT].tolist() == ["1 ± 0.1", "4 ± 1", "-6 ± 0.5", "± 0.7", "", "", "", "", "why"]
+    assert shown.loc[FULL].tolist() == ["1 ± 0.1", "10.00 ±1.00 ±2.00", "", "1.5", "13.16", "", "", "why"]
+    assert shown.loc[DEFAULT].tolist() == ["1 ± 0.1", "4.00 ±1.00 ±2.00", "-6.00 ±0.50 ±0.70", "", "", "", "", "why"]
     table = comparison.numbers(ROWS, "gain").set_index("arm")
     assert table.loc["SCoT", ["gain", "gain_se", "minus_hyperfd", "minus_hyperfd_se"]].tolist() == [1, 0.1, -2, 0.5]
+    errors = ["rank_percent_se_over_data_sets", "minus_hyperfd_se_over_data_sets"]
+    assert table.loc["SCoT", errors].tolist() == [2, 0.7]
     assert table.loc["SCoT", ["paper_gain", "paper_rank_percent"]].tolist() == pytest.approx([1.5, 20.83])
     assert math.isnan(table.loc[DEFAULT, "paper_gain"])
 

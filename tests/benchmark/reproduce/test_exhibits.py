@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from nni_hyperfd.benchmark import lookup, measured, tables
+from nni_hyperfd.benchmark.regime import Regime
 from nni_hyperfd.benchmark.reproduce import exhibits, figures, plan, runs, warm_ups
 from nni_hyperfd.benchmark.reproduce.arms import FULL
 from nni_hyperfd.benchmark.reproduce.exhibits import Part
@@ -20,9 +21,10 @@ from nni_hyperfd.space import architecture
 RANDOM = "Random search"
 
 
-def part(folder: Path, out: Path, space: str = "hpo") -> Part:
+def part(folder: Path, out: Path, space: str = "hpo", regime: Regime = Regime.REAL) -> Part:
     trials = measured.read_trials(folder / lookup.TRIALS)
-    return Part(space, folder, tables.load(folder), trials, runs.outcomes(out), warm_ups.warm_ups(folder, out))
+    (setting,) = plan.settings([folder], regime)
+    return Part(space, setting, trials, runs.outcomes(out), warm_ups.warm_ups(setting, out))
 
 
 def test_clients_and_gaps(folder: Path, make, tmp_path: Path) -> None:
@@ -34,9 +36,17 @@ def test_clients_and_gaps(folder: Path, make, tmp_path: Path) -> None:
     )
     images, augmentation = bare.gaps
     assert "without HyperFD (ResNet), Anchor-level: w/o labels, " in images and images.endswith("no image features.")
-    assert augmentation == "hpo: without w/o augmentation, as the table has no sub-data-sets of the server's."
+    assert augmentation == (
+        "hpo: without w/o augmentation, as the server's sub-data-sets are not all known, or there are none."
+    )
     empty = exhibits.meta_features([bare], tmp_path)
     assert not empty.frames and not empty.figures and not empty.says
+    cold = part(folder, tmp_path, regime=Regime.COLD)
+    assert cold.label == "hpo, cold regime, no offline data sets"
+    assert not exhibits.meta_features([cold], tmp_path).figures, "no extractor is warmed up"
+    assert (
+        cold.gaps[1] == "hpo: without w/o warm-up, w/o augmentation, as nothing is warmed up without offline data sets."
+    )
 
 
 def test_table_13_is_the_mean_of_the_picks_on_test(reproduced, folder: Path) -> None:
