@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,7 +19,7 @@ from nni_hyperfd.task import RESULT_PHASES, SEEDS, Phase
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 """Of the protocol. A message of another version is refused, with both versions in the error."""
 
 META_FEATURE_LENGTH = 64
@@ -28,11 +29,20 @@ _LARGEST_WEIGHT = 1e4  # trained weights stay around 1, importances below it
 _LARGEST_NUMBER = 1e38  # the difference of two still fits into float32
 _LARGEST_COUNT = 2**53
 _MOST_TENSORS = 1024
+_MOST_VERSIONS = 10_000
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _JOB = "hyperfd"  # beside the parameters of a trial
 _ANSWER = "hyperfd"  # in an intermediate result
 _PHASE = "phase"  # among the parameters and in the final result of a service trial, for NNI's web UI
 _METRIC = "default"  # in an intermediate or final result: NNI's name for the number it shows
+
+WITHHELD = {
+    "few": "it has fewer images than its owner's minimum",
+    "spent": "its owner's privacy budget is spent",
+    "unknown": "its owner has no projection for this extractor",
+}
+"""Reasons for which a data set is not described, as `privacy.release.Withheld` has them, and what they mean."""
 
 RESERVED_PARAMETERS = frozenset({_PHASE})
 """Names that a search space must not use."""
@@ -49,16 +59,26 @@ class ExtractJob:
     Attributes:
         extractor: the extractor's weights by name, float32; empty for the initial extractor.
         may_start_anew: whether a trial whose detector has another width than the extractor may use the initial one.
+        versions: sha256 of the weights of all versions whose meta-features the platform can carry over (eq. 4).
     """
 
     phase: ClassVar[Phase] = Phase.EXTRACT
 
     extractor: Mapping[str, Tensor]
     may_start_anew: bool = False
+    versions: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        _check_weights("extractor", self.extractor)
+        digests = self.versions
+        listed = isinstance(digests, Sequence) and not isinstance(digests, str) and len(digests) <= _MOST_VERSIONS
+        if not listed or not all(map(_is_sha256, digests)):
+            raise WireError(f"versions: a list of at most {_MOST_VERSIONS} sha256 was expected")
 
     def pack(self) -> dict[str, Any]:
         """The job as a JSON object."""
-        return _packed(self.phase, {"may_start_anew": self.may_start_anew}, _prefixed("extractor", self.extractor))
+        fields = {"may_start_anew": self.may_start_anew, "versions": list(self.versions)}
+        return _packed(self.phase, fields, _prefixed("extractor", self.extractor))
 
     @classmethod
     def unpack(cls, message: Any) -> ExtractJob:
@@ -67,8 +87,8 @@ class ExtractJob:
         Raises:
             WireError: a field is missing, malformed, or out of range.
         """
-        fields, tensors = _unpacked(cls.phase, message, ("may_start_anew",), ("extractor",))
-        return cls(tensors["extractor"], _boolean("may_start_anew", fields["may_start_anew"]))
+        fields, tensors = _unpacked(cls.phase, message, ("may_start_anew", "versions"), ("extractor",))
+        return cls(tensors["extractor"], _boolean("may_start_anew", fields["may_start_anew"]), fields["versions"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +101,8 @@ class LearnJob:
         embeddings: float32 (n, 64), the tried configurations as the platform's encoder sees them.
         performance: float32 (n,), their results, higher is better.
         seed: of everything random in the update.
-        offline: image features (M >= 1, 3, 3, D), NaN for an anchor group without anchors, and counts (2,) of some of
-            the platform's own data sets.
+        offline: image features (M >= 1, 3, 3, D), NaN for an anchor group without anchors, of some of the platform's
+            own data sets.
         replay: float32 (k, 64), other clients' meta-features, or None.
     """
 
@@ -93,8 +113,12 @@ class LearnJob:
     embeddings: Tensor
     performance: Tensor
     seed: int = 0
-    offline: Sequence[tuple[Tensor, Tensor]] = ()
+    offline: Sequence[Tensor] = ()
     replay: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for part, tensors in (("extractor", self.extractor), ("importance", self.importance)):
+            _check_weights(part, tensors)
 
     def pack(self) -> dict[str, Any]:
         """The job as a JSON object."""
@@ -104,8 +128,8 @@ class LearnJob:
         if self.replay is not None:
             tensors["replay.meta_features"] = self.replay
         tensors |= _prefixed("extractor", self.extractor) | _prefixed("importance", self.importance)
-        for place, (images, counts) in enumerate(self.offline):
-            tensors |= _prefixed(f"offline.{place}", features.pack(images, counts))
+        for place, images in enumerate(self.offline):
+            tensors |= _prefixed(f"offline.{place}", features.pack_images(images))
         return _packed(self.phase, {"seed": self.seed}, tensors)
 
     @classmethod
@@ -132,7 +156,9 @@ class LearnJob:
         if not all(place.isdecimal() for place in places):
             raise WireError("offline: the data sets must be numbered")
         try:
-            offline = [features.unpack(weights.under(tensors["offline"], place)) for place in sorted(places, key=int)]
+            offline = [
+                features.unpack_images(weights.under(tensors["offline"], place)) for place in sorted(places, key=int)
+            ]
         except weights.WeightsError as error:
             raise WireError(f"offline: {error}") from None
         return cls(tensors["extractor"], tensors["importance"], embeddings, performance, seed, offline, replay)
@@ -140,41 +166,58 @@ class LearnJob:
 
 @dataclass(frozen=True)
 class Description:
-    """A trial's answer to `ExtractJob`: all that leaves its data set before fine-tuning.
+    """A trial's answer to `ExtractJob`: all that leaves its data set before fine-tuning (docs/privacy.md).
 
     Attributes:
-        meta_feature: 64 finite numbers, no longer than `META_FEATURE_NORM`.
-        num_images: of the training split.
-        num_boxes: of the training split.
+        meta_feature: 64 finite numbers, no longer than `META_FEATURE_NORM`; None where the owner withholds it.
+        num_images: of the training split, rounded unless the owner's settings are off; None where it is withheld.
+        num_boxes: of the training split; None unless the owner's settings are off.
         baseline: AP@50 of the pretrained detector on the validation split before fine-tuning, in [0, 1].
         initial: whether the initial extractor made the meta-feature, as the given one does not fit the detector.
         seconds: what describing took.
+        extractor: sha256 of the weights that made the meta-feature, which may be an earlier version's; None for the
+            initial extractor.
+        withheld: a word that says why there is no meta-feature (`privacy.release.Withheld`); None if there is one.
+        among: number of owners' updates of the extractor that must be averaged before anything of this owner's one is
+            handed on; 0: he allows none, so there is no learn job.
+        share: whether other owners' learn jobs may be given the meta-feature.
     """
 
     phase: ClassVar[Phase] = Phase.EXTRACT
 
-    meta_feature: Sequence[float]
-    num_images: int
-    num_boxes: int
+    meta_feature: Sequence[float] | None
+    num_images: int | None
+    num_boxes: int | None
     baseline: float
     initial: bool = False
     seconds: float = 0.0
+    extractor: str | None = None
+    withheld: str | None = None
+    among: int = 0
+    share: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "meta_feature", checked_meta_feature(self.meta_feature))
+        if self.meta_feature is not None:
+            object.__setattr__(self, "meta_feature", checked_meta_feature(self.meta_feature))
         for name in ("num_images", "num_boxes"):
-            count = getattr(self, name)
-            if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < _LARGEST_COUNT:
-                raise WireError(f"{name}: {count!r} is no count")
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name))
+        _check_count("among", self.among)
         if not is_finite_number(self.baseline) or not 0 <= self.baseline <= 1:
             raise WireError(f"baseline: {self.baseline!r} is no AP between 0 and 1")
-        _boolean("initial", self.initial)
+        for name in ("initial", "share"):
+            _boolean(name, getattr(self, name))
+        if self.extractor is not None and not _is_sha256(self.extractor):
+            raise WireError(f"extractor: {self.extractor!r} is no sha256")
+        if self.withheld is not None and (self.withheld not in WITHHELD or self.meta_feature is not None):
+            raise WireError(f"withheld: {self.withheld!r} is no reason for it")
         _check_duration(self.seconds)
 
     def pack(self) -> dict[str, Any]:
         """The answer as a JSON object."""
         fields = {name: getattr(self, name) for name in _DESCRIPTION}
-        return _packed(self.phase, fields | {"meta_feature": list(self.meta_feature)})
+        meta_feature = None if self.meta_feature is None else list(self.meta_feature)
+        return _packed(self.phase, fields | {"meta_feature": meta_feature})
 
     @classmethod
     def unpack(cls, message: Any) -> Description:
@@ -187,7 +230,10 @@ class Description:
         return cls(**fields)
 
 
-_DESCRIPTION = ("meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds")
+_DESCRIPTION = (
+    *("meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds"),
+    *("extractor", "withheld", "among", "share"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +259,7 @@ class ExtractorUpdate:
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta_feature", checked_meta_feature(self.meta_feature))
         for part, tensors in (("extractor", self.extractor), ("importance", self.importance)):
-            for name, tensor in tensors.items():
-                if not (tensor.abs() <= _LARGEST_WEIGHT).all():  # NaN is not, either
-                    raise WireError(f"{part}: {name} holds numbers beyond {_LARGEST_WEIGHT:g}")
+            _check_weights(part, tensors)
         if any(bool((tensor < 0).any()) for tensor in self.importance.values()):
             raise WireError("importance: it holds negative numbers")
         _check_duration(self.seconds)
@@ -405,6 +449,21 @@ def _tensors(message: Mapping[str, Any], parts: Sequence[str]) -> dict[str, dict
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _check_weights(part: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not (tensor.abs() <= _LARGEST_WEIGHT).all():  # NaN is not, either
+            raise WireError(f"{part}: {name} holds numbers beyond {_LARGEST_WEIGHT:g}")
+
+
+def _check_count(name: str, count: Any) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count < _LARGEST_COUNT:
+        raise WireError(f"{name}: {count!r} is no count")
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and _SHA256.fullmatch(value) is not None
 
 
 def _check_duration(seconds: Any) -> None:

@@ -13,6 +13,10 @@ from support.lab import Lab
 # than on one; on an idle one they learn no faster.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Made-up data sets have few images and extractors that nobody has trained, which the default settings do not describe.
+# Tests of the settings themselves set their own.
+os.environ["HYPERFD_PRIVACY"] = "off,learn=allow,among=1,share=allow"
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:

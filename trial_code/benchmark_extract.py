@@ -2,16 +2,18 @@
 
     python benchmark_extract.py --data FOLDER [--config ...] [--eval-size 720] [--limit 200] ...
 
-Both are images per second of one run. "extract" is everything from the JPEG file to the group means. "forward" is
-backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and normalised.
+Both are images per second of one run. "extract" is everything from the JPEG file to the group means, an image at a
+time. "forward" is backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and
+normalised.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from retinaface.face_dataset import FaceDataset
 from retinaface.options import Options, run_script
@@ -19,6 +21,10 @@ from retinaface.options import Options, run_script
 if TYPE_CHECKING:
     from mmdet.models import BaseDetector
     from torch import Tensor
+
+
+BATCH = 8
+"""Number of images that the forward pass takes together, as a trial's validation does."""
 
 
 def main(argv: list[str] | None = None) -> tuple[float, float]:
@@ -35,7 +41,7 @@ def measure(dataset: FaceDataset, limit: int, repeats: int) -> tuple[float, floa
     import torch
     from mmengine.dataset import pseudo_collate
     from retinaface.build import load_detector
-    from retinaface.features import batches_of_like_size, extract, frozen
+    from retinaface.features import extract, frozen
 
     config = dataset.options.load_config()
     detector = load_detector(config, dataset.weights)
@@ -55,6 +61,25 @@ def measure(dataset: FaceDataset, limit: int, repeats: int) -> tuple[float, floa
     bare, whole = (count / statistics.median(column) for column in zip(*times, strict=True))
     print(f"{count} images: extract {whole:.1f} images/s, forward {bare:.1f} images/s, ratio {whole / bare:.2f}")
     return whole, bare
+
+
+def batches_of_like_size(samples: Iterable[dict[str, Any]], divisor: int) -> Iterator[dict[int, Any]]:
+    """Batches of `BATCH` images at most that have the same size once they are padded to multiples of `divisor`.
+
+    So no image is padded further than by itself.
+
+    Yields:
+        Samples by their position among all `samples`.
+    """
+    waiting: dict[tuple[int, int], dict[int, Any]] = {}
+    for position, sample in enumerate(samples):
+        height, width = sample["inputs"].shape[-2:]
+        shape = math.ceil(height / divisor), math.ceil(width / divisor)
+        alike = waiting.setdefault(shape, {})
+        alike[position] = sample
+        if len(alike) == BATCH:
+            yield waiting.pop(shape)
+    yield from waiting.values()
 
 
 def _forward(detector: BaseDetector, batches: list[Tensor]) -> None:

@@ -37,7 +37,7 @@ class Protocol:
         budget: picks per task.
         concurrency: number of trials that run side by side.
         meta_features: whether recommenders are told anything of the data sets; what that is worth is the difference.
-        noise: epsilon of the noise with which clients' meta-features are released (`benchmark.release`); None for
+        noise: epsilon of the noise with which clients' meta-features are released (`benchmark.descriptions`); None for
             exact ones.
 
     Raises:

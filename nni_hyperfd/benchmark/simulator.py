@@ -201,12 +201,9 @@ def live(
     learn, _ = _timed(platform.prepare, task_id)
     seconds: list[float] = []
     picks: list[int] = []
-    while True:
+    for parameter_id in range(1, settings.budget + 1):
         spent, trial = _timed(state.following, platform, task_id)
-        parameter_id = len(picks) + 1
         platform.start(trial.id, parameter_id)
-        if trial.phase is not Phase.FINE_TUNE:
-            break
         seconds.append(spent)
         picks.append(platform.place(trial.configuration))
         platform.observe(task_id, parameter_id, float(performance[picks[-1]]))

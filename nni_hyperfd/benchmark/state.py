@@ -44,7 +44,7 @@ class Ready(NamedTuple):
 
     Attributes:
         task_id: of the task.
-        update: what its learn trial has sent.
+        update: what a learn trial would send.
         picks: seconds until each of its picks.
     """
 
@@ -86,7 +86,7 @@ def grow(platform: Platform, past: int) -> None:
 
 
 def lead(platform: Platform, name: str, settings: TaskSettings | None = None) -> Ready:
-    """Lead a new task through the platform until its learn trial has ended."""
+    """Lead a new task through the platform until it is ready to be closed with an update of the extractor."""
     rng = np.random.default_rng(len(platform.tasks()))
     task_id = platform.open_task(name, SPACE, settings or TaskSettings())
     platform.start(following(platform, task_id).id, 0)
@@ -98,7 +98,6 @@ def lead(platform: Platform, name: str, settings: TaskSettings | None = None) ->
         picks.append(time.perf_counter() - begin)
         platform.start(trial_id, parameter_id)
         platform.observe(task_id, parameter_id, float(rng.random()))
-    platform.start(following(platform, task_id).id, 5)
     extractor = MetaFeatureExtractor.initial(CHANNELS + 4, seed=int(rng.integers(1000))).state_dict()
     importance = {name: tensor.abs() for name, tensor in extractor.items()}
     return Ready(task_id, ExtractorUpdate(extractor, importance, rng.standard_normal(64).tolist()), picks)

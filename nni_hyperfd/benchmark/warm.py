@@ -104,10 +104,10 @@ def _meta_feature(platform: Platform, packed: bytes) -> tuple[float, ...]:
 
     from nni_hyperfd.method import MetaFeatureExtractor, features, weights
 
-    images, counts = features.unpack(weights.loads(packed))
+    images, _ = features.unpack(weights.loads(packed))
     tensors, _ = platform.versions.tensors(platform.versions.head_id())
     with torch.no_grad():
-        return tuple(MetaFeatureExtractor.from_weights(tensors)(images, counts).tolist())
+        return tuple(MetaFeatureExtractor.from_weights(tensors)(images).tolist())
 
 
 def main(

@@ -10,11 +10,13 @@ from nni_hyperfd.cli.benchmark import benchmark, make_table
 from nni_hyperfd.cli.console import stop
 from nni_hyperfd.cli.data import data
 from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
+from nni_hyperfd.cli.privacy import privacy
 from nni_hyperfd.cli.reproduce import reproduce
 from nni_hyperfd.cli.setup import register, synthetic
 from nni_hyperfd.cli.state import recommend, status, tasks
 from nni_hyperfd.cli.warmup import warmup
 from nni_hyperfd.files import FolderError
+from nni_hyperfd.privacy.settings import PrivacyError
 from nni_hyperfd.space import SpaceError
 from nni_hyperfd.state.exchange import DocumentError
 from nni_hyperfd.state.store import RefusedError, StateError
@@ -31,6 +33,7 @@ app.command("export")(export_experience)
 app.command("import")(import_experience)
 app.command("table")(make_table)
 app.add_typer(data, name="data")
+app.add_typer(privacy, name="privacy")
 app.add_typer(warmup, name="warmup")
 
 
@@ -39,5 +42,5 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     try:
         app()
-    except (StateError, SpaceError, RefusedError, DocumentError, FolderError, SettingsError) as error:
+    except (StateError, SpaceError, RefusedError, DocumentError, FolderError, PrivacyError, SettingsError) as error:
         stop(str(error))

@@ -29,12 +29,16 @@ def import_experience(file: Path, state: State) -> None:
     console.print(f"{added} tasks added to {state}")
 
 
-def offline(files: list[Path], state: State) -> None:
+def offline(
+    files: list[Path],
+    state: State,
+    private: Annotated[bool, typer.Option("--private", help="Never give anything of them to clients.")] = False,
+) -> None:
     """Add data sets of the platform's own (D_off), as trial_code/describe.py writes them."""
     platform = Platform(state)
     for file in files:
         try:
-            own_datasets.add(platform, file.stem, file.read_bytes())
+            own_datasets.add(platform, file.stem, file.read_bytes(), private)
         except OSError as error:
             stop(f"{file}: {error.strerror}")
     console.print(f"{len(files)} offline data sets added to {state}")

@@ -82,9 +82,13 @@ def train(
 ) -> None:
     """Learn from measured pairs, and begin a state with it: both networks, the sub-data-sets, their results.
 
+    Beside the state NAME.sqlite it writes NAME.projection.json, which clients of the state need to describe their data:
+    they name it by projection=FILE in HYPERFD_PRIVACY.
+
     A state that has been warmed up in another space learns the new one beside it; its extractor stays.
     """
     from nni_hyperfd.platform import Platform, own_datasets
+    from nni_hyperfd.privacy.projection import SUFFIX
     from nni_hyperfd.space import SearchSpace
     from nni_hyperfd.warmup import collect as measuring
     from nni_hyperfd.warmup import train as training
@@ -102,7 +106,8 @@ def train(
         _print(console, f"{results} results on {len(data_sets)} sub-data-sets")
         began = time.monotonic()
         warm = training.train(data_sets, search_space, seed, extractor)
-        own_datasets.begin_with(platform, search_space, data_sets, warm, seed)
+        projection = training.projection_of(data_sets, warm, state.with_suffix(SUFFIX))
+        own_datasets.begin_with(platform, search_space, data_sets, warm, seed, projection)
     except (PairError, training.TrainError) as error:
         stop(str(error))
     checks = " ".join(f"{value:.4f}" for value in warm.ndcg)

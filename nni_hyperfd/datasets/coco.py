@@ -52,7 +52,7 @@ class CocoSplit:
         split: name of the split.
         category: the record of the category `face`.
         images: records with `id` (int), `file_name`, `width` and `height` (px, as the detector sees the image, that is
-            after Exif rotation).
+            after Exif rotation) and, where known, `group` (the person or camera, a text).
         annotations: records with `id` (int, at least 1), `image_id`, `category_id`, `bbox` (x, y, width, height in px,
             floats, inside the image), `area` (px^2, above 0), `iscrowd` and `ignore` (0 or 1) and, where known,
             `keypoints` (5 x (x, y, visibility)) with `num_keypoints`, and `wider_level` (one of `WIDER_LEVELS`). All
@@ -287,7 +287,16 @@ def _check_images(problems: _Problems, folder: Path, split: str, images: list[Re
             raise problems.error(where, reason, "correct width and height, and check that the boxes fit the file")
         width, height = size
         checked[image["id"]] = {"id": image["id"], "file_name": image["file_name"], "width": width, "height": height}
+        if image.get("group") is not None:
+            checked[image["id"]]["group"] = _check_group(problems, where, image["group"])
     return checked
+
+
+def _check_group(problems: _Problems, where: str, group: Any) -> str:
+    """The person or camera that an image is of."""
+    if isinstance(group, bool) or not isinstance(group, (str, int)):
+        raise problems.error(where, f"has the group {group!r}", "name one person or camera, or leave the key out")
+    return str(group)
 
 
 def _check_file_name(problems: _Problems, folder: Path, split: str, image: Record) -> Path:

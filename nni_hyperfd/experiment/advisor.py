@@ -14,14 +14,13 @@ from nni.runtime.tuner_command_channel import CommandType
 from nni.utils import MetricType
 
 from nni_hyperfd.experiment.manager import Manager
+from nni_hyperfd.task import Preset, TaskSettings
 from nni_hyperfd.wire import load_json
 
 if TYPE_CHECKING:
     from nni_hyperfd.experiment.tuner import ServiceTuner
 
 _logger = logging.getLogger(__name__)
-
-_SERVICE_TRIALS = 2  # extract and learn, on top of the budget
 
 
 class HyperFDAdvisor(MsgDispatcherBase):
@@ -114,7 +113,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         from nni_hyperfd.experiment.tuner import ServiceTuner
 
         tuner = ServiceTuner(**self._class_args)
-        self._check_max_trial_number(tuner.settings.budget)
+        self._check_max_trial_number(tuner.settings)
         return tuner
 
     def _flush(self) -> None:
@@ -128,13 +127,14 @@ class HyperFDAdvisor(MsgDispatcherBase):
             # NNI calls an experiment done when maxTrialNumber trials have ended; it has no other word for it.
             self._manager.set_max_trial_number(self._manager.submitted_trials())
 
-    def _check_max_trial_number(self, budget: int) -> None:
+    def _check_max_trial_number(self, settings: TaskSettings) -> None:
         from nni_hyperfd.experiment.class_args import ClassArgsError
 
-        limit = self._manager.experiment()["params"].get("maxTrialNumber")
-        needed = budget + _SERVICE_TRIALS
+        limit, learns = self._manager.experiment()["params"].get("maxTrialNumber"), settings.preset is Preset.PAPER
+        needed = settings.budget + 1 + learns
         if limit is not None and limit < needed:
+            beside = "one describes the data set first" + " and one may learn from the results" * learns
             raise ClassArgsError(
-                f"maxTrialNumber is {limit}, but a budget of {budget} needs {needed} trials: one "
-                "describes the data set first and one learns from the results; raise maxTrialNumber or leave it out"
+                f"maxTrialNumber is {limit}, but a budget of {settings.budget} needs {needed} trials: {beside}; raise "
+                "maxTrialNumber or leave it out"
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,25 +15,33 @@ import requests
 
 from nni_hyperfd import wire
 from nni_hyperfd.experiment.manager import Manager
-from nni_hyperfd.files import write_bytes
 from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, LearnJob
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.privacy.settings import PrivacySettings
 
 _logger = logging.getLogger(__name__)
 
-_IMAGES = 256  # of the training split, drawn once; the meta-feature is a mean, so more change little
+_IMAGES = 300  # of the training split, drawn once; the meta-feature is a mean, so more change little
 _IMAGES_SEED = 0  # the same images for extract and learn, which share the cached features
+_LARGEST_CACHE = 2**30
+_AP_DIGITS = 2  # of the AP before fine-tuning, which no noise covers
 _RECORD_SECONDS = 30  # the manager writes a trial's record a moment after it has started the trial
 
 
 class Dataset(Protocol):
     """What the service jobs ask of a data set. Heavy work belongs into the methods, not where the object is made."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the data set lies, for the owner's privacy ledger; it stays on this machine. None: he names a place."""
 
     @property
     def num_images(self) -> int:
@@ -49,15 +58,24 @@ class Dataset(Protocol):
         """AP@50 of the pretrained detector on the validation split, before fine-tuning, in [0, 1]."""
 
     def image_features(self, limit: int, seed: int) -> Tensor:
-        """Features of training images.
+        """Features of training images, each computed from its image alone.
 
         Args:
             limit: maximum number of images.
-            seed: of their draw.
+            seed: of their draw. Adding, removing or replacing one image of the split must change at most one of the
+                drawn ones, as when they are drawn by a hash of each image's name.
 
         Returns:
             float32 (n, 3, 3, D): image, pyramid stage, anchor group (positive, negative, ignored), feature; NaN
             throughout for a group without anchors.
+        """
+
+    def groups(self, limit: int, seed: int) -> Sequence[Hashable] | None:
+        """The person or camera of each image that `image_features` draws with these arguments.
+
+        Returns:
+            A group for each image, None for an image without one; None if the data set knows no groups. Needed for
+            ``unit=group`` in the owner's settings only.
         """
 
 
@@ -119,38 +137,97 @@ def _own_record() -> dict[str, Any]:
 
 
 def _extract(dataset: Dataset, job: ExtractJob) -> None:
-    """Describe the data set: its meta-feature, two counts, and the AP@50 that fine-tuning has to beat."""
+    """Describe the data set as far as its owner allows, and tell the AP@50 that fine-tuning has to beat."""
+    from nni_hyperfd.privacy import settings
+
+    begin, owner = time.monotonic(), settings.of_owner()
+    network = _network(job.extractor)
+    baseline = float(dataset.evaluate())
+    if owner.off:
+        described = _described(dataset, network, job, owner, baseline)
+    else:
+        described = _described_privately(dataset, network, job, owner, round(baseline, _AP_DIGITS))
+    seconds = float(round(time.monotonic() - begin))  # in full it would tell the number of images
+    described = replace(described, seconds=seconds, among=owner.among if owner.learn else 0, share=owner.share)
+    nni.report_intermediate_result(wire.intermediate_result(described))
+    nni.report_final_result(wire.final_result(described))
+
+
+def _described(
+    dataset: Dataset, network: MetaFeatureExtractor | None, job: ExtractJob, owner: PrivacySettings, baseline: float
+) -> Description:
+    """The description of a data set whose owner's settings are off."""
     import torch
 
-    begin = time.monotonic()
-    features = _features(dataset)
-    extractor, initial = _extractor(job.extractor, features.shape[-1], job.may_start_anew)
+    from nni_hyperfd.privacy import release
+
+    features = _features(dataset, _IMAGES)
+    network, initial = _fitting(network, features.shape[-1], job.may_start_anew)
+    extractor = release.Extractor(None if initial else _digest(job), job.versions)
+    projection = release.projection_for(extractor, network.feature_dim, owner)
     with torch.no_grad():
-        meta_feature = extractor(features, _counts(dataset)).tolist()
-    description = Description(
-        meta_feature=meta_feature,
-        num_images=int(dataset.num_images),
-        num_boxes=int(dataset.num_boxes),
-        baseline=float(dataset.evaluate()),
-        initial=initial,
-        seconds=round(time.monotonic() - begin, 3),
-    )
-    nni.report_intermediate_result(wire.intermediate_result(description))
-    nni.report_final_result(wire.final_result(description))
+        if projection is None:
+            meta_feature = network(features).tolist()
+        else:  # so that descriptions with and without noise are comparable
+            meta_feature = projection.described(network.image_vectors(features).numpy()).tolist()
+    counts = int(dataset.num_images), int(dataset.num_boxes)
+    return Description(meta_feature, *counts, baseline, initial, extractor=extractor.weights)
+
+
+def _described_privately(
+    dataset: Dataset, network: MetaFeatureExtractor | None, job: ExtractJob, owner: PrivacySettings, baseline: float
+) -> Description:
+    """The noised description of a data set, or none, as its owner's settings say (docs/privacy.md)."""
+    from nni_hyperfd.privacy import release
+    from nni_hyperfd.privacy.settings import Unit
+
+    folder = getattr(dataset, "folder", None)  # data sets of before this attribute do not have it
+    data = release.DataSet(None if folder is None else Path(folder), dataset.fingerprint())
+    door = release.Door(data, release.Extractor(_digest(job), job.versions), owner)
+    described: release.Description | release.Withheld | None = door.again()
+    if described is None:
+        limit = dataset.num_images if owner.unit is Unit.GROUP else _IMAGES
+        features = _features(dataset, limit)
+        units = release.units_of(features.numpy(), _groups(dataset, limit), owner.unit)
+        described = door.describe(lambda: _vectors(network, features), units, features.shape[-1])
+    if isinstance(described, release.Withheld):
+        _logger.warning("The data set is not described: %s. The platform ranks without.", described.explained(owner))
+        return Description(None, None, None, baseline, withheld=described.value)
+    return Description(described.meta_feature, described.size, None, baseline, extractor=described.extractor)
+
+
+def _groups(dataset: Dataset, limit: int) -> Sequence[Hashable] | None:
+    """The group of each image; None where the data set, perhaps of before this method, knows none."""
+    groups = getattr(dataset, "groups", None)
+    return None if groups is None else groups(limit, _IMAGES_SEED)
+
+
+def _vectors(network: MetaFeatureExtractor | None, features: Tensor) -> NDArray[np.float32]:
+    """The vector of each image, one at a time: in a batch, rounding lets images change each other's last bits."""
+    import numpy as np
+    import torch
+
+    assert network is not None, "an untrained extractor has no projection"
+    with torch.no_grad():
+        return np.stack([network.image_vectors(image[None])[0].numpy() for image in features])
 
 
 def _learn(dataset: Dataset, job: LearnJob) -> None:
-    """Update the extractor with this task's results (eq. 11) and return its weights.
+    """Update the extractor with this task's results (eq. 11) and return its weights, if the owner allows it.
 
     It reports no final result: NNI would take any number as an AP, and this job has none of its own.
     """
     from nni_hyperfd.method.learning import ClientTask, update_extractor
     from nni_hyperfd.method.settings import RankerSettings
+    from nni_hyperfd.privacy import settings
+    from nni_hyperfd.privacy.settings import VARIABLE, PrivacyError
 
+    if not settings.of_owner().learn:
+        raise PrivacyError(f"the platform asks for an update of the extractor, which {VARIABLE} does not allow")
     begin = time.monotonic()
-    features = _features(dataset)
-    task = ClientTask(features, _counts(dataset), job.embeddings, job.performance, job.offline, job.replay)
-    extractor, _ = _extractor(job.extractor, features.shape[-1])
+    features = _features(dataset, _IMAGES)
+    task = ClientTask(features, job.embeddings, job.performance, job.offline, job.replay)
+    extractor, _ = _fitting(_network(job.extractor), features.shape[-1])
     learned = update_extractor(extractor, job.importance or None, task, RankerSettings(), job.seed)
     update = ExtractorUpdate(
         learned.extractor.state_dict(),
@@ -161,48 +238,68 @@ def _learn(dataset: Dataset, job: LearnJob) -> None:
     nni.report_intermediate_result(wire.intermediate_result(update))
 
 
-def _features(dataset: Dataset) -> Tensor:
-    """The data set's image features, kept on this machine: `learn` needs what `extract` has computed."""
+def _features(dataset: Dataset, limit: int) -> Tensor:
+    """The data set's image features, kept on this machine for a while: another job needs them again."""
     from nni_hyperfd.method import features as image_features
     from nni_hyperfd.method import weights
+    from nni_hyperfd.privacy import caches
 
-    path = Path(platformdirs.user_cache_path("nni_hyperfd")) / f"{dataset.fingerprint()}.safetensors"
+    folder = Path(platformdirs.user_cache_path("nni_hyperfd"))
+    caches.expire(folder)
+    path = folder / f"{dataset.fingerprint()}-{limit}.safetensors"
     try:
-        return image_features.unpack(weights.loads(path.read_bytes()))[0]
+        return image_features.unpack_images(weights.loads(path.read_bytes(), _LARGEST_CACHE))
     except FileNotFoundError:
         pass
     except weights.WeightsError as error:
         _logger.warning("The cached image features in %s are not usable (%s); they are computed anew.", path, error)
-    features = dataset.image_features(_IMAGES, _IMAGES_SEED)
-    write_bytes(path, weights.dumps(image_features.pack(features, _counts(dataset))))
+    features = dataset.image_features(limit, _IMAGES_SEED)
+    caches.write(path, weights.dumps(image_features.pack_images(features)))
     return features
 
 
-def _extractor(
-    given: Mapping[str, Tensor], feature_dim: int, may_start_anew: bool = False
+def _digest(job: ExtractJob) -> str | None:
+    """The sha256 of the job's extractor, by which the platform knows it; None for the initial one."""
+    from nni_hyperfd.method import weights
+
+    return weights.sha256(weights.dumps(job.extractor)) if job.extractor else None
+
+
+def _network(given: Mapping[str, Tensor]) -> MetaFeatureExtractor | None:
+    """The extractor of these weights, which come from outside; None for none.
+
+    Raises:
+        WeightsError: they are no extractor's.
+        WireError: they make vectors of another length.
+    """
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+
+    if not given:
+        return None
+    extractor = MetaFeatureExtractor.from_weights(given)
+    if extractor.hidden != wire.META_FEATURE_LENGTH:
+        raise wire.WireError(
+            f"extractor: its vectors have {extractor.hidden} numbers, {wire.META_FEATURE_LENGTH} were expected"
+        )
+    return extractor
+
+
+def _fitting(
+    given: MetaFeatureExtractor | None, feature_dim: int, may_start_anew: bool = False
 ) -> tuple[MetaFeatureExtractor, bool]:
     """The extractor for a detector's features, and whether it is an initial one in place of one that does not fit.
 
-    It has the given weights; without any it is the initial one, which all clients make alike.
+    Without a given one it is the initial one, which all clients make alike.
     """
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
     from nni_hyperfd.method.recipe import INITIAL_SEED
 
-    if not given:
-        return MetaFeatureExtractor.initial(feature_dim, INITIAL_SEED), False
-    extractor = MetaFeatureExtractor.from_weights(given)
-    if extractor.feature_dim == feature_dim:
-        return extractor, False
-    if may_start_anew:
-        return MetaFeatureExtractor.initial(feature_dim, INITIAL_SEED), True
+    if given is not None and given.feature_dim == feature_dim:
+        return given, False
+    if given is None or may_start_anew:
+        return MetaFeatureExtractor.initial(feature_dim, INITIAL_SEED), given is not None
     raise ValueError(
-        f"The platform's extractor was made for a detector with {extractor.feature_dim - 4} channels, this trial's "
+        f"The platform's extractor was made for a detector with {given.feature_dim - 4} channels, this trial's "
         f"has {feature_dim - 4}: start from a detector of the same architecture, or name another state file in "
         "classArgs."
     )
-
-
-def _counts(dataset: Dataset) -> Tensor:
-    import torch
-
-    return torch.tensor([dataset.num_images, dataset.num_boxes], dtype=torch.float32)

@@ -15,7 +15,7 @@ from nni.tuner import Tuner
 
 from nni_hyperfd import wire
 from nni_hyperfd.experiment.class_args import ClassArgs, ClassArgsError
-from nni_hyperfd.platform import Platform, RefusedError
+from nni_hyperfd.platform import Platform, RefusedError, own_datasets
 from nni_hyperfd.platform.jobs import job_of
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.task import Phase
@@ -63,7 +63,8 @@ class HyperFDTuner(Tuner):
         seed: of everything random, from 0 to 2^32 - 1; 0 by default. Same seed, same state, same recommendations.
         optimize_mode: ``"maximize"`` (the default) or ``"minimize"`` the trial's ``default`` metric.
         warm_start: what a new `state` begins with: ``"default"``, the package's own warm-up; ``"none"``, nothing; or
-            another state (absolute, ``~`` allowed). A state that exists is left as it is.
+            another state (absolute, ``~`` allowed). A state that exists is left as it is, but for an extractor that an
+            upgrade has dropped.
 
     Raises:
         ClassArgsError: an argument is unknown or outside its range.
@@ -81,7 +82,7 @@ class HyperFDTuner(Tuner):
         self.platform = Platform(arguments.state, arguments.warm_start)
         self.task_id = -1
         """Of the experiment's task, once there is a search space."""
-        self._kind = arguments.space
+        self._warm_start, self._kind = arguments.warm_start, arguments.space
         self._warned = False
 
     # -- NNI's protocol ------------------------------------------------------------------------------------------------
@@ -89,6 +90,8 @@ class HyperFDTuner(Tuner):
     def update_search_space(self, search_space: dict[str, Any]) -> None:
         """Open this experiment's task, or go on with it. A later change of the search space is refused."""
         space = SearchSpace.from_nni(search_space, self._kind)
+        if self._warm_start is not None:
+            own_datasets.renew_extractor(self.platform, self._warm_start)
         self.task_id = self.platform.open_task(experiment_id(), space, self.settings)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Configuration:
@@ -153,7 +156,8 @@ class HyperFDTuner(Tuner):
         return TrialRequest(trial.configuration, job_of(self.platform, self.task_id, trial.phase))
 
     def _warn_without_meta_feature(self) -> None:
-        if self.platform.task(self.task_id).meta_feature is None:
+        task = self.platform.task(self.task_id)
+        if task.meta_feature is None and task.baseline is None:  # with a baseline the owner has withheld it on purpose
             self._warned = True
             _logger.warning(
                 "This task is ranked without a meta-feature: no trial described the data set. In the trial, call "

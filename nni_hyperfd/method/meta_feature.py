@@ -1,4 +1,9 @@
-"""The meta-feature extractor f_d: from anchor features to the 64 numbers that describe a data set (paper, 3.2.1)."""
+"""The meta-feature extractor f_d: from anchor features to the 64 numbers that describe a data set (paper, 3.2.1).
+
+Every image is described alone; the data set's meta-feature is the mean over its images. So one image can change no
+other image's vector, which is what `nni_hyperfd.privacy` builds on. The paper mixes the images of a data set by
+self-attention and adds the data set's counts to every image; docs/method.md, eq. 2, says what stands in their place.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +19,8 @@ STAGES = 3
 GROUPS = 3
 HEADS = 4
 BOX = 4
+REFERENCES = 16
+"""Number of learned points that every image attends to."""
 PARTS = ("labels", "gwap", "pyramid", "statistics", "attention")
 """Parts of `MetaFeatureExtractor` that can be left out, for the ablations (Table 5 of the paper)."""
 
@@ -35,15 +42,16 @@ def gwap(groups: Tensor) -> Tensor:
 
 
 class MetaFeatureExtractor(nn.Module):
-    """f_d of the paper: image vectors from GWAP and the data set's counts, mixed by self-attention, then averaged.
+    """f_d: an image's vector from GWAP, refined by attention to learned points, then averaged over the images.
 
     Args:
         feature_dim: D, length of one anchor group's feature.
         hidden: length of the meta-feature, a multiple of 4.
         without: the `PARTS` to leave out: "labels", the matched boxes (the last 4 of D); "gwap", the balance between
             anchor groups: only the negative one is used, which has nearly all anchors, as in a mean over all anchors;
-            "pyramid", all stages but the last; "statistics", the two counts; "attention", the transformer layer. The
-            weights keep their shapes; constants take the place of the inputs that are left out.
+            "pyramid", all stages but the last; "statistics", which anchor groups an image has at all; "attention",
+            the transformer layer. The weights keep their shapes; constants take the place of the inputs that are left
+            out.
 
     Raises:
         ValueError: `without` has a name that is not in `PARTS`.
@@ -53,16 +61,19 @@ class MetaFeatureExtractor(nn.Module):
         super().__init__()
         if unknown := set(without) - set(PARTS):
             raise ValueError(f"The extractor has no part {sorted(unknown)[0]!r}; its parts are {', '.join(PARTS)}.")
-        self.feature_dim = feature_dim
+        self.feature_dim, self.hidden = feature_dim, hidden
         self.without = frozenset(without)
-        # Detector channels have no fixed scale, log counts lie around 10. A layer norm of each image's visual part
-        # brings both to a comparable size without running statistics, which would tie the weights to one data set.
+        # Detector channels have no fixed scale. A layer norm of each image's visual part gives them one without running
+        # statistics, which would tie the weights to one data set.
         self.visual_norm = nn.LayerNorm(STAGES * feature_dim)
-        self.image = nn.Linear(STAGES * feature_dim + 2, hidden)
-        # Dropout 0: the meta-feature is computed once and stored, so it must not be random.
-        self.dataset = nn.TransformerEncoderLayer(
-            hidden, HEADS, dim_feedforward=2 * hidden, dropout=0.0, batch_first=True
-        )
+        self.image = nn.Linear(STAGES * feature_dim + STAGES * GROUPS, hidden)
+        self.references = nn.Parameter(torch.randn(REFERENCES, hidden))
+        # A transformer encoder layer whose keys and values are the references instead of the other images. Dropout 0:
+        # the meta-feature is computed once and stored, so it must not be random.
+        self.attention = nn.MultiheadAttention(hidden, HEADS, dropout=0.0)
+        self.attention_norm = nn.LayerNorm(hidden)
+        self.feed_forward = nn.Sequential(nn.Linear(hidden, 2 * hidden), nn.ReLU(), nn.Linear(2 * hidden, hidden))
+        self.output_norm = nn.LayerNorm(hidden)
 
     @classmethod
     def initial(
@@ -92,18 +103,31 @@ class MetaFeatureExtractor(nn.Module):
         extractor.load_state_dict(dict(weights), assign=True)
         return extractor
 
-    def forward(self, features: Tensor, counts: Tensor) -> Tensor:
-        """Compute the meta-feature of each data set, or of an image batch of it.
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute the meta-feature of each data set, or of an image batch of it: the mean of `image_vectors`.
 
         Args:
             features: float32 (..., N, 3, 3, D), image, stage, anchor group, feature; NaN for an empty group; N >= 1.
-            counts: float32 (..., 2), numbers of images and of boxes of the whole training split, not scaled.
 
         Returns:
             float32 (..., hidden); it does not depend on the order of the images.
 
         Raises:
-            ValueError: the shapes do not fit the extractor.
+            ValueError: the shape does not fit the extractor.
+        """
+        return self.image_vectors(features).mean(dim=-2)
+
+    def image_vectors(self, features: Tensor) -> Tensor:
+        """Describe each image by itself.
+
+        Args:
+            features: float32 (..., N, 3, 3, D), as for `forward`.
+
+        Returns:
+            float32 (..., N, hidden); a row depends on the image of that row alone.
+
+        Raises:
+            ValueError: the shape does not fit the extractor.
         """
         expected = (STAGES, GROUPS, self.feature_dim)
         if features.ndim < 4 or tuple(features.shape[-3:]) != expected or features.shape[-4] == 0:
@@ -111,20 +135,18 @@ class MetaFeatureExtractor(nn.Module):
                 f"The extractor expects image features of shape (..., images >= 1, {STAGES}, {GROUPS}, "
                 f"{self.feature_dim}), got {tuple(features.shape)}: extract them with the detector it was made for."
             )
-        if tuple(counts.shape) != (*features.shape[:-4], 2):
-            raise ValueError(
-                f"The extractor expects two counts (images, boxes) per data set, shape {(*features.shape[:-4], 2)}, "
-                f"got {tuple(counts.shape)}."
-            )
         visual = self.visual_norm(self._pooled(features).flatten(start_dim=-2))
-        statistics = counts.log1p().unsqueeze(-2).expand(*visual.shape[:-1], 2)
+        present = (~features.isnan().all(dim=-1)).to(features.dtype).flatten(start_dim=-2)
         if "statistics" in self.without:
-            statistics = torch.zeros_like(statistics)
-        images: Tensor = self.image(torch.cat([visual, statistics], dim=-1))
+            present = torch.zeros_like(present)
+        images: Tensor = self.image(torch.cat([visual, present], dim=-1))
         if "attention" in self.without:
-            return images.mean(dim=-2)
-        mixed: Tensor = self.dataset(images.reshape(-1, *images.shape[-2:]))
-        return mixed.mean(dim=-2).reshape(*images.shape[:-2], -1)
+            return images
+        rows = images.reshape(-1, images.shape[-1])
+        attended, _ = self.attention(rows, self.references, self.references, need_weights=False)
+        rows = self.attention_norm(rows + attended)
+        refined: Tensor = self.output_norm(rows + self.feed_forward(rows))
+        return refined.reshape(images.shape)
 
     def _pooled(self, features: Tensor) -> Tensor:
         """(..., N, 3, 3, D) -> (..., N, 3, D), without the parts that are left out."""

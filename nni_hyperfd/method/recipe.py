@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from nni_hyperfd.method.config_encoder import ConfigurationEncoder
-from nni_hyperfd.method.learning import TaskExperience, View, update_encoder
+from nni_hyperfd.method.learning import TaskExperience, update_encoder
 from nni_hyperfd.method.selection import explore_exploit
 from nni_hyperfd.method.settings import RankerSettings
 from nni_hyperfd.space import EncodedConfigurations
@@ -64,12 +64,12 @@ def kept_images(images: Tensor, data_sets: int, rng: np.random.Generator) -> Ten
     return images[np.sort(rng.permutation(len(images))[:most])]
 
 
-def images_for_client(offline: Sequence[View], rng: np.random.Generator) -> list[View]:
-    """What a learn job is given of the platform's own data sets: a few images of a few of them."""
+def images_for_client(offline: Sequence[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    """What a learn job is given of the platform's own data sets: features of a few images of a few of them."""
     sample = []
     for place in rng.permutation(len(offline))[:_OFFLINE_SETS]:
-        images, counts = offline[place]
-        sample.append((images[rng.permutation(len(images))[:_OFFLINE_IMAGES]], counts))
+        images = offline[place]
+        sample.append(images[rng.permutation(len(images))[:_OFFLINE_IMAGES]])
     return sample
 
 

@@ -23,16 +23,17 @@ def job_of(platform: Platform, task_id: int, phase: Phase) -> Job | None:
 
 
 def extract_job(platform: Platform, task_id: int) -> ExtractJob:
-    """The extractor of the task."""
+    """The extractor of the task, and the versions whose meta-features can be carried over to it."""
     extractor, _ = platform.versions.tensors(platform.task(task_id).extractor_id)
-    return ExtractJob(extractor, bool(extractor) and platform.may_start_anew())
+    return ExtractJob(extractor, bool(extractor) and platform.may_start_anew(), platform.versions.digests())
 
 
 def learn_job(platform: Platform, task_id: int) -> LearnJob:
     """The extractor, the embeddings and performances of the task's own trials, and some images of D_off.
 
-    Nothing of other clients, unless the task's settings say ``replay: meta-features``: then up to 32 of theirs, in the
-    space of the task's extractor and in random order.
+    Nothing of other clients, unless the task's settings say ``replay: meta-features``: then up to 32 of those whose
+    owners share them, in the space of the task's extractor and in random order. No data set of the platform's own that
+    its operator marks private.
     """
     import torch
 
@@ -43,7 +44,7 @@ def learn_job(platform: Platform, task_id: int) -> LearnJob:
     configurations = task.results.configurations
     encoded = task.space.encode(configurations) if configurations else None
     rng = recipe.task_rng(task.settings.seed, task.id)
-    offline = recipe.images_for_client(list(versions.offline().values()), rng)
+    offline = recipe.images_for_client(versions.offline_for_clients(), rng)
     return LearnJob(
         extractor,
         importance,
@@ -59,6 +60,6 @@ def _replay(platform: Platform, task: TaskView, rng: np.random.Generator) -> Ten
     """Meta-features (k, 64) of other clients, without a name on them."""
     import torch
 
-    past = [other for other in past_tasks(platform.store, task.space, rng) if other.dataset is None]
+    past = [other for other in past_tasks(platform.store, task.space, rng) if other.dataset is None and other.share]
     others = list(platform.versions.carried(past, task.extractor_id).values())
     return torch.stack([others[place] for place in rng.permutation(len(others))]) if others else None

@@ -144,7 +144,7 @@ class Learning:
             return encoder, []
         tasks = [
             OfflineTask(
-                *images[task.dataset or ""][1],
+                images[task.dataset or ""][1],
                 space.encode(task.results.configurations),
                 torch.tensor(task.results.performance),
             )

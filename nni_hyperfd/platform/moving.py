@@ -108,12 +108,12 @@ def _described_by(extractor: MetaFeatureExtractor | None, packed: dict[str, Tens
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
     from nni_hyperfd.method.recipe import INITIAL_SEED
 
-    images, counts = features.unpack(packed)
+    images, _ = features.unpack(packed)
     if extractor is None:
         extractor = MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
     with torch.no_grad():
-        if not extractor(images, counts).isfinite().all():
-            raise ValueError("its counts or features are out of range")
+        if not extractor(images).isfinite().all():
+            raise ValueError("its features are out of range")
     return extractor
 
 

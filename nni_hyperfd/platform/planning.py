@@ -9,7 +9,7 @@ import numpy as np
 
 from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state.views import TaskView
-from nni_hyperfd.task import Phase, Status, TaskSettings
+from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
 
 
 class Step(Enum):
@@ -40,9 +40,14 @@ def next_step(task: TaskView, candidates_left: bool) -> Step:
         return Step.PICK
     if running:
         return Step.WAIT
-    if task.meta_feature is not None and not any(trial.phase is Phase.LEARN for trial in task.trials):
+    if _may_learn(task) and not any(trial.phase is Phase.LEARN for trial in task.trials):
         return Step.LEARN
     return Step.CLOSE
+
+
+def _may_learn(task: TaskView) -> bool:
+    """Whether the extractor is to learn next to the data: the paper's recipe asks for it, and the owner allows it."""
+    return task.settings.preset is Preset.PAPER and bool(task.among) and task.meta_feature is not None
 
 
 def picks_left(task: TaskView) -> int:

@@ -24,7 +24,7 @@ from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.state.views import TaskView, TrialView, space_of
 from nni_hyperfd.task import Phase, Status, TaskSettings
 from nni_hyperfd.task import Preset as PresetName
-from nni_hyperfd.wire import RESERVED_PARAMETERS, Description, ExtractorUpdate, is_finite_number
+from nni_hyperfd.wire import RESERVED_PARAMETERS, WITHHELD, Description, ExtractorUpdate, is_finite_number
 
 _logger = logging.getLogger(__name__)
 
@@ -141,7 +141,11 @@ class Platform:
                     "The state's warm-up was made with a detector of another width: its extractor and its data sets "
                     "are given up, and its results alone are used. A warm_start made with your detector knows more."
                 )
-            task.meta_feature = list(description.meta_feature)
+            if description.meta_feature is not None:
+                self._keep_meta_feature(session, task, description)
+            elif description.withheld is not None:
+                _logger.warning("Task %d: its data set is not described (%s).", task_id, WITHHELD[description.withheld])
+            task.among, task.share = description.among, description.share
             task.num_images, task.num_boxes = description.num_images, description.num_boxes
             task.baseline = description.baseline
             trial.status, trial.performance, trial.ended = Status.SUCCEEDED, description.baseline, now()
@@ -274,6 +278,17 @@ class Platform:
 
     # -- behind it -----------------------------------------------------------------------------------------------------
 
+    def _keep_meta_feature(self, session: Session, task: TaskRow, description: Description) -> None:
+        """Keep the meta-feature with the version of the extractor that made it, which may be an earlier one."""
+        assert description.meta_feature is not None
+        version_id = task.extractor_id
+        if description.extractor is not None:
+            found = self.versions.id_of(session, description.extractor)
+            if found is None:
+                raise RefusedError("its meta-feature was made by an extractor that this state does not have")
+            version_id = found
+        task.extractor_id, task.meta_feature = version_id, list(description.meta_feature)
+
     def _advance(self, task_id: int, picks: bool) -> None:
         """Do what follows in a task, until a trial is planned or there is something to wait for."""
         while True:
@@ -320,7 +335,8 @@ class Platform:
                 if trial.phase is Phase.LEARN and trial.status is Status.RUNNING:
                     trial.status, trial.ended = Status.SUCCEEDED, now()
             task.meta_feature = list(update.meta_feature)
-            task.extractor_id = self.versions.add_extractor(session, task.extractor_id, extractor).id
+            row = self.versions.add_extractor(session, task.extractor_id, extractor, task.among or 1)
+            task.extractor_id = row.id
 
 
 def keep_space(session: Session, space: SearchSpace) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from nni_hyperfd.method.learning import View, WarmUp
+from nni_hyperfd.method.learning import WarmUp
 from nni_hyperfd.method.recipe import PastTask
 from nni_hyperfd.recommenders.paper import PaperHyperFD, StoredTask
 from nni_hyperfd.space import EncodedConfigurations
@@ -23,7 +23,9 @@ class LatestDataOnly(PaperHyperFD):
 class FrozenExtractor(PaperHyperFD):
     """After the warm-up only the encoder learns."""
 
-    def learn_extractor(self, view: View, configurations: EncodedConfigurations | None, performance: Tensor) -> None:
+    def learn_extractor(
+        self, images: Tensor, configurations: EncodedConfigurations | None, performance: Tensor
+    ) -> None:
         """The extractor stays as it is."""
 
 
@@ -50,14 +52,14 @@ class Oracle(PaperHyperFD):
 
     def _begin(self, warmed: WarmUp | None, space: tuple[int, ...] = ()) -> None:
         super()._begin(warmed, space)
-        self._kept = {number: own.view for number, own in enumerate(self.offline, start=1)}
+        self._seen = {number: own.features for number, own in enumerate(self.offline, start=1)}
 
     def end_task(self, revealed: Mapping[int, float]) -> None:
         """Update both networks, and keep the images."""
-        if self.view is not None:
-            self._kept[self._number] = self.view
+        if self.images is not None:
+            self._seen[self._number] = self.images
         super().end_task(revealed)
 
     def carried(self, meta_feature: Tensor, source: int, target: int, number: int | None = None) -> Tensor:
         """The meta-feature (64,) of the images by the newest extractor."""
-        return meta_feature if number is None else self._meta_feature(self._kept[number])
+        return meta_feature if number is None else self._meta_feature(self._seen[number])

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nni_hyperfd.method.learning import View
 from nni_hyperfd.method.seeding import seeded
 from nni_hyperfd.recommenders.base import Task
 from nni_hyperfd.recommenders.paper import PaperHyperFD
@@ -32,8 +31,8 @@ class LinearExtractor(nn.Module):
         self.feature_dim = feature_dim
         self.layer = nn.Linear(feature_dim, hidden)
 
-    def forward(self, features: Tensor, counts: Tensor) -> Tensor:
-        """The meta-features (..., hidden) of descriptions (..., N >= 1, feature_dim); `counts` are not looked at."""
+    def forward(self, features: Tensor) -> Tensor:
+        """The meta-features (..., hidden) of descriptions (..., N >= 1, feature_dim)."""
         return cast(Tensor, self.layer(features.mean(dim=-2)))
 
 
@@ -50,13 +49,13 @@ class ResNetHyperFD(_DescribedHyperFD):
     without images is described by its meta-feature, the place for features that were averaged before.
     """
 
-    def described(self, task: Task) -> View:
-        """The mean features (1, m), scaled, and no counts."""
+    def described(self, task: Task) -> Tensor:
+        """The mean features (1, m), scaled."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a group that no image has: its mean is NaN
             features = task.meta_feature if task.images is None else np.nanmean(task.images, axis=0)
         vector = _finite(features)
-        return nn.functional.layer_norm(vector, vector.shape)[None].float(), torch.zeros(2)
+        return nn.functional.layer_norm(vector, vector.shape)[None].float()
 
 
 class StatisticsHyperFD(_DescribedHyperFD):
@@ -66,10 +65,10 @@ class StatisticsHyperFD(_DescribedHyperFD):
     of classes or of pixels there.
     """
 
-    def described(self, task: Task) -> View:
-        """The logarithms (1, m), and no counts."""
+    def described(self, task: Task) -> Tensor:
+        """The logarithms (1, m)."""
         vector = _finite(task.meta_feature if task.counts is None else task.counts)
-        return (vector.sign() * vector.abs().log1p())[None].float(), torch.zeros(2)
+        return (vector.sign() * vector.abs().log1p())[None].float()
 
 
 def _finite(description: np.ndarray | None) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nni_hyperfd.method import recipe
 from nni_hyperfd.method.config_encoder import ConfigurationEncoder
 from nni_hyperfd.method.drawing import tasks_to_learn_from
-from nni_hyperfd.method.learning import ClientTask, OfflineTask, View, WarmUp, update_extractor, warm_up
+from nni_hyperfd.method.learning import ClientTask, OfflineTask, WarmUp, update_extractor, warm_up
 from nni_hyperfd.method.learning.objective import rankable
 from nni_hyperfd.method.meta_feature import GROUPS, STAGES, MetaFeatureExtractor
 from nni_hyperfd.method.recipe import PastTask
@@ -94,31 +94,30 @@ class PaperHyperFD(ScoringRecommender):
         """Begin with the next data set, and describe it."""
         super().start_task(task, candidates)
         self._number += 1
-        self.view = self.described(task)
+        self.images = self.described(task)
         if not self._fits(candidates):
             self._start_anew(candidates)
-        if self.view is not None and self._feature_dim is None:
-            self._feature_dim = _dim(self.view)
+        if self.images is not None and self._feature_dim is None:
+            self._feature_dim = _dim(self.images)
             self.extractor = self.new_extractor(self._feature_dim, recipe.INITIAL_SEED)
         self.version = len(self.landmarks) - 1
-        self.meta_feature = None if self.view is None else self._meta_feature(self.view)
+        self.meta_feature = None if self.images is None else self._meta_feature(self.images)
         self._planned: list[int] | None = None
 
-    def described(self, task: Task) -> View | None:
+    def described(self, task: Task) -> Tensor | None:
         """What the extractor is given of a task.
 
         Returns:
-            Image features (N, ..., D), here (N, 3, 3, D), and counts (2,); None where nothing is known of the data set.
-            Unknown entries of a meta-feature vector are 0.
+            Image features (N, ..., D), here (N, 3, 3, D); None where nothing is known of the data set. Unknown entries
+            of a meta-feature vector are 0.
         """
         if task.images is not None:
-            counts = np.zeros(2) if task.counts is None else task.counts
-            return torch.from_numpy(task.images).float(), torch.from_numpy(counts).float()
+            return torch.from_numpy(task.images).float()
         if task.meta_feature is None or not len(task.meta_feature):
             return None
         vector = np.nan_to_num(task.meta_feature, nan=0.0, posinf=0.0, neginf=0.0)
         finite = torch.from_numpy(vector).float()
-        return finite.expand(1, STAGES, GROUPS, len(finite)), torch.zeros(2)
+        return finite.expand(1, STAGES, GROUPS, len(finite))
 
     def new_extractor(self, feature_dim: int, seed: int) -> nn.Module:
         """f_d for features of D = feature_dim numbers; its weights follow from `seed` alone."""
@@ -152,19 +151,21 @@ class PaperHyperFD(ScoringRecommender):
         indices = [*asked, *(index for index in known.tolist() if index not in asked)]
         configurations = self.candidates[indices] if indices else None
         performance = torch.tensor([float(revealed[index]) for index in indices])
-        if self.view is not None:
-            self.learn_extractor(self.view, configurations, performance)
+        if self.images is not None:
+            self.learn_extractor(self.images, configurations, performance)
         if configurations is not None:
             self.learn_encoder(configurations, performance)
             if rankable(performance):
                 stored = (configurations, performance, self.meta_feature, self.version)
                 self.past.append(StoredTask(self._number, *stored))
 
-    def learn_extractor(self, view: View, configurations: EncodedConfigurations | None, performance: Tensor) -> None:
+    def learn_extractor(
+        self, images: Tensor, configurations: EncodedConfigurations | None, performance: Tensor
+    ) -> None:
         """The client's side of eq. 11."""
         embeddings = recipe.embedded(self.encoder, configurations)
-        offline = recipe.images_for_client(self.views, recipe.task_rng(self.seed, self._number))
-        task = ClientTask(*view, embeddings, performance, offline)
+        offline = recipe.images_for_client(self.kept, recipe.task_rng(self.seed, self._number))
+        task = ClientTask(images, embeddings, performance, offline)
         seed = recipe.task_seed(self.seed, self._number)
         update = update_extractor(self.extractor, self.importance, task, self.settings, seed)
         self.extractor, self.importance = update.extractor, update.importance
@@ -198,7 +199,7 @@ class PaperHyperFD(ScoringRecommender):
             target: the version whose space is asked for.
             number: of the past task that it belongs to, by default the current one.
         """
-        if source == target or not self.views:
+        if source == target or not self.kept:
             return meta_feature
         return fit_transform(self.landmarks[source], self.landmarks[target]) @ meta_feature
 
@@ -216,14 +217,14 @@ class PaperHyperFD(ScoringRecommender):
         return [by_number[number] for number in tasks_to_learn_from(own, offline, rng)]
 
     def _offline_task(self, own: MeasuredDataset) -> OfflineTask:
-        view = self.described(own.task)
-        if view is None:
+        images = self.described(own.task)
+        if images is None:
             raise ValueError("A data set of the platform's own needs images or a meta-feature.")
-        return OfflineTask(*view, own.candidates, torch.from_numpy(own.performance).float())
+        return OfflineTask(images, own.candidates, torch.from_numpy(own.performance).float())
 
     def _fits(self, candidates: EncodedConfigurations) -> bool:
         """Whether the networks take these candidates and the data set's description."""
-        described = self.view is None or self._feature_dim in (None, _dim(self.view))
+        described = self.images is None or self._feature_dim in (None, _dim(self.images))
         return described and _kind(candidates) == self._space
 
     def _start_anew(self, candidates: EncodedConfigurations) -> None:
@@ -231,8 +232,8 @@ class PaperHyperFD(ScoringRecommender):
         self.encoder = ConfigurationEncoder.initial(candidates, recipe.INITIAL_SEED, self.settings.hidden)
         fitting = [own for own in self.offline if _kind(own.configurations) == kind]
         # A task of which nothing is known fits any description.
-        views = [own.view for own in fitting[:1]] if self.view is None else [self.view]
-        self.offline = [own for own in fitting if _dim(own.view) == _dim(views[0])]
+        like = [own.features for own in fitting[:1]] if self.images is None else [self.images]
+        self.offline = [own for own in fitting if _dim(own.features) == _dim(like[0])]
         self._begin(self._warm_up() if self.offline else None, kind)
 
     def _begin(self, warmed: WarmUp | None, space: tuple[int, ...] = ()) -> None:
@@ -240,35 +241,35 @@ class PaperHyperFD(ScoringRecommender):
         self.warmed, self._space, self._feature_dim = warmed, space, None
         self.importance = None
         self.past: list[StoredTask] = []
-        self.views: list[View] = []
-        """What is kept of the platform's own data sets."""
+        self.kept: list[Tensor] = []
+        """What is kept of the images of the platform's own data sets."""
         self.landmarks: list[Tensor] = [torch.zeros(0, self.settings.hidden)]
-        """Of each version of the extractor: the meta-features (m, 64) of `views`."""
+        """Of each version of the extractor: the meta-features (m, 64) of `kept`."""
         self._towards = 0
         """The version that the encoder was trained towards."""
         if warmed is None:
             return
         self.extractor, self.encoder, self.importance = warmed.extractor, warmed.encoder, warmed.importance
-        self._space, self._feature_dim = _kind(self.offline[0].configurations), _dim(self.offline[0].view)
+        self._space, self._feature_dim = _kind(self.offline[0].configurations), _dim(self.offline[0].features)
         rng, count = np.random.default_rng(self.seed), len(self.offline)
-        self.views = [(recipe.kept_images(own.features, count, rng), own.counts) for own in self.offline]
+        self.kept = [recipe.kept_images(own.features, count, rng) for own in self.offline]
         self.landmarks = [self._landmarks()]
         for number, own in enumerate(self.offline, start=1):
             if rankable(own.performance):
-                described = (self._meta_feature(own.view), 0)
+                described = (self._meta_feature(own.features), 0)
                 self.past.append(StoredTask(number, own.configurations, own.performance, *described, offline=True))
 
     def _warm_up(self) -> WarmUp:
-        extractor = self.new_extractor(_dim(self.offline[0].view), recipe.INITIAL_SEED)
+        extractor = self.new_extractor(_dim(self.offline[0].features), recipe.INITIAL_SEED)
         return warm_up(extractor, self.encoder, self.offline, self.settings, self.seed)
 
     def _landmarks(self) -> Tensor:
-        rows = [self._meta_feature(view) for view in self.views]
+        rows = [self._meta_feature(images) for images in self.kept]
         return torch.stack(rows) if rows else torch.zeros(0, self.settings.hidden)
 
-    def _meta_feature(self, view: View) -> Tensor:
+    def _meta_feature(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            return cast(Tensor, self.extractor(*view))
+            return cast(Tensor, self.extractor(images))
 
 
 class MSEHyperFD(PaperHyperFD):
@@ -285,5 +286,5 @@ def _kind(configurations: EncodedConfigurations) -> tuple[int, ...]:
     return configurations.width, *sizes, *configurations.beside
 
 
-def _dim(view: View) -> int:
-    return int(view[0].shape[-1])
+def _dim(images: Tensor) -> int:
+    return int(images.shape[-1])

@@ -1,7 +1,9 @@
 """Experience as a JSON document: what `hyperfd export` writes and `hyperfd import` reads.
 
-It holds tasks, results and weights, and the image features of the platform's own data sets; no images, and of clients
-nothing but what the state holds. Documents of version 1 had no weights.
+It holds tasks, results and weights, and the image features of the platform's own data sets but the private ones; no
+images, and of clients nothing but what the state holds, without the updates that they let be used among others only.
+Documents of version 1 had no weights. Those of version 2 had an extractor that no client describes its data by any
+more, so their results alone are read.
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ from nni_hyperfd.state import experience
 from nni_hyperfd.state.tables import BlobRow, EncoderRow, ExtractorRow, OfflineDatasetRow, SpaceRow
 from nni_hyperfd.state.views import TaskView
 from nni_hyperfd.task import RESULT_PHASES, Phase, Status, TaskSettings
-from nni_hyperfd.wire import META_FEATURE_LENGTH, Description, is_finite_number
+from nni_hyperfd.wire import Description, is_finite_number
 
 FORMAT = "nni_hyperfd experience"
-FORMAT_VERSION = 2
-_VERSIONS = (1, FORMAT_VERSION)
+FORMAT_VERSION = 3
+_VERSIONS = (1, 2, FORMAT_VERSION)
 _DESCRIPTION = ("meta_feature", "num_images", "num_boxes", "baseline")
 
 
@@ -137,6 +139,8 @@ def write(session: Session) -> dict[str, Any]:
     for row in session.scalars(select(EncoderRow).order_by(EncoderRow.id)):
         newest[row.space_signature] = row
     by_id = {task.id: task for task in closed}
+    kept_back = _kept_back(session)
+    offline = select(OfflineDatasetRow).where(OfflineDatasetRow.private.is_not(True))
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -153,9 +157,18 @@ def write(session: Session) -> dict[str, Any]:
             }
             for row in newest.values()
         ],
-        "offline": {row.name: row.features for row in session.scalars(select(OfflineDatasetRow))},
-        "blobs": {row.sha256: _to_text(row.data) for row in session.scalars(select(BlobRow))},
+        "offline": {row.name: row.features for row in session.scalars(offline)},
+        "blobs": {
+            row.sha256: _to_text(row.data) for row in session.scalars(select(BlobRow)) if row.sha256 not in kept_back
+        },
     }
+
+
+def _kept_back(session: Session) -> set[str | None]:
+    """The blobs that nobody else may have: single owners' updates, and private data sets of the platform's own."""
+    waiting = select(ExtractorRow.weights, ExtractorRow.importance).where(ExtractorRow.among.is_not(None))
+    kept = {digest for row in session.execute(waiting) for digest in row}
+    return kept | set(session.scalars(select(OfflineDatasetRow.features).where(OfflineDatasetRow.private.is_(True))))
 
 
 def _task_json(task: TaskView) -> dict[str, Any]:
@@ -210,17 +223,16 @@ def read(document: Any) -> Document:
     version = document.get("version")
     if version not in _VERSIONS:
         raise DocumentError(
-            f"the experience has format {version!r}, this nni_hyperfd reads {' and '.join(map(str, _VERSIONS))}; "
-            "upgrade nni_hyperfd"
+            f"the experience has format {version!r}, this nni_hyperfd reads 1 to {FORMAT_VERSION}; upgrade nni_hyperfd"
         )
-    read_task = _first_task if version == 1 else _task
+    read_task = {1: _first_task, 2: _second_task}.get(version, _task)
     tasks = []
     for index, task in enumerate(_list(document, "tasks")):
         with place(f"tasks[{index}]"):
             tasks.append(read_task(task))
-    if version == 1:
-        return Document(tasks, _first_extractors(tasks), [], {}, {})
-    return _with_weights(document, tasks)
+    if version == FORMAT_VERSION:
+        return _with_weights(document, tasks)
+    return Document(tasks, _named_extractors(tasks), [], {}, {})
 
 
 def _with_weights(document: Mapping[str, Any], tasks: list[ExportedTask]) -> Document:
@@ -309,8 +321,13 @@ def _first_task(task: Mapping[str, Any]) -> ExportedTask:
     return _task({**task, **current, "extractor": task["extractor"] or ""})
 
 
-def _first_extractors(tasks: list[ExportedTask]) -> dict[str, ExportedExtractor]:
-    """The versions that tasks of version 1 name by the sha256 of their weights."""
+def _second_task(task: Mapping[str, Any]) -> ExportedTask:
+    """A task of a document of version 2, whose extractors are not read."""
+    return _task({**task, "extractor": ""})
+
+
+def _named_extractors(tasks: list[ExportedTask]) -> dict[str, ExportedExtractor]:
+    """The versions that tasks of earlier documents name by the sha256 of their weights."""
     return {task.extractor: ExportedExtractor(None, False, task.extractor or None) for task in tasks}
 
 
@@ -321,15 +338,10 @@ def _space(space: Mapping[str, Any]) -> SearchSpace:
 def _description(given: Mapping[str, Any], measured: bool) -> dict[str, Any]:
     description = {name: given[name] for name in _DESCRIPTION}
     if any(value is not None for value in description.values()):
-        # The meta-feature alone may be missing, where another state could not use it; and nobody measures the AP
-        # before fine-tuning on the platform's own data sets.
-        placeholders: dict[str, Any] = {}
-        if description["meta_feature"] is None:
-            placeholders["meta_feature"] = [0.0] * META_FEATURE_LENGTH
-        if description["baseline"] is None and not measured:
-            placeholders["baseline"] = 0.0
-        checked = Description(**description | placeholders)
-        if description["meta_feature"] is not None:
+        # Nobody measures the AP before fine-tuning on the platform's own data sets.
+        unmeasured = description["baseline"] is None and not measured
+        checked = Description(**description | ({"baseline": 0.0} if unmeasured else {}))
+        if checked.meta_feature is not None:
             description["meta_feature"] = list(checked.meta_feature)
     return description
 

@@ -262,10 +262,26 @@ def sqlite_engine(path: Path, foreign_keys: bool = True) -> Engine:
     return engine
 
 
+def head_of(path: Path) -> tuple[bytes, bytes] | None:
+    """Weights and importances (safetensors) of the newest extractor of another state; None where there are none."""
+    column = "SELECT data FROM blobs JOIN extractors ON sha256 = {} WHERE head"
+    try:
+        with closing(_read_only(path)) as connection:
+            weights, importance = (
+                connection.execute(column.format(name)).fetchone() for name in ("weights", "importance")
+            )
+    except sqlite3.Error:
+        return None
+    return None if weights is None or importance is None else (weights[0], importance[0])
+
+
 def _copy(source: Path, target: Path) -> None:
     """A complete copy of an SQLite file, whoever else has it open."""
+    with closing(_read_only(source)) as given, closing(sqlite3.connect(target)) as copy:
+        given.backup(copy)
+
+
+def _read_only(source: Path) -> sqlite3.Connection:
     # Without its journal the file is complete; then it may lie where nothing can be written, as packages do.
     mode = "mode=ro" if source.with_name(f"{source.name}-wal").exists() else "mode=ro&immutable=1"
-    url = f"{source.absolute().as_uri()}?{mode}"
-    with closing(sqlite3.connect(url, uri=True)) as given, closing(sqlite3.connect(target)) as copy:
-        given.backup(copy)
+    return sqlite3.connect(f"{source.absolute().as_uri()}?{mode}", uri=True)

@@ -75,6 +75,7 @@ class ExtractorRow(Base):
 
     `weights` and `importance` name blobs, which are dropped when no task can need them any more. `described` stays: the
     meta-features of the platform's own data sets under this version, by the sha256 of their features (safetensors).
+    `among` is that of the owner whose update it is, as long as nothing of it may be handed on alone; None otherwise.
     """
 
     __tablename__ = "extractors"
@@ -84,13 +85,15 @@ class ExtractorRow(Base):
     weights: Mapped[str | None] = mapped_column(index=True)
     importance: Mapped[str | None]
     described: Mapped[bytes | None]
+    among: Mapped[int | None]
     created: Mapped[datetime] = mapped_column(default=now)
 
 
 class TaskRow(Base):
     """One data set's turn: one NNI experiment on one data set.
 
-    `dataset` names one of the platform's own data sets, if the task stands for that and not for a client's.
+    `dataset` names one of the platform's own data sets, if the task stands for that and not for a client's. `among` and
+    `share` are what the owner has said in his description (`wire.Description`).
     """
 
     __tablename__ = "tasks"
@@ -109,6 +112,8 @@ class TaskRow(Base):
     num_images: Mapped[int | None]
     num_boxes: Mapped[int | None]
     baseline: Mapped[float | None]
+    among: Mapped[int | None]
+    share: Mapped[bool | None]
     created: Mapped[datetime] = mapped_column(default=now)
     closed: Mapped[datetime | None]
     trials: Mapped[list[TrialRow]] = relationship(back_populates="task", order_by="TrialRow.id", lazy="selectin")
@@ -161,8 +166,9 @@ class EncoderRow(Base):
 
 
 class OfflineDatasetRow(Base):
-    """Image features of one of the platform's own data sets (D_off)."""
+    """Image features of one of the platform's own data sets (D_off); private ones are never handed to a client."""
 
     __tablename__ = "offline_datasets"
     name: Mapped[str] = mapped_column(primary_key=True)
     features: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"))
+    private: Mapped[bool | None]

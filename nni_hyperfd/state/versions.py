@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, CompoundSelect, Select, delete, func, or_, select, union
+from sqlalchemy import ColumnElement, CompoundSelect, Select, and_, delete, func, or_, select, union
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.space import SearchSpace
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nni_hyperfd.method.config_encoder import ConfigurationEncoder
-    from nni_hyperfd.method.learning import View
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
     from nni_hyperfd.wire import ExtractorUpdate
 
@@ -108,27 +107,36 @@ class Versions:
         described = self.describe(MetaFeatureExtractor.from_weights(update.extractor))
         return PackedExtractor(*(weights.dumps(part) for part in (update.extractor, update.importance, described)))
 
-    def add_extractor(self, session: Session, parent_id: int, extractor: PackedExtractor) -> ExtractorRow:
+    def add_extractor(
+        self, session: Session, parent_id: int, extractor: PackedExtractor, among: int = 1
+    ) -> ExtractorRow:
         """Keep an update of version `parent_id` as a version.
 
-        It becomes the newest one if it was made from that; where another task was faster, it serves the meta-feature
-        of its own task only.
+        It becomes the newest one if it was made from that and its owner lets it be handed on alone. Otherwise it serves
+        the meta-feature of its own task only, and waits to be averaged with others of the same version. Where another
+        task was faster, there is nothing to wait for.
 
         Args:
             session: the caller's transaction.
             parent_id: the version that the client was given.
             extractor: what it has made of it.
+            among: number of updates that must be averaged before anything of this one is handed on.
         """
         head = self.head(session)
+        newest = parent_id == head.id
         row = ExtractorRow(
             parent_id=parent_id,
-            head=parent_id == head.id,
+            head=newest and among <= 1,
             weights=self._store.put(session, extractor.weights),
             importance=self._store.put(session, extractor.importance),
             described=extractor.described,
+            among=among if newest and among > 1 else None,
         )
         if row.head:
             head.head = False
+        elif newest:
+            session.add(row)
+            self._average(session, head)
         else:
             _logger.warning(
                 "Another experiment has updated the extractor since version %d; this update of it is kept for its "
@@ -138,6 +146,25 @@ class Versions:
         session.add(row)
         session.flush()
         return row
+
+    def _average(self, session: Session, head: ExtractorRow) -> None:
+        """Make the mean of all updates of the newest version the newest one, if every owner's condition is met."""
+        import torch
+
+        from nni_hyperfd.method import weights
+
+        session.flush()
+        waiting = session.scalars(select(ExtractorRow).where(_waits_for(head.id)).order_by(ExtractorRow.id)).all()
+        if len(waiting) < max(row.among or 0 for row in waiting):
+            return
+        means = []
+        for digests in zip(*((row.weights, row.importance) for row in waiting), strict=True):
+            updates = [weights.loads(self._store.get(session, digest)) for digest in digests if digest is not None]
+            mean = {name: torch.stack([update[name] for update in updates]).mean(0) for name in updates[0]}
+            means.append(self._store.put(session, weights.dumps(mean)))
+        head.head = False
+        session.add(ExtractorRow(parent_id=head.id, head=True, weights=means[0], importance=means[1]))
+        session.flush()
 
     def start_anew(self, session: Session) -> ExtractorRow:
         """An initial extractor as the newest version, for a detector of another width.
@@ -168,6 +195,16 @@ class Versions:
         with self._store.read() as session:
             extractor = self._with_weights(session, session.scalar(select(ExtractorRow.weights).where(wanted)))
         return extractor or self._initial()
+
+    def digests(self) -> list[str]:
+        """The sha256 of the weights of all versions whose meta-features can be carried over to others."""
+        with self._store.read() as session:
+            named = select(ExtractorRow.weights).where(ExtractorRow.weights.is_not(None)).distinct()
+            return [digest for digest in session.scalars(named) if digest is not None]
+
+    def id_of(self, session: Session, digest: str) -> int | None:
+        """The newest version with these weights; None if there is none."""
+        return session.scalar(select(func.max(ExtractorRow.id)).where(ExtractorRow.weights == digest))
 
     def tensors(self, version_id: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Weights and importances of an extractor version; empty for an initial one."""
@@ -210,22 +247,28 @@ class Versions:
             result[task.id] = h if change is None else change @ h
         return result
 
-    def offline(self) -> dict[str, View]:
+    def offline(self) -> dict[str, Tensor]:
         """The platform's own data sets (D_off), in the order of their names.
 
         Returns:
-            sha256 of the features -> image features (n, 3, 3, D) and counts (2,).
+            sha256 of the features -> image features (n, 3, 3, D).
         """
-        return {digest: view for digest, view in self.offline_by_name().values()}
+        return {digest: images for digest, images in self.offline_by_name().values()}
 
-    def offline_by_name(self) -> dict[str, tuple[str, View]]:
-        """As `offline`, with their names: name -> sha256, and image features and counts."""
+    def offline_for_clients(self) -> list[Tensor]:
+        """As `offline`, without those that the operator marks private."""
+        with self._store.read() as session:
+            private = set(session.scalars(select(OfflineDatasetRow.name).where(OfflineDatasetRow.private.is_(True))))
+        return [images for name, (_, images) in self.offline_by_name().items() if name not in private]
+
+    def offline_by_name(self) -> dict[str, tuple[str, Tensor]]:
+        """As `offline`, with their names: name -> sha256, and image features."""
         from nni_hyperfd.method import features, weights
 
         with self._store.read() as session:
             rows = session.execute(_offline_features().add_columns(OfflineDatasetRow.name)).all()
             return {
-                name: (digest, features.unpack(weights.loads(self._store.get(session, digest))))
+                name: (digest, features.unpack(weights.loads(self._store.get(session, digest)))[0])
                 for digest, name in rows
             }
 
@@ -286,9 +329,9 @@ class Versions:
             return {}
         with torch.no_grad():
             wanted = [digest for digest in (offline if digests is None else digests) if digest in offline]
-            described = {digest: extractor(*offline[digest]) for digest in wanted}
+            described = {digest: extractor(offline[digest]) for digest in wanted}
         if not all(bool(h.isfinite().all()) for h in described.values()):
-            raise RefusedError("a data set's counts or features are out of range")
+            raise RefusedError("a data set's features are out of range")
         return described
 
     def describe_before_dropping(self) -> None:
@@ -311,7 +354,7 @@ class Versions:
         from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
         from nni_hyperfd.method.recipe import INITIAL_SEED
 
-        for images, _ in self.offline().values():
+        for images in self.offline().values():
             return MetaFeatureExtractor.initial(images.shape[-1], INITIAL_SEED)
         return None
 
@@ -358,11 +401,11 @@ class Versions:
     def drop_unneeded(self, session: Session) -> None:
         """Drop the weights that no task can need any more.
 
-        Those are of extractors that are neither the newest nor an open task's, of encoders that are not their space's
-        newest, and of the platform's own data sets that were replaced.
+        Those are of extractors that are neither the newest nor an open task's and do not wait to be averaged, of
+        encoders that are not their space's newest, and of the platform's own data sets that were replaced.
         """
         opened = select(TaskRow.extractor_id).where(TaskRow.closed.is_(None))
-        in_use = or_(ExtractorRow.head, ExtractorRow.id.in_(opened))
+        in_use = or_(ExtractorRow.head, ExtractorRow.id.in_(opened), _waits_for(self.head(session).id))
         newest = select(func.max(EncoderRow.id)).group_by(EncoderRow.space_signature)
         needed: CompoundSelect[str | None] = union(
             select(ExtractorRow.weights).where(in_use, ExtractorRow.weights.is_not(None)),
@@ -382,6 +425,11 @@ def _in_order(known: dict[str, Tensor], digests: list[str]) -> dict[str, Tensor]
     """Meta-features in the order of the data sets, those of replaced ones behind."""
     order = [digest for digest in digests if digest in known] + sorted(known.keys() - set(digests))
     return {digest: known[digest] for digest in order}
+
+
+def _waits_for(head_id: int) -> ColumnElement[bool]:
+    """Whether a version is an update of the newest one that waits to be averaged with others."""
+    return and_(ExtractorRow.parent_id == head_id, ExtractorRow.among.is_not(None))
 
 
 def _has_weights() -> ColumnElement[bool]:

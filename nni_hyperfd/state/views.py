@@ -81,6 +81,8 @@ class TaskView:
         created: when it was opened.
         closed: when it was closed, or None for an open task.
         trials: in the order in which they were planned.
+        among: number of owners' updates among which this one's may be used; 0 or None: he allows none.
+        share: whether other owners' learn jobs may be given the meta-feature.
     """
 
     id: int
@@ -96,6 +98,8 @@ class TaskView:
     created: datetime
     closed: datetime | None
     trials: tuple[TrialView, ...]
+    among: int | None = None
+    share: bool | None = None
 
     @classmethod
     def of(cls, row: TaskRow) -> TaskView:

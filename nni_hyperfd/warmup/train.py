@@ -14,6 +14,7 @@ from nni_hyperfd.warmup.pairs import PairFile
 if TYPE_CHECKING:
     from nni_hyperfd.method.learning import WarmUp
     from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.privacy.projection import Projection
 
 
 class TrainError(ValueError):
@@ -86,9 +87,40 @@ def train(
     encoder = ConfigurationEncoder.initial(space.example, INITIAL_SEED)
     try:
         tasks = [
-            OfflineTask(one.images, one.counts, space.encode(one.configurations), torch.tensor(one.performance))
+            OfflineTask(one.images, space.encode(one.configurations), torch.tensor(one.performance))
             for one in data_sets
         ]
         return warm_up(first, encoder, tasks, RankerSettings(), seed, frozen=extractor is not None)
     except (ValueError, FloatingPointError) as error:
         raise TrainError(str(error)) from None
+
+
+def projection_of(data_sets: Sequence[OfflineResults], warm: WarmUp, path: Path) -> Projection:
+    """The projection by which clients describe their data sets for an extractor, made from these data sets' images.
+
+    Args:
+        data_sets: what the warm-up has learned from.
+        warm: what it has learned.
+        path: file to keep it in. One of the same extractor, by a warm-up in another space, stays as it is.
+
+    Raises:
+        TrainError: the images are all alike, or the file is something else.
+    """
+    import torch
+
+    from nni_hyperfd.method import weights
+    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+    from nni_hyperfd.privacy import projection
+
+    digest = weights.sha256(weights.dumps(warm.extractor.state_dict()))
+    try:
+        if path.exists() and (known := projection.load(path)).extractor == digest:
+            return known
+        extractor = MetaFeatureExtractor.from_weights(warm.extractor.state_dict())
+        with torch.no_grad():
+            vectors = [extractor.image_vectors(one.images).numpy() for one in data_sets]
+        made = projection.fit(vectors, digest, extractor.feature_dim)
+    except projection.ProjectionError as error:
+        raise TrainError(str(error)) from None
+    projection.save(made, path)
+    return made

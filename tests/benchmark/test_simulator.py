@@ -107,7 +107,6 @@ def _side_by_side(
         assert trial.phase is Phase.FINE_TUNE
         platform.start(trial.id, parameter_id)
         platform.observe(task_id, parameter_id, float(performance[platform.place(trial.configuration)]))
-    platform.start(platform.next_trial(task_id).id, settings.budget + 1)
     yield
     platform.close_task(task_id, simulator._update(number, h))
 

@@ -23,7 +23,7 @@ def test_status_counts_what_the_state_holds(hyperfd, state):
     got = rows(out)
     assert got["tasks"] == "2, 2 of them closed"
     assert (got["trials succeeded"], got["trials failed"], got["trials running"], got["trials planned"]) == (*"4000",)
-    assert (got["extractor versions"], got["encoder versions"], got["offline data sets"]) == ("3", "2", "0")
+    assert (got["extractor versions"], got["encoder versions"], got["offline data sets"]) == ("1", "2", "0")
     assert got["size"].endswith("MiB")
 
 

@@ -40,9 +40,11 @@ def _made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Ex
 def two_data_sets(experiments: Callable[..., Experiment]) -> list[Experiment]:
     """Two experiments on two data sets, one after the other on one state; both have ended and their web UIs are up.
 
+    With the paper's preset, whose tasks have trials of all phases.
+
     The first one's state lies, as it was before the second began, in the second's folder as `before.sqlite`."""
-    first = experiments({"budget": 3}, "--data 1 --hold {hold}").create()
-    second = experiments({"budget": 3}, "--data 2 --hold {hold}", state=first.state)
+    first = experiments({"budget": 3, "preset": "paper"}, "--data 1 --hold {hold}").create()
+    second = experiments({"budget": 3, "preset": "paper"}, "--data 2 --hold {hold}", state=first.state)
     for experiment in (first, second):
         if experiment is second:
             with closing(sqlite3.connect(first.state)) as now, closing(sqlite3.connect(before(second))) as copy:

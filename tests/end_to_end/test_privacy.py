@@ -1,4 +1,4 @@
-"""What leaves a service trial, byte by byte: the meta-feature, two counts, one AP, weights, and nothing else."""
+"""What leaves a service trial, byte by byte: noised numbers and one AP, with the settings off a little more."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ import pytest
 
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+from nni_hyperfd.privacy import projection
+from nni_hyperfd.space import SearchSpace
 from support import SUPPORT
 from support.harness import Experiment
+from support.made_up import MadeUpDataset
+from support.own_datasets import begin_warm
 
 pytestmark = pytest.mark.nni
 
@@ -28,6 +32,7 @@ BOXES = [[17.53125, 29.84375, 101.28125, 77.71875], [151.40625, 83.65625, 49.593
 METRIC = {"parameter_id", "trial_job_id", "type", "sequence", "value"}
 MESSAGE = {"version", "phase"}
 EXTRACT = MESSAGE | {"meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds"}
+EXTRACT |= {"extractor", "withheld", "among", "share"}
 LEARN = MESSAGE | {"tensors", "sha256", "meta_feature", "seconds"}
 HEADERS = {"host", "user-agent", "accept-encoding", "accept", "connection", "content-length", "content-type"}
 
@@ -48,7 +53,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def recorded(experiments: Callable[..., Experiment], images: Path) -> Experiment:
     """An experiment on those images, each of whose trials is recorded as <trial>.bytes in the experiment's folder."""
-    made = experiments({"budget": 2}, f"--images {images}")
+    made = experiments({"budget": 2, "preset": "paper"}, f"--images {images}")
     proxy = f"{sys.executable} {SUPPORT / 'recording_proxy.py'} {made.folder}/$NNI_TRIAL_JOB_ID.bytes --"
     made.configure(trialCommand=f"{proxy} {made.config['trialCommand']}")
     return made.create().wait_done()
@@ -154,6 +159,45 @@ def test_the_checks_would_find_what_they_look_for(images: Path) -> None:
     body = json.dumps({"type": "metric", "metric": json.dumps({"value": json.dumps({"w": [WIDTH]})})})
     message = f"PUT /env HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
     assert float(WIDTH) in numbers_in(message)
+
+
+# -- under the owner's settings ----------------------------------------------------------------------------------------
+
+SPACE = {"kind": {"_type": "choice", "_value": ["a", "b"]}, "x": {"_type": "choice", "_value": [0, 1, 2, 3, 4]}}
+
+
+@pytest.fixture(scope="module")
+def guarded(experiments: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> list[Experiment]:
+    """Experiments of an owner who has set a budget: two on one data set, one on another that is too small for him."""
+    folder = tmp_path_factory.mktemp("guarded")
+    space, state = SearchSpace.from_nni(SPACE), folder / "state.sqlite"
+    begin_warm(state, space, lambda configuration: 0.1 * configuration["x"], 2)
+    extractor = MetaFeatureExtractor.initial(12, 77)
+    vectors = extractor.image_vectors(MadeUpDataset(50).image_features(20, 0)).detach().numpy()
+    made = projection.fit([vectors], weights.sha256(weights.dumps(extractor.state_dict())), 12)
+    projection.save(made, folder / "p.json")
+    ended = []
+    for data, minimum in ((1, 20), (1, 20), (2, 21)):
+        settings = f"minimum={minimum},projection={folder / 'p.json'},ledger={folder / 'ledgers'},name=faces"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HYPERFD_PRIVACY", settings)
+            ended.append(experiments({"budget": 1}, f"--data {data}", state=state, space=SPACE).create().wait_done())
+    return ended
+
+
+def test_noised_numbers_leave_and_are_the_same_for_the_same_data_set(guarded: list[Experiment]) -> None:
+    first, second, third = (experiment.task() for experiment in guarded)
+    assert first.meta_feature == second.meta_feature is not None and third.meta_feature is None
+    assert (first.num_images, first.num_boxes, third.num_images) == (20, None, None)
+    assert [trial.phase for trial in first.trials] == ["extract", "fine-tune"]
+    (ledger,) = guarded[0].state.parent.glob("ledgers/*/ledger.json")
+    (entry,) = json.loads(ledger.read_text())["entries"]
+    assert tuple(entry["released"]) == first.meta_feature
+
+
+def test_a_data_set_that_is_not_described_says_so(guarded: list[Experiment]) -> None:
+    assert "its data set is not described (it has fewer images" in guarded[2].log("dispatcher")
+    assert guarded[2].task().closed is not None and len(guarded[2].picks()) == 1
 
 
 # -- reading a recording -----------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def ended(
     space = json.loads((ROOT / "search_spaces" / "hpo.json").read_text())
     made = []
     for data in data_sets:
-        experiment = experiments({"budget": BUDGET}, state=state, space=space)
+        experiment = experiments({"budget": BUDGET, "preset": "paper"}, state=state, space=space)
         proxy = f"{sys.executable} {SUPPORT / 'recording_proxy.py'} {experiment.folder}/$NNI_TRIAL_JOB_ID.bytes --"
         sizes = "--size 160 --epochs 2 --val-interval 1 --batch-size 8 --workers 0"
         trial = f"finetune.py --data {data} --weights {weights} --config configs/retinaface_mobilenet025.py {sizes}"

@@ -17,11 +17,12 @@ def status_of(experiment: Experiment, number: int) -> str | None:
     return next((job["status"] for job in experiment.trial_jobs() if job["sequenceId"] == number), None)
 
 
-def check_nothing_lost(experiment: Experiment) -> None:
+def check_nothing_lost(experiment: Experiment, *last: str) -> None:
+    """After the picks there are service trials of these phases."""
     task = experiment.task()
     assert task.closed is not None
-    assert [t.status for t in task.trials] == ["succeeded"] * (BUDGET + 2), [(t.phase, t.status) for t in task.trials]
-    assert [t.phase for t in task.trials] == ["extract", *["fine-tune"] * BUDGET, "learn"]
+    assert {t.status for t in task.trials} == {"succeeded"}, [(t.phase, t.status) for t in task.trials]
+    assert [t.phase for t in task.trials] == ["extract", *["fine-tune"] * BUDGET, *last]
     assert len({json.dumps(t.configuration) for t in experiment.picks()}) == BUDGET
     experiment.check_same_everywhere()
     ends = [json.dumps(entry["parameters"]) for entry in experiment.ran() if entry["event"] == "end"]
@@ -29,7 +30,7 @@ def check_nothing_lost(experiment: Experiment) -> None:
 
 
 def test_the_manager_is_killed_while_trials_run(experiment: Callable[..., Experiment]) -> None:
-    killed = experiment({"budget": BUDGET}, "--hold {hold} --hold-service 4").create()
+    killed = experiment({"budget": BUDGET, "preset": "paper"}, "--hold {hold} --hold-service 4").create()
     killed.wait_event("begin", 1, 2)
     killed.go(1)
     killed.wait_event("end", 1)
@@ -49,7 +50,7 @@ def test_the_manager_is_killed_while_trials_run(experiment: Callable[..., Experi
     killed.resume()
     killed.go("all")
     killed.wait_done()
-    check_nothing_lost(killed)
+    check_nothing_lost(killed, "learn")
 
 
 def test_the_dispatcher_is_killed_while_trials_run(experiment: Callable[..., Experiment]) -> None:

@@ -19,8 +19,8 @@ CASES: dict[str, dict[str, Any]] = {
     "bad budget": {"class_args": {"budget": 0}, "told": ["classargs: budget: 0 is no whole number from 1 up"]},
     "too few trials": {
         "class_args": {"budget": 3},
-        "maxTrialNumber": 4,
-        "told": ["maxtrialnumber is 4", "a budget of 3 needs 5 trials", "raise maxtrialnumber or leave it out"],
+        "maxTrialNumber": 3,
+        "told": ["maxtrialnumber is 3", "a budget of 3 needs 4 trials", "raise maxtrialnumber or leave it out"],
     },
     "space that cannot be encoded": {
         "class_args": {"budget": 1},

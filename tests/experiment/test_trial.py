@@ -1,19 +1,25 @@
 from __future__ import annotations
 
+import math
+import os
+import stat
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import nni_hyperfd
 from nni_hyperfd import wire
 from nni_hyperfd.experiment.tuner import TrialRequest
-from nni_hyperfd.method import MetaFeatureExtractor, WeightsError
+from nni_hyperfd.method import MetaFeatureExtractor, WeightsError, weights
+from nni_hyperfd.privacy import projection as projections
+from nni_hyperfd.privacy.mechanism import noise_multiplier
+from nni_hyperfd.privacy.settings import PrivacyError
 from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, LearnJob, WireError
-
-COUNTS = torch.tensor([20.0, 31.0])
 
 
 def extract(extractor=None, may_start_anew=False, **configuration):
@@ -49,7 +55,7 @@ def learned(lab, request, dataset=None):
 
 def meta_feature(extractor, dataset):
     with torch.no_grad():
-        return extractor(dataset.image_features(256, 0), COUNTS).tolist()
+        return extractor(dataset.image_features(300, 0)).tolist()
 
 
 # -- ordinary trials ---------------------------------------------------------------------------------------------------
@@ -94,7 +100,7 @@ def test_a_job_of_another_version_or_damaged_on_the_way_ends_the_trial(lab, monk
     damaged = extract(MetaFeatureExtractor.initial(2, seed=7))
     for request, reason in (
         (changed(damaged, sha256=64 * "0"), "sha256 differs"),
-        (changed(damaged, version=7), "has version 7 of the protocol, this side speaks 1; install the same"),
+        (changed(damaged, version=7), "has version 7 of the protocol, this side speaks 2; install the same"),
         (changed(learn(), seed=-1), "seed: -1 is no whole number"),
     ):
         with pytest.raises(WireError, match=reason):
@@ -106,13 +112,17 @@ def test_a_job_of_another_version_or_damaged_on_the_way_ends_the_trial(lab, monk
 # -- extract -----------------------------------------------------------------------------------------------------------
 
 
-def test_extract_reports_the_meta_feature_two_counts_the_baseline_and_nothing_else(lab):
+FIELDS = {"meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds", "extractor", "withheld"}
+FIELDS |= {"among", "share", "version", "phase"}
+
+
+def test_with_the_settings_off_extract_reports_the_mean_two_counts_the_baseline_and_nothing_else(lab):
     (answer,), (final,) = lab.serve(extract(x=1), lab.dataset(3, 2))
     assert set(answer) == {"default", "hyperfd"} and answer["default"] == 0.25
-    fields = {"meta_feature", "num_images", "num_boxes", "baseline", "initial", "seconds"}
-    assert set(answer["hyperfd"]) == {"version", "phase"} | fields
+    assert set(answer["hyperfd"]) == FIELDS
     reply = Description.unpack(wire.answer_in(answer))
     assert (reply.num_images, reply.num_boxes, reply.baseline, reply.initial) == (20, 31, 0.25, False)
+    assert (reply.extractor, reply.withheld, reply.among, reply.share) == (None, None, 1, True)
     expected = meta_feature(MetaFeatureExtractor.initial(2, seed=0), lab.dataset(3, 2))
     assert reply.meta_feature == pytest.approx(expected, abs=1e-5)
     assert final == {"default": 0.25, "phase": "extract", "seconds": reply.seconds} and reply.seconds >= 0
@@ -154,7 +164,7 @@ def test_features_that_are_not_finite_do_not_leave_the_trial(lab):
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
-    [("evaluate", 1.5, "baseline: 1.5 is no AP"), ("num_boxes", -1, "meta_feature: every entry must")],
+    [("evaluate", 1.5, "baseline: 1.5 is no AP"), ("num_boxes", -1, "num_boxes: -1 is no count")],
 )
 def test_a_description_that_the_platform_would_refuse_does_not_leave_the_trial(lab, name, value, reason):
     broken = type("Broken", (lab.dataset,), {name: (lambda self: value) if name == "evaluate" else value})
@@ -173,18 +183,178 @@ def test_image_features_are_made_once_and_kept_on_this_machine(lab, caplog):
     first = described(lab, extract(), Counting(4, 2)).meta_feature
     assert described(lab, extract(), Counting(4, 2)).meta_feature == first
     lab.serve(learn(), Counting(4, 2))
-    assert calls == [(256, 0)]
+    assert calls == [(300, 0)]
     lab.serve(extract(), Counting(5, 2))
     assert len(calls) == 2, "another data set"
 
-    (cached, *_) = sorted(lab.folder.glob("cache/nni_hyperfd/*4-2.safetensors"))
+    (cached, *_) = sorted(lab.folder.glob("cache/nni_hyperfd/*4-2-300.safetensors"))
     assert [p.suffix for p in cached.parent.iterdir()] == [".safetensors"] * 2
     cached.write_bytes(cached.read_bytes()[:-7])
     assert described(lab, extract(), Counting(4, 2)).meta_feature == first
     assert len(calls) == 3 and "computed anew" in caplog.text
+    assert stat.S_IMODE(cached.stat().st_mode) == 0o600
+    month_ago = time.time() - 31 * 86400
+    os.utime(cached, (month_ago, month_ago))
+    described(lab, extract(), Counting(5, 2))
+    assert not cached.exists(), "what is not used for a month is removed"
+
+
+# -- extract under the owner's settings --------------------------------------------------------------------------------
+
+TRAINED = MetaFeatureExtractor.initial(2, seed=7)
+DIGEST = weights.sha256(weights.dumps(TRAINED.state_dict()))
+
+
+@pytest.fixture
+def owned(lab, monkeypatch):
+    """Makes a data set of the owner's, whose settings are the given ones and a projection for `TRAINED`."""
+    projection = lab.folder / "p.json"
+    with torch.no_grad():
+        vectors = TRAINED.image_vectors(lab.dataset(50, 2).image_features(20, 0)).numpy()
+    projections.save(projections.fit([vectors], DIGEST, 2), projection)
+
+    def make(settings="", images=120, kind=lab.dataset):
+        monkeypatch.setenv("HYPERFD_PRIVACY", f"projection={projection},{settings}")
+        folder = lab.folder / "data"
+        return type("Owned", (kind,), {"num_images": images, "folder": folder})(3, 2)
+
+    return make
+
+
+def test_by_default_extract_reports_noised_numbers_and_no_exact_count(lab, owned):
+    dataset = owned()
+    dataset.evaluate = lambda: 0.123456
+    (answer,), (final,) = lab.serve(extract(TRAINED), dataset)
+    assert set(answer["hyperfd"]) == FIELDS
+    reply = Description.unpack(wire.answer_in(answer))
+    assert (reply.num_images, reply.num_boxes, reply.baseline) == (100, None, 0.12)
+    assert (reply.extractor, reply.withheld, reply.among, reply.share) == (DIGEST, None, 0, False)
+    assert reply.seconds == int(reply.seconds) and final["default"] == 0.12
+    exact = projections.load(lab.folder / "p.json").described(vectors_of(dataset))
+    assert 0.01 < math.dist(reply.meta_feature, exact) < 3
+
+
+def vectors_of(dataset):
+    with torch.no_grad():
+        return TRAINED.image_vectors(dataset.image_features(300, 0)).numpy()
+
+
+def test_an_unchanged_data_set_is_described_by_the_same_numbers_without_its_images(lab, owned):
+    first = described(lab, extract(TRAINED), owned())
+    again = owned()
+    again.image_features = None
+    for path in lab.folder.glob("cache/nni_hyperfd/*"):
+        path.unlink()
+    assert described(lab, extract(TRAINED), again).meta_feature == first.meta_feature
+    newer = MetaFeatureExtractor.initial(2, seed=8)
+    request = TrialRequest({}, ExtractJob(newer.state_dict(), False, [DIGEST]))
+    reply = described(lab, request, again)
+    assert (reply.meta_feature, reply.extractor) == (first.meta_feature, DIGEST), "the platform carries it over"
+    with pytest.raises(TypeError):
+        described(lab, extract(newer), again)
+
+
+@pytest.mark.parametrize(
+    ("extractor", "settings", "images", "reason", "sentence"),
+    [
+        (TRAINED, "", 99, "few", "it has fewer images than 100"),
+        (TRAINED, "minimum=200", 150, "few", "fewer images than 200"),
+        (TRAINED, "delta=0.01", 100, "few", "or more than 1 / delta"),
+        (None, "", 120, "unknown", "there is no projection for the platform's extractor"),
+        (MetaFeatureExtractor.initial(2, seed=9), "", 120, "unknown", "there is no projection"),
+        (MetaFeatureExtractor.initial(3, seed=9), "", 120, "unknown", "there is no projection"),
+    ],
+)
+def test_what_the_owner_does_not_want_described_stays_at_home(
+    lab, owned, caplog, extractor, settings, images, reason, sentence
+):
+    reply = described(lab, extract(extractor, True), owned(settings, images))
+    assert (reply.meta_feature, reply.num_images, reply.num_boxes) == (None, None, None)
+    assert (reply.withheld, reply.initial, reply.extractor, reply.baseline) == (reason, False, None, 0.25)
+    assert "The data set is not described: " in caplog.text and sentence in caplog.text
+
+
+def test_a_spent_budget_ends_descriptions_of_a_set_that_grows(lab, owned):
+    replies = []
+    for size in range(120, 127):
+        dataset = owned(images=size)
+        dataset.fingerprint = lambda size=size: f"grown-{size}"
+        replies.append(described(lab, extract(TRAINED), dataset).withheld)
+    assert replies == [None] * 5 + ["spent"] * 2
+
+
+def test_groups_are_described_as_units(lab, owned):
+    class Grouped(lab.dataset):
+        def groups(self, limit, seed):
+            assert limit == self.num_images, "all images of a group"
+            return [f"person {place // 4}" for place in range(limit)]
+
+    reply = described(lab, extract(TRAINED), owned("unit=group,minimum=20", 400, Grouped))
+    assert reply.num_images == 100
+    with pytest.raises(PrivacyError, match="unit=group needs the group of every image"):
+        described(lab, extract(TRAINED), owned("unit=group,minimum=20,epsilon=2"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ("epsilon=0", "epsilon must be above 0"),
+        ("epsilon=9", "total must be at least epsilon"),
+        ("secret=1", "there is no setting 'secret'"),
+    ],
+)
+def test_with_wrong_settings_nothing_leaves(lab, owned, settings, reason):
+    with pytest.raises(PrivacyError, match=reason):
+        lab.serve(extract(TRAINED), owned(settings))
+
+
+def test_a_damaged_ledger_ends_the_trial_and_nothing_leaves(lab, owned):
+    lab.serve(extract(TRAINED), owned())
+    (lab.folder / "data" / ".hyperfd" / "ledger.json").write_text("{}")
+    with pytest.raises(PrivacyError, match="the ledger is damaged"):
+        lab.serve(extract(TRAINED), owned())
+
+
+def test_a_crafted_job_is_refused_before_it_is_run(lab, owned):
+    dataset = owned()
+    dataset.evaluate = None
+    wide = MetaFeatureExtractor.initial(2, seed=0, hidden=700)
+    with pytest.raises(WireError, match="its vectors have 700 numbers, 64 were expected"):
+        lab.serve(extract(wide), dataset)
+    more = TRAINED.state_dict() | {"backdoor": torch.ones(3)}
+    with pytest.raises(WeightsError, match="'backdoor' does not belong"):
+        lab.serve(TrialRequest({}, ExtractJob(more)), dataset)
+
+
+def test_a_crafted_extractor_shows_one_image_no_better_than_the_noise_lets_it(lab, owned):
+    """It maps one image to a huge vector and all others to one point; the noise is scaled to any such network."""
+    crafted = MetaFeatureExtractor.initial(2, seed=7)
+    with torch.no_grad():
+        crafted.output_norm.weight.fill_(9.9e3)
+    request = TrialRequest({}, ExtractJob(crafted.state_dict(), False, [DIGEST]))
+    reply = described(lab, request, owned())
+    projection = projections.load(lab.folder / "p.json")
+    released = projection.directions @ (np.array(reply.meta_feature) - projection.center)
+    scale = noise_multiplier(3, 1e-5) * 2 * projection.radius / 100
+    assert np.linalg.norm(released) < projection.radius + 6 * scale * math.sqrt(len(released))
+
+
+def test_with_the_settings_off_and_a_projection_the_same_directions_are_told_without_noise(lab, owned, monkeypatch):
+    dataset = owned()
+    monkeypatch.setenv("HYPERFD_PRIVACY", f"off,projection={lab.folder / 'p.json'}")
+    reply = described(lab, extract(TRAINED), dataset)
+    exact = projections.load(lab.folder / "p.json").described(vectors_of(dataset))
+    assert reply.meta_feature == pytest.approx(exact.tolist(), abs=1e-5) and reply.num_images == 120
 
 
 # -- learn -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_learn_job_that_the_owner_does_not_allow_ends_the_trial(lab, owned):
+    dataset = owned()
+    dataset.image_features = None
+    with pytest.raises(PrivacyError, match="an update of the extractor, which HYPERFD_PRIVACY does not allow"):
+        lab.serve(learn(TRAINED), dataset)
 
 
 def test_learn_reports_an_update_as_an_intermediate_result_only(lab):
@@ -205,7 +375,7 @@ def test_what_is_learned_depends_on_the_job_and_on_nothing_else(lab):
     def tensors(**others):
         return lab.serve(learn(MetaFeatureExtractor.initial(2, seed=5), **others), lab.dataset(1, 2))[0][0]["hyperfd"]
 
-    offline = [(lab.dataset(seed, 2).image_features(20, 0), COUNTS) for seed in (8, 9)]
+    offline = [lab.dataset(seed, 2).image_features(20, 0) for seed in (8, 9)]
     first = tensors(seed=3)["tensors"]
     torch.manual_seed(99)  # nothing depends on the process
     assert tensors(seed=3)["tensors"] == first

@@ -17,6 +17,7 @@ from nni_hyperfd import wire
 from nni_hyperfd.experiment.tuner import ClassArgsError, HyperFDTuner, ServiceTuner
 from nni_hyperfd.method import MetaFeatureExtractor, weights
 from nni_hyperfd.platform import StateError
+from nni_hyperfd.platform.jobs import learn_job
 from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.task import Phase, Status
 from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, LearnJob
@@ -104,15 +105,15 @@ def test_a_task_goes_from_the_extract_answer_over_its_picks_to_new_versions(lab)
     assert {t.status for t in task.trials} == {Status.SUCCEEDED}
 
     # The next data set starts from there.
-    second = lab.tuner("second", budget=2)
+    second = lab.tuner("second", budget=2, preset="paper")
     request, data = second.ask(0), lab.dataset(2)
     assert weights.dumps(request.job.extractor) == weights.dumps(update.extractor)
     (answer,), _ = lab.serve(request, data)
-    images, counts = data.image_features(20, 0), torch.tensor([20.0, 31.0])
-    expected = MetaFeatureExtractor.from_weights(update.extractor)(images, counts).tolist()
+    images = data.image_features(20, 0)
+    expected = MetaFeatureExtractor.from_weights(update.extractor)(images).tolist()
     got = Description.unpack(wire.answer_in(answer)).meta_feature
     assert got == pytest.approx(expected, abs=1e-5)
-    initial = MetaFeatureExtractor.initial(12, seed=0)(images, counts).tolist()
+    initial = MetaFeatureExtractor.initial(12, seed=0)(images).tolist()
     assert max(abs(a - b) for a, b in zip(got, initial, strict=True)) > 1e-3
     second.platform.release(second.task_id, set())
     lab.run(second, data)
@@ -122,7 +123,7 @@ def test_a_task_goes_from_the_extract_answer_over_its_picks_to_new_versions(lab)
 
 def test_the_seed_of_the_class_args_reaches_the_learn_job(lab):
     def job(name, **class_args):
-        return ready_to_learn(lab, lab.tuner(name, budget=1, **class_args))[0].job
+        return ready_to_learn(lab, lab.tuner(name, budget=1, preset="paper", **class_args))[0].job
 
     assert [job("a").seed, job("b").seed] == [1, 2], "each task has its own"
     assert job("c", seed=100).seed == 103
@@ -177,16 +178,16 @@ def test_minimise_learns_that_less_is_more(lab):
         lab.step(tuner, lab.dataset(number))
         for _ in range(3):
             lab.step(tuner, None, loss)
-        request, parameter_id = ready_to_learn(lab, tuner)
-        assert sorted(request.job.performance.tolist()) == pytest.approx([-0.9, -0.5, -0.1])
-        tuner.trial_end(parameter_id, False)
+        assert tuner.done
+        performance = learn_job(tuner.platform, tuner.task_id).performance
+        assert sorted(performance.tolist()) == pytest.approx([-0.9, -0.5, -0.1])
     assert {t.performance for t in trials_of(tuner, Phase.FINE_TUNE)} == {0.1, 0.5, 0.9}
     ranking = tuner.platform.rank(SearchSpace.from_nni(small), None, tuner.settings)
     assert ranking.recommendations[0].configuration == {"kind": "a"}
 
 
 def test_a_space_smaller_than_the_budget_is_tried_in_full_and_then_learned_from(lab):
-    tuner = lab.tuner("e", {"kind": lab.space["kind"]}, budget=10)
+    tuner = lab.tuner("e", {"kind": lab.space["kind"]}, budget=10, preset="paper")
 
     def score(parameters):
         return 0.1 * ord(parameters["kind"])
@@ -212,7 +213,7 @@ def test_a_result_that_is_no_usable_number_is_a_failed_trial_and_no_exception(la
     (pick,) = trials_of(tuner, Phase.FINE_TUNE)
     assert (pick.status, pick.performance) == ("failed", None)
     assert "instead of a finite number" in pick.reason
-    assert isinstance(tuner.ask(2).job, LearnJob), "the budget is spent all the same"
+    assert tuner.ask(2) is None and tuner.done, "the budget is spent all the same"
 
 
 @pytest.mark.parametrize("value, kept", [(0.5, 0.5), (1, 1.0), ({"default": 0.25, "loss": "x"}, 0.25), (-3, -3.0)])
@@ -267,7 +268,7 @@ def test_all_trials_failing_still_closes_the_task(lab):
 
 
 def test_with_every_pick_failing_the_learn_job_is_still_sound(lab):
-    tuner = extracted(lab, lab.tuner("e", budget=2))
+    tuner = extracted(lab, lab.tuner("e", budget=2, preset="paper"))
     for parameter_id in (1, 2):
         tuner.ask(parameter_id)
         tuner.trial_end(parameter_id, False)
@@ -311,6 +312,14 @@ def test_a_failing_extract_trial_costs_no_pick(lab, caplog):
     assert task_of(tuner).meta_feature is None and len(trials_of(tuner, Phase.FINE_TUNE)) == 2
 
 
+def test_a_meta_feature_that_the_owner_withholds_is_no_forgotten_one(lab, caplog):
+    tuner = lab.tuner("e", budget=1)
+    tuner.ask(0)
+    tuner.receive_intermediate(0, wire.intermediate_result(Description(None, None, None, 0.5, withheld="few")))
+    lab.run(tuner)
+    assert not blind_warnings(caplog) and "it has fewer images than its owner's minimum" in caplog.text
+
+
 GOOD = Description([0.5] * 64, 20, 31, 0.25).pack()
 
 
@@ -319,7 +328,7 @@ GOOD = Description([0.5] * 64, 20, 31, 0.25).pack()
     [
         ([], "no JSON object"),
         ({}, "has version None of the protocol"),
-        (GOOD | {"version": 2}, "has version 2 of the protocol, this side speaks 1"),
+        (GOOD | {"version": 1}, "has version 1 of the protocol, this side speaks 2"),
         (GOOD | {"phase": "learn"}, "phase 'learn', 'extract' was expected"),
         (GOOD | {"more": 1}, "must not hold 'more'"),
         (GOOD | {"meta_feature": [math.nan] + [0.5] * 63}, "finite number"),
@@ -398,7 +407,7 @@ def another_width(hidden):
 BAD_UPDATES = {
     "a list": lambda answer: [answer],
     "a description": lambda answer: GOOD,
-    "another version": lambda answer: answer | {"version": 2},
+    "another version": lambda answer: answer | {"version": 1},
     "no meta-feature": lambda answer: {name: answer[name] for name in answer if name != "meta_feature"},
     "damaged": lambda answer: answer | {"sha256": 64 * "0"},
     "no tensors": repacked(lambda tensors: tensors.clear()),
@@ -426,7 +435,7 @@ def about_to_learn(make_lab, tmp_path_factory):
     """A state whose only task waits for the answer of its learn trial, and the honest answer."""
     with pytest.MonkeyPatch.context() as patch:
         lab = make_lab(tmp_path_factory.mktemp("learn"), patch)
-        tuner = lab.tuner("e", budget=2)
+        tuner = lab.tuner("e", budget=2, preset="paper")
         request, parameter_id = ready_to_learn(lab, tuner)
         answer = good_answer(lab, request)
         return lab.content(), answer, parameter_id
@@ -436,7 +445,7 @@ def about_to_learn(make_lab, tmp_path_factory):
 def test_an_untrusted_update_is_refused_and_the_task_closes_with_its_experience(lab, about_to_learn, bad):
     content, answer, parameter_id = about_to_learn
     lab.state.write_bytes(content)
-    tuner = lab.tuner("e", budget=2)
+    tuner = lab.tuner("e", budget=2, preset="paper")
     described = task_of(tuner).meta_feature
     tuner.receive_intermediate(parameter_id, answered(BAD_UPDATES[bad](answer)))
     (learn,) = trials_of(tuner, Phase.LEARN)
@@ -454,7 +463,7 @@ def test_an_untrusted_update_is_refused_and_the_task_closes_with_its_experience(
 def test_the_honest_update_is_taken(lab, about_to_learn):
     content, answer, parameter_id = about_to_learn
     lab.state.write_bytes(content)
-    tuner = lab.tuner("e", budget=2)
+    tuner = lab.tuner("e", budget=2, preset="paper")
     tuner.receive_intermediate(parameter_id, answered(answer))
     assert tuner.done and task_of(tuner).meta_feature == tuple(answer["meta_feature"])
     assert tuner.platform.counts()["extractor versions"] == 2
@@ -467,7 +476,7 @@ def test_a_learn_trial_that_does_not_know_the_hook_or_fails_closes_the_task(lab,
         lambda tuner: tuner.receive_trial_result(parameter_id, None, 0.99),
     ):
         lab.state.write_bytes(content)
-        tuner = lab.tuner("e", budget=2)
+        tuner = lab.tuner("e", budget=2, preset="paper")
         end(tuner)
         assert tuner.done
         assert len(task_of(tuner).trials) == 4
@@ -476,8 +485,8 @@ def test_a_learn_trial_that_does_not_know_the_hook_or_fails_closes_the_task(lab,
 
 
 def test_two_tasks_open_at_once_the_second_update_is_kept_but_is_not_the_newest(lab, caplog):
-    first = lab.tuner("first", budget=2)
-    second = lab.tuner("second", budget=2)
+    first = lab.tuner("first", budget=2, preset="paper")
+    second = lab.tuner("second", budget=2, preset="paper")
     lab.run(first)
     head = first.platform.counts()["extractor versions"]
     assert "nother experiment has updated the extractor" not in caplog.text
@@ -602,12 +611,12 @@ def test_a_resumed_experiment_goes_on_and_plans_anew_only_what_was_lost(lab):
 
 @pytest.mark.parametrize("phase", ["extract", "learn"])
 def test_a_service_trial_that_was_lost_is_sent_again(lab, phase):
-    tuner = lab.tuner("e", budget=1)
+    tuner = lab.tuner("e", budget=1, preset="paper")
     if phase == "learn":
         ready_to_learn(lab, tuner)
     else:
         tuner.ask(0)
-    again = lab.tuner("e", budget=1)
+    again = lab.tuner("e", budget=1, preset="paper")
     again.release(set())
     lab.run(again)
     assert [t.phase for t in trials_of(again)] == ["extract", "fine-tune", "learn"]

@@ -18,9 +18,6 @@ def images(count, dim=5, seed=0):
     return features
 
 
-COUNTS = torch.tensor([120.0, 431.0])
-
-
 def test_gwap_by_hand():
     full = torch.tensor([[1.0, 2.0], [4.0, 2.0], [1.0, 5.0]])
     assert gwap(full).tolist() == [2.0, 3.0]
@@ -51,65 +48,78 @@ def test_gwap_has_a_finite_gradient_beside_empty_groups():
     assert features.grad.tolist() == [[0.5, 0.5], [0.0, 0.0], [0.5, 0.5]]
 
 
-def test_extractor_is_the_architecture_of_the_paper_step_by_step():
+def test_extractor_step_by_step():
     extractor = MetaFeatureExtractor.initial(5, seed=3)
     features = images(7)
     vectors = []
     for image in features:
         visual = torch.cat([gwap(stage) for stage in image])
         visual = (visual - visual.mean()) / (visual.var(unbiased=False) + 1e-5).sqrt()
-        counts = torch.tensor([math.log(1 + 120), math.log(1 + 431)])
-        vectors.append(extractor.image.weight @ torch.cat([visual, counts]) + extractor.image.bias)
+        present = (~image[..., 0].isnan()).float().flatten()
+        vectors.append(extractor.image.weight @ torch.cat([visual, present]) + extractor.image.bias)
     x = torch.stack(vectors)
 
-    attention = extractor.dataset.self_attn
-    q, k, v = (x @ attention.in_proj_weight.T + attention.in_proj_bias).split(64, dim=-1)
+    attention, points = extractor.attention, extractor.references
+    weight, bias = attention.in_proj_weight.split(64), attention.in_proj_bias.split(64)
+    q = x @ weight[0].T + bias[0]
+    k, v = (points @ weight[part].T + bias[part] for part in (1, 2))
     heads = []
     for head in range(4):
         part = slice(16 * head, 16 * head + 16)
         weights = torch.softmax(q[:, part] @ k[:, part].T / 4, dim=-1)
         heads.append(weights @ v[:, part])
-    x = extractor.dataset.norm1(x + attention.out_proj(torch.cat(heads, dim=-1)))
-    x = extractor.dataset.norm2(x + extractor.dataset.linear2(torch.relu(extractor.dataset.linear1(x))))
-    assert extractor.dataset.linear1.out_features == 128
-    torch.testing.assert_close(extractor(features, COUNTS), x.mean(dim=0), rtol=1e-4, atol=1e-5)
+    x = extractor.attention_norm(x + attention.out_proj(torch.cat(heads, dim=-1)))
+    first, _, second = extractor.feed_forward
+    x = extractor.output_norm(x + second(torch.relu(first(x))))
+    assert first.out_features == 128 and points.shape == (16, 64)
+    torch.testing.assert_close(extractor.image_vectors(features), x, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(extractor(features), x.mean(dim=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("without", [(), ("attention",), ("gwap", "labels")])
+def test_an_image_is_described_alone(without):
+    extractor = MetaFeatureExtractor.initial(5, seed=0, without=without)
+    features = images(6)
+    with torch.no_grad():
+        together = extractor.image_vectors(features)
+        for place in range(6):
+            changed = torch.where(torch.arange(6).view(-1, 1, 1, 1) == place, features, 1e3 * images(6, seed=1))
+            torch.testing.assert_close(extractor.image_vectors(changed)[place], together[place], rtol=1e-5, atol=1e-6)
 
 
 def test_extractor_ignores_the_order_of_images_but_not_their_content():
     extractor = MetaFeatureExtractor.initial(5, seed=0)
     features = images(20)
-    meta_feature = extractor(features, COUNTS)
+    meta_feature = extractor(features)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(extractor(features[order], COUNTS), meta_feature, rtol=1e-5, atol=1e-6)
-    assert (extractor(images(20, seed=1), COUNTS) - meta_feature).norm() > 1e-2
-    assert (extractor(features, 10 * COUNTS) - meta_feature).norm() > 1e-2
+    torch.testing.assert_close(extractor(features[order]), meta_feature, rtol=1e-5, atol=1e-6)
+    assert (extractor(images(20, seed=1)) - meta_feature).norm() > 1e-2
 
 
 def test_extractor_is_nearly_the_same_in_evaluation_mode():
     # torch takes another code path there; dropout is 0, so only rounding may differ.
     extractor = MetaFeatureExtractor.initial(5, seed=0)
     with torch.no_grad():
-        trained = extractor(images(9), COUNTS)
-        torch.testing.assert_close(extractor.eval()(images(9), COUNTS), trained, rtol=1e-4, atol=1e-5)
+        trained = extractor(images(9))
+        torch.testing.assert_close(extractor.eval()(images(9)), trained, rtol=1e-4, atol=1e-5)
 
 
 def test_extractor_with_leading_dimensions_equals_one_at_a_time():
     extractor = MetaFeatureExtractor.initial(5, seed=0)
     features = images(2 * 3 * 4).reshape(2, 3, 4, 3, 3, 5)
-    counts = torch.arange(1.0, 13.0).reshape(2, 3, 2)
-    together = extractor(features, counts)
-    assert together.shape == (2, 3, 64)
+    together = extractor(features)
+    assert together.shape == (2, 3, 64) and extractor.image_vectors(features).shape == (2, 3, 4, 64)
     for i in range(2):
         for j in range(3):
-            single = extractor(features[i, j], counts[i, j])
+            single = extractor(features[i, j])
             assert single.shape == (64,)
             torch.testing.assert_close(together[i, j], single, rtol=1e-4, atol=1e-5)
 
 
 def test_extractor_of_one_image_and_of_an_image_without_any_anchor_is_finite():
     extractor = MetaFeatureExtractor.initial(5, seed=0)
-    assert extractor(images(1), COUNTS).isfinite().all()
-    meta_feature = extractor(torch.full((1, 3, 3, 5), NAN), torch.zeros(2))
+    assert extractor(images(1)).isfinite().all()
+    meta_feature = extractor(torch.full((1, 3, 3, 5), NAN))
     assert meta_feature.isfinite().all()
     meta_feature.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in extractor.parameters())
@@ -118,12 +128,7 @@ def test_extractor_of_one_image_and_of_an_image_without_any_anchor_is_finite():
 @pytest.mark.parametrize("shape", [(3, 3, 5), (0, 3, 3, 5), (4, 3, 2, 5), (4, 3, 3, 6)])
 def test_extractor_names_wrong_features(shape):
     with pytest.raises(ValueError, match="expects image features of shape"):
-        MetaFeatureExtractor.initial(5, seed=0)(torch.zeros(shape), COUNTS)
-
-
-def test_extractor_names_wrong_counts():
-    with pytest.raises(ValueError, match="two counts"):
-        MetaFeatureExtractor.initial(5, seed=0)(images(4), torch.zeros(3))
+        MetaFeatureExtractor.initial(5, seed=0)(torch.zeros(shape))
 
 
 def test_initial_weights_follow_from_the_seed_alone():
@@ -144,7 +149,7 @@ def test_from_weights_reads_the_width_off_the_weights(dim, hidden):
     original = MetaFeatureExtractor.initial(dim, seed=4, hidden=hidden)
     extractor = MetaFeatureExtractor.from_weights(original.state_dict())
     assert extractor.feature_dim == dim
-    assert torch.equal(extractor(images(3, dim), COUNTS), original(images(3, dim), COUNTS))
+    assert torch.equal(extractor(images(3, dim)), original(images(3, dim)))
     assert all(parameter.requires_grad and not parameter.is_meta for parameter in extractor.parameters())
 
 
@@ -169,7 +174,8 @@ def test_from_weights_leaves_the_given_mapping_alone():
         {"image.weight": torch.zeros(64, 5)},
         {"extra": torch.zeros(1)},
         {"image.bias": None},
-        {"dataset.linear1.weight": None},
+        {"references": torch.zeros(17, 64)},
+        {"feed_forward.0.weight": None},
     ],
     ids=lambda change: " ".join(f"{name} {getattr(t, 'shape', None)}" for name, t in change.items()),
 )
@@ -193,10 +199,10 @@ def test_a_claimed_width_takes_no_memory():
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_left_out_is_neither_looked_at_nor_missed_by_the_rest(part):
-    features, counts = torch.randn(4, 3, 3, 9, generator=torch.Generator().manual_seed(1)), COUNTS
+    features = torch.randn(4, 3, 3, 9, generator=torch.Generator().manual_seed(1))
     whole = MetaFeatureExtractor.initial(9, seed=0)
     ablated = MetaFeatureExtractor.initial(9, seed=0, without=[part])
-    changed, other_counts = features.clone(), counts
+    changed = features.clone()
     if part == "labels":
         changed[..., -4:] += 1
     elif part == "gwap":
@@ -204,18 +210,22 @@ def test_a_part_left_out_is_neither_looked_at_nor_missed_by_the_rest(part):
     elif part == "pyramid":
         changed[:, :-1] += torch.arange(9.0)
     elif part == "statistics":
-        other_counts = counts * 3
+        features[..., 2, :] = changed[..., 2, :] = NAN
+        changed[1, :, 2] = (changed[1, :, 0] + changed[1, :, 1]) / 2  # the mean over the groups stays
     with torch.no_grad():
         if part == "attention":
-            alone = torch.stack([ablated(image[None], counts) for image in features])
-            assert torch.allclose(ablated(features, counts), alone.mean(0), atol=1e-6)
-            assert not torch.allclose(whole(features, counts), ablated(features, counts), atol=1e-3)
+            changed = MetaFeatureExtractor.initial(9, seed=0, without=[part])
+            with torch.no_grad():
+                changed.references += 1
+                whole.references += torch.randn(64, generator=torch.Generator().manual_seed(2))
+            assert torch.equal(ablated(features), changed(features))
+            assert not torch.allclose(whole(features), MetaFeatureExtractor.initial(9, seed=0)(features), atol=1e-4)
         else:
-            assert torch.equal(ablated(features, counts), ablated(changed, other_counts))
-            assert not torch.allclose(whole(features, counts), whole(changed, other_counts), atol=1e-4)
+            assert torch.allclose(ablated(features), ablated(changed), atol=1e-6)
+            assert not torch.allclose(whole(features), whole(changed), atol=1e-4)
         kept = features.clone()
         kept[:, -1, 1, :2] += torch.tensor([3.0, -3.0])  # what every ablation still looks at
-        assert not torch.allclose(ablated(features, counts), ablated(kept, counts), atol=1e-4)
+        assert not torch.allclose(ablated(features), ablated(kept), atol=1e-4)
 
 
 def test_an_empty_group_stays_empty_without_the_labels():
@@ -224,8 +234,8 @@ def test_an_empty_group_stays_empty_without_the_labels():
     unlabelled = features.clone()
     unlabelled[..., -4:] = torch.where(features[..., -4:].isnan(), NAN, 0.0)
     with torch.no_grad():
-        ablated = MetaFeatureExtractor.initial(9, seed=0, without=["labels"])(features, COUNTS)
-        assert torch.equal(ablated, MetaFeatureExtractor.initial(9, seed=0)(unlabelled, COUNTS))
+        ablated = MetaFeatureExtractor.initial(9, seed=0, without=["labels"])(features)
+        assert torch.equal(ablated, MetaFeatureExtractor.initial(9, seed=0)(unlabelled))
     assert ablated.isfinite().all()
 
 

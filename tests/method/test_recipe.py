@@ -75,28 +75,28 @@ def test_every_image_may_be_kept():
 
 @pytest.mark.parametrize("count", [0, 1, 8, 20])
 def test_a_client_is_given_8_data_sets_of_16_images(count):
-    own = [(numbered(40, first=100 * place), torch.tensor([40.0, place])) for place in range(count)]
+    own = [numbered(40, first=100 * place) for place in range(count)]
     sample = recipe.images_for_client(own, rng())
-    places = [int(counts[1]) for _, counts in sample]
+    places = [int(numbers(images)[0]) // 100 for images in sample]
     assert len(places) == len(set(places)) == min(8, count)
-    for images, counts in sample:
-        drawn, first = numbers(images), 100 * int(counts[1])
-        assert images.shape == (16, 3, 3, 2) and counts[0] == 40
+    for images, place in zip(sample, places, strict=True):
+        drawn, first = numbers(images), 100 * place
+        assert images.shape == (16, 3, 3, 2)
         assert len(set(drawn)) == 16 and set(drawn) <= set(range(first, first + 40))
 
 
 def test_small_data_sets_are_given_whole():
-    ((images, _),) = recipe.images_for_client([(numbered(3), torch.ones(2))], rng())
+    (images,) = recipe.images_for_client([numbered(3)], rng())
     assert sorted(numbers(images)) == [0, 1, 2]
 
 
 def test_which_data_sets_and_images_a_client_is_given_is_drawn_evenly():
-    own = [(numbered(32), torch.full((2,), float(place))) for place in range(16)]
+    own = [numbered(32, first=100 * place) for place in range(16)]
     sets, images = Counter(), Counter()
     for seed in range(300):
-        for shown, counts in recipe.images_for_client(own, rng(seed)):
-            sets[int(counts[0])] += 1
-            images.update(numbers(shown))
+        for shown in recipe.images_for_client(own, rng(seed)):
+            sets[int(numbers(shown)[0]) // 100] += 1
+            images.update(number % 100 for number in numbers(shown))
     assert len(sets) == 16 and all(abs(count - 150) < 45 for count in sets.values())  # standard deviation 8.7
     assert len(images) == 32 and all(abs(count - 1200) < 125 for count in images.values())  # standard deviation 24
 

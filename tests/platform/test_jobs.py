@@ -33,7 +33,7 @@ def test_only_service_trials_have_a_job(lab):
 def test_an_extract_job_holds_the_extractor_that_the_task_began_with(lab):
     slow = lab.tuner("slow", budget=2)
     assert extract_job(slow.platform, slow.task_id).extractor == {}, "the initial one"
-    lab.run(lab.tuner("fast", budget=2))
+    lab.run(lab.tuner("fast", budget=2, preset="paper"))
     assert extract_job(slow.platform, slow.task_id).extractor == {}
     newest = lab.tuner("newest", budget=2)
     job = extract_job(newest.platform, newest.task_id)
@@ -66,7 +66,7 @@ def test_a_learn_job_holds_the_tasks_own_results_and_a_sample_of_the_platforms_o
     encoder = platform.versions.encoder(SearchSpace.from_nni(lab.space)).encoder
     with torch.no_grad():
         assert torch.equal(job.embeddings, encoder(SearchSpace.from_nni(lab.space).encode(configurations)))
-    assert len(job.offline) == 8 and {tuple(images.shape) for images, _ in job.offline} == {(16, 3, 3, 12)}
+    assert len(job.offline) == 8 and {tuple(images.shape) for images in job.offline} == {(16, 3, 3, 12)}
     # Nothing of other clients: no other tensors, in particular no meta-features.
     assert job.replay is None and job.extractor == job.importance == {}
     again = learn_job(platform, tuner.task_id)
@@ -82,7 +82,7 @@ def test_the_seed_of_the_task_makes_the_draws(lab):
         task_id = platform.open_task(f"e{seed}", space, TaskSettings(seed=seed))
         jobs.append(learn_job(platform, task_id))
     assert [job.seed for job in jobs] == [4, 6], "the seed and the number of the task"
-    first, second = ([counts for counts, _ in job.offline] for job in jobs)
+    first, second = (job.offline for job in jobs)
     assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
@@ -91,8 +91,8 @@ def test_with_replay_a_learn_job_also_holds_past_meta_features_and_nothing_that_
     for number in range(3):
         own_datasets.add(platform, f"set {number}", packed(seed=number))
     for number in range(2):
-        lab.run(lab.tuner(f"e{number}", budget=2), lab.dataset(number))
-    tuner = lab.tuner("e", budget=2, replay="meta-features")
+        lab.run(lab.tuner(f"e{number}", budget=2, preset="paper"), lab.dataset(number))
+    tuner = lab.tuner("e", budget=2, preset="paper", replay="meta-features")
     finished(lab, tuner, lab.dataset(2))
     job = learn_job(platform, tuner.task_id)
     assert job.extractor and job.importance and len(job.offline) == 3
@@ -112,7 +112,9 @@ def test_replay_holds_clients_meta_features_only_and_no_more_than_are_learned_fr
     first = platform.open_task("first", space, settings)
     assert learn_job(platform, first).replay is None, "the warm-up is no client's"
     for number in range(MOST_TASKS + 2):
-        add_task(platform, space, f"e{number}", [0.1, 0.2], meta_feature=[float(number)] * 64, extractor_id=2)
+        add_task(
+            platform, space, f"e{number}", [0.1, 0.2], meta_feature=[float(number)] * 64, extractor_id=2, share=True
+        )
     last = platform.open_task("last", space, settings)
     replay = learn_job(platform, last).replay
     numbers = [int(row[0]) for row in replay.tolist()]

@@ -278,8 +278,8 @@ def about_to_learn(make_lab, tmp_path_factory):
     """A state whose second task waits for the answer of its learn trial, and the answer."""
     with pytest.MonkeyPatch.context() as patch:
         lab = make_lab(tmp_path_factory.mktemp("learn"), patch)
-        lab.run(lab.tuner("first", budget=2))
-        tuner = lab.tuner("second", budget=2)
+        lab.run(lab.tuner("first", budget=2, preset="paper"))
+        tuner = lab.tuner("second", budget=2, preset="paper")
         while not any(trial.phase is Phase.LEARN for trial in tuner.platform.task(tuner.task_id).trials):
             lab.step(tuner, lab.dataset(2))
         (answer,), _ = lab.serve(tuner.ask(tuner.next_parameter_id()), lab.dataset(2))
@@ -318,7 +318,7 @@ def test_an_experiment_that_is_resumed_after_such_an_end_closes_by_itself(lab, a
     Store(lab.state).close()
     platform = Platform(lab.state)
     platform._take_in(task_id, ExtractorUpdate.unpack(json.loads(answer)))
-    tuner = lab.tuner("second", budget=2)
+    tuner = lab.tuner("second", budget=2, preset="paper")
     tuner.release(set())
     assert not tuner.done and tuner.ask(tuner.next_parameter_id()) is None
     assert tuner.done

@@ -266,7 +266,7 @@ def data_set_of_another_detector(document):
 
 
 def data_set_out_of_range(document):
-    document["offline"]["s0"] = reblob(document, weights.loads(packed(counts=(-5.0, 3.0))))
+    document["offline"]["s0"] = reblob(document, weights.loads(packed(huge=True)))
 
 
 def short_descriptions(document):

@@ -29,9 +29,9 @@ def pick(status, x):
     return trial(Phase.FINE_TUNE, status, x)
 
 
-def task(*trials, meta_feature=DESCRIBED, closed=None, **settings):
-    given = TaskSettings(**{"budget": 2, "candidates": 5, **settings})
-    return TaskView(7, "e", SPACE, given, None, 1, meta_feature, 1, 1, 0.5, NOW, closed, trials)
+def task(*trials, meta_feature=DESCRIBED, closed=None, among=1, **settings):
+    given = TaskSettings(**{"budget": 2, "candidates": 5, "preset": "paper", **settings})
+    return TaskView(7, "e", SPACE, given, None, 1, meta_feature, 1, 1, 0.5, NOW, closed, trials, among)
 
 
 EXTRACTED = trial(Phase.EXTRACT, Status.SUCCEEDED, 1)
@@ -54,6 +54,10 @@ DONE = (EXTRACTED, pick(Status.SUCCEEDED, 1), pick(Status.SUCCEEDED, 2))
         (task(*DONE), Step.LEARN),
         (task(EXTRACTED, pick(Status.FAILED, 1), pick(Status.FAILED, 2)), Step.LEARN),
         (task(*DONE, meta_feature=None), Step.CLOSE),
+        (task(*DONE, among=5), Step.LEARN),
+        (task(*DONE, among=0), Step.CLOSE),
+        (task(*DONE, among=None), Step.CLOSE),
+        (task(*DONE, preset="default"), Step.CLOSE),
         (task(*DONE, trial(Phase.LEARN, Status.PLANNED)), Step.WAIT),
         (task(*DONE, trial(Phase.LEARN, Status.RUNNING)), Step.WAIT),
         (task(*DONE, trial(Phase.LEARN, Status.FAILED)), Step.CLOSE),

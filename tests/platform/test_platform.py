@@ -79,8 +79,8 @@ def two_tasks(make_lab, tmp_path_factory):
         platform = Platform(lab.state)
         for number in range(3):
             own_datasets.add(platform, f"off{number}", packed(seed=number + 50))
-        lab.run(lab.tuner("one", budget=2))
-        lab.run(lab.tuner("two", budget=2), lab.dataset(2))
+        lab.run(lab.tuner("one", budget=2, preset="paper"))
+        lab.run(lab.tuner("two", budget=2, preset="paper"), lab.dataset(2))
         return lab.content()
 
 

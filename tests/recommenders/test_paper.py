@@ -61,9 +61,9 @@ def lead(recommender, seeds=(0, 1, 2), performance=lambda vectors: vectors[:, 0]
     return recommender
 
 
-def meta_feature(extractor, view):
+def meta_feature(extractor, images):
     with torch.no_grad():
-        return extractor(*view)
+        return extractor(images)
 
 
 def carried(recommender, target=None):
@@ -90,10 +90,10 @@ def client(monkeypatch):
 
 def test_without_own_data_sets_the_first_task_is_learned_from_by_eq_11_with_initial_weights():
     recommender = lead(PaperHyperFD(7, SETTINGS), [0])
-    assert recommender.warmed is None and recommender.views == []
+    assert recommender.warmed is None and recommender.kept == []
     encoder = ConfigurationEncoder.initial(candidates(0), recipe.INITIAL_SEED)
-    view, performance = recommender.described(described(0)), torch.from_numpy(candidates(0).vectors[:, 0])
-    task = ClientTask(*view, encoder(candidates(0)).detach(), performance)
+    images, performance = recommender.described(described(0)), torch.from_numpy(candidates(0).vectors[:, 0])
+    task = ClientTask(images, encoder(candidates(0)).detach(), performance)
     update = update_extractor(MetaFeatureExtractor.initial(5, recipe.INITIAL_SEED), None, task, SETTINGS, 7 + 1)
     assert bytes_of(recommender.extractor) == bytes_of(update.extractor)
     assert weights.dumps(recommender.importance) == weights.dumps(update.importance)
@@ -170,7 +170,7 @@ def test_a_first_task_of_which_nothing_is_known_is_ranked_by_what_the_warm_up_kn
 def test_another_size_starts_anew_without_the_own_data_sets():
     recommender = lead(PaperHyperFD(0, SETTINGS, OWN))
     recommender.start_task(described(3, length=7), candidates(3, width=2))
-    assert recommender.warmed is None and not recommender.past and not recommender.offline and not recommender.views
+    assert recommender.warmed is None and not recommender.past and not recommender.offline and not recommender.kept
     assert recommender.encoder.mlp.in_dim == 2 and recommender.extractor.feature_dim == 7
     assert recommender.importance is None and recommender.version == 0
 
@@ -212,15 +212,13 @@ def test_a_client_is_given_a_few_images_of_a_few_of_the_own_data_sets(client):
     ((task, seed),) = client
     assert seed == recipe.task_seed(5, 11) and len(task.features) == 30
     assert task.performance.tolist() == pytest.approx([0.7, 0.5, 0.1])
-    assert [len(images) for images, _ in task.offline] == [16] * 8
-    kept = {int(counts[1]): images for images, counts in recommender.views}
-    assert len(kept) == 10 and all(len(images) == 32 for images in kept.values())
-    for images, counts in task.offline:
-        known = {tuple(image.flatten().tolist()) for image in kept[int(counts[1])]}
-        assert {tuple(image.flatten().tolist()) for image in images} < known
-    expected = recipe.images_for_client(recommender.views, recipe.task_rng(5, 11))
-    for (images, counts), (known, theirs) in zip(task.offline, expected, strict=True):
-        assert torch.equal(images, known) and torch.equal(counts, theirs)
+    assert [len(images) for images in task.offline] == [16] * 8
+    assert [len(images) for images in recommender.kept] == [32] * 10
+    known = [{tuple(image.flatten().tolist()) for image in images} for images in recommender.kept]
+    for images in task.offline:
+        assert sum({tuple(image.flatten().tolist()) for image in images} < own for own in known) == 1
+    expected = recipe.images_for_client(recommender.kept, recipe.task_rng(5, 11))
+    assert all(torch.equal(images, theirs) for images, theirs in zip(task.offline, expected, strict=True))
 
 
 def test_each_task_has_its_own_seeds(client):
@@ -271,7 +269,7 @@ def test_at_most_32_past_tasks_are_learned_from_drawn_as_the_platform_draws():
 
 def test_past_meta_features_are_carried_by_least_squares_on_the_own_data_sets():
     recommender = lead(PaperHyperFD(0, SETTINGS, OWN))
-    newest = torch.stack([meta_feature(recommender.extractor, view) for view in recommender.views]).double().numpy()
+    newest = torch.stack([meta_feature(recommender.extractor, images) for images in recommender.kept]).double().numpy()
     assert [past.version for past in recommender.past] == [0, 0, 0, 1, 2, 3]
     for past, found in zip(recommender.past, carried(recommender), strict=True):
         # Eq. 4 with the pull of 0.01 towards the identity, by the normal equations.
@@ -284,9 +282,9 @@ def test_past_meta_features_are_carried_by_least_squares_on_the_own_data_sets():
 
 def test_own_data_sets_describe_each_version_of_the_extractor():
     recommender = lead(PaperHyperFD(0, SETTINGS, OWN), [0])
-    views = [(recipe.kept_images(own.features, 3, np.random.default_rng(0)), own.counts) for own in recommender.offline]
+    kept = [recipe.kept_images(own.features, 3, np.random.default_rng(0)) for own in recommender.offline]
     for version, extractor in enumerate((recommender.warmed.extractor, recommender.extractor)):
-        expected = torch.stack([meta_feature(extractor, view) for view in views])
+        expected = torch.stack([meta_feature(extractor, images) for images in kept])
         assert torch.equal(recommender.landmarks[version], expected)
 
 
@@ -324,11 +322,10 @@ def test_an_unknown_data_set_is_ranked_by_the_mean_of_the_known_and_teaches_the_
 def test_images_take_the_place_of_a_meta_feature_and_unknown_entries_are_0():
     recommender = PaperHyperFD(0, SETTINGS)
     images = np.random.default_rng(0).normal(size=(6, 3, 3, 7)).astype(np.float32)
-    features, counts = recommender.described(Task(4, np.ones(5), images, np.array([6.0, 9.0])))
-    assert torch.equal(features, torch.from_numpy(images)) and counts.tolist() == [6, 9]
-    assert recommender.described(Task(4, None, images))[1].tolist() == [0, 0]
-    features, counts = recommender.described(Task(4, np.array([1.0, np.nan, -np.inf, 2.0])))
-    assert features.shape == (1, 3, 3, 4) and counts.tolist() == [0, 0]
+    features = recommender.described(Task(4, np.ones(5), images, np.array([6.0, 9.0])))
+    assert torch.equal(features, torch.from_numpy(images))
+    features = recommender.described(Task(4, np.array([1.0, np.nan, -np.inf, 2.0])))
+    assert features.shape == (1, 3, 3, 4)
     assert (features == torch.tensor([1.0, 0.0, 0.0, 2.0])).all()
     assert recommender.described(Task()) is None and recommender.described(Task(4, np.zeros(0))) is None
 
@@ -368,10 +365,10 @@ def test_architectures_are_encoded_by_the_graph_network(kind):
 
 def test_the_oracle_describes_past_tasks_by_the_newest_extractor():
     recommender = lead(Oracle(0, SETTINGS, OWN))
-    views = [own.view for own in recommender.offline]
-    views += [recommender.described(described(seed)) for seed in range(3)]
-    for view, found in zip(views, carried(recommender), strict=True):
-        assert torch.equal(found, meta_feature(recommender.extractor, view))
+    seen = [own.features for own in recommender.offline]
+    seen += [recommender.described(described(seed)) for seed in range(3)]
+    for images, found in zip(seen, carried(recommender), strict=True):
+        assert torch.equal(found, meta_feature(recommender.extractor, images))
     assert (carried(recommender)[3] - recommender.past[3].meta_feature).norm() > 0.1
 
 
@@ -423,7 +420,9 @@ def test_the_extractor_goes_without_parts_before_and_after_the_warm_up():
         assert recommender.extractor.without == set(without) and len(recommender.past) == 3
         features = torch.from_numpy(images)
         with torch.no_grad():
-            one, other = (recommender.extractor(features, torch.tensor(counts)) for counts in ([6.0, 9.0], [1.0, 1.0]))
-        assert torch.equal(one, other) == ("statistics" in without)
+            without_a_group = torch.where(torch.arange(3).view(1, 1, 3, 1) == 2, torch.nan, features)
+            kept_mean = torch.where(torch.arange(3).view(1, 1, 3, 1) == 2, features[:, :, :2].mean(2, True), features)
+            one, other = recommender.extractor(without_a_group), recommender.extractor(kept_mean)
+        assert torch.allclose(one, other, atol=1e-5) == ("statistics" in without)
         recommender.start_task(described(0), candidates(0))  # another size
         assert recommender.extractor.without == set(without)

@@ -117,10 +117,8 @@ def test_what_is_no_export_is_refused(content):
 
 
 def test_a_newer_format_and_a_missing_list_are_refused(document):
-    for version in (3, "2", None, [2]):
-        with pytest.raises(
-            DocumentError, match="the experience has format .*, this nni_hyperfd reads 1 and 2; upgrade"
-        ):
+    for version in (4, "2", None, [2]):
+        with pytest.raises(DocumentError, match="the experience has format .*, this nni_hyperfd reads 1 to 3; upgrade"):
             exchange.read(document | {"version": version})
     for name in ("tasks", "encoders"):
         for value in (None, {}, "x", 3):

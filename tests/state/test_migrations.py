@@ -1,12 +1,15 @@
-"""States of all earlier formats, made with the commits that wrote them, are upgraded with nothing lost.
+"""States of all earlier formats, made with the commits that wrote them, are upgraded: no result is lost.
+
+What only the extractors of formats 1 to 3 could make is dropped with them: meta-features, encoders, and both networks.
 
 `formats/` holds a state of each: two closed tasks, one of them with the paper's preset and one minimised, and one in
-the middle of its task (described, one result, one failed trial, one running). Format 2 also has a warm-up on three data
-sets, and in a second file one with architectures.
+the middle of its task (described, one result, one failed trial, one running). Formats 2 and 3 also have a warm-up on
+three data sets, and format 2 in a second file one with architectures.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import multiprocessing
@@ -19,24 +22,26 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import torch
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from nni_hyperfd.platform import Platform
+from nni_hyperfd.method import MetaFeatureExtractor
+from nni_hyperfd.platform import Platform, own_datasets
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import migrations
-from nni_hyperfd.state.store import StateError, Store, sqlite_engine
+from nni_hyperfd.state.store import StateError, Store, head_of, sqlite_engine
 from nni_hyperfd.state.tables import Base
 from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
+from support.own_datasets import begin_warm, results, untaught
 
 FORMATS = Path(__file__).with_name("formats")
 SPACES = Path(__file__).resolve().parents[2] / "search_spaces"
 KEPT = {
-    "tasks": "id, experiment, space_signature, extractor_id, meta_feature, num_images, num_boxes, baseline, closed",
+    "tasks": "id, experiment, space_signature, num_images, num_boxes, baseline, closed",
     "trials": "*",
     "spaces": "*",
-    "offline_datasets": "*",
-    "extractors": "id, parent_id, head, weights, importance, created",
+    "offline_datasets": "name, features",
 }
 
 
@@ -61,7 +66,7 @@ def version(path):
         return connection.execute("PRAGMA user_version").fetchone()[0]
 
 
-@pytest.fixture(params=["format1", "format2", "format2_architectures"])
+@pytest.fixture(params=["format1", "format2", "format2_architectures", "format3"])
 def old(request, tmp_path):
     return earlier(request.param, tmp_path)
 
@@ -71,17 +76,18 @@ def test_there_is_a_state_of_every_earlier_format():
     assert found == set(range(1, migrations.FORMAT))
 
 
-def test_nothing_is_lost_and_the_earlier_state_stands_beside(old, caplog):
+def test_no_result_is_lost_and_the_earlier_state_stands_beside(old, caplog):
     before, number = content(old), version(old)
     kept = {table: rows(old, table, columns) for table, columns in KEPT.items()}
     named = dict(rows(old, "blobs"))
+    offline = {digest: named[digest] for _, digest in kept["offline_datasets"]}
     Store(old).close()
     backup = old.with_name(f"{old.name}.format{number}")
     assert content(backup) == before and version(backup) == number
     assert version(old) == migrations.FORMAT
     for table, columns in KEPT.items():
         assert rows(old, table, columns) == kept[table], table
-    assert named.items() <= dict(rows(old, "blobs")).items()
+    assert dict(rows(old, "blobs")) == offline, "the platform's own data sets stay, and no weights"
     assert str(backup) in caplog.text and f"format {number}" in caplog.text
     Store(old).close()
     assert sorted(path.name for path in old.parent.glob("*.format*")) == [backup.name], "it is upgraded once"
@@ -104,60 +110,68 @@ def test_settings_become_complete_and_warm_ups_name_their_data_set(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("name", ["format1", "format2"])
+def test_the_extractor_begins_anew(old):
+    platform = Platform(old)
+    assert platform.counts()["extractor versions"] == 1 and platform.counts()["encoder versions"] == 0
+    assert platform.versions.tensors(platform.versions.head_id()) == ({}, {})
+    assert all(task.meta_feature is None for task in platform.tasks())
+    assert {task.extractor_id for task in platform.tasks()} == {platform.versions.head_id()}
+
+
+@pytest.mark.parametrize("name", ["format1", "format2", "format3"])
 @pytest.mark.parametrize("preset", ["default", "paper"])
 def test_a_task_in_the_middle_goes_on_to_its_end_and_the_next_one_follows(name, preset, lab):
-    path = earlier(name, lab.folder)
+    path, width = earlier(name, lab.folder), 12 if name == "format3" else 2
     tuner = lab.tuner("open", budget=5, seed=7)
     (running,) = [trial for trial in tuner.platform.task(tuner.task_id).trials if trial.status is Status.RUNNING]
     tuner.receive_trial_result(running.parameter_id, None, 0.7)
-    lab.run(tuner, lab.dataset(3, 2))
+    lab.run(tuner, lab.dataset(3, width))
     task = tuner.platform.task(tuner.task_id)
     assert task.closed and len(task.results.performance) == 4 and task.best == 0.7
-    lab.run(lab.tuner("next", budget=2, preset=preset), lab.dataset(4, 2))
+    lab.run(lab.tuner("next", budget=2, preset=preset), lab.dataset(4, width))
     assert path.exists() and all(task.closed for task in tuner.platform.tasks())
-    assert all(len(task.meta_feature) == 64 for task in tuner.platform.tasks())
+    assert tuner.platform.tasks()[-1].meta_feature is not None
+    assert task.meta_feature is None, "it was described by an extractor that is gone"
 
 
-def test_meta_features_of_format_1_are_carried_over_by_maps_made_anew(tmp_path):
-    """Format 1 stored the maps; they follow from the weights, which it never dropped."""
-    path = earlier("format1", tmp_path)
-    with closing(sqlite3.connect(path)) as connection:
-        stored = connection.execute(
-            "SELECT source_id, target_id, data FROM transformations JOIN blobs ON sha256 = weights"
-        ).fetchall()
-    assert stored, "the fixture has maps"
-    import torch
-
-    from nni_hyperfd.method import weights
-
-    platform = Platform(path)
-    for source_id, target_id, data in stored:
-        (matrix,) = weights.loads(data).values()
-        for task in platform.tasks():
-            if task.extractor_id == source_id:
-                carried = platform.versions.carried([task], target_id)[task.id]
-                torch.testing.assert_close(carried, matrix @ torch.tensor(task.meta_feature), rtol=1e-4, atol=1e-4)
+def test_an_upgraded_state_takes_over_the_extractor_of_what_new_ones_begin_with(lab, caplog):
+    path = earlier("format3", lab.folder)
+    source = lab.folder / "warm.sqlite"
+    begin_warm(source, SearchSpace.from_nni(lab.space), lab.score, 2)
+    given = head_of(source)
+    tuner = lab.tuner("new", warm_start=str(source), budget=2)
+    platform = tuner.platform
+    assert head_of(path) == given and "has taken over that of" in caplog.text
+    own = [task for task in platform.tasks() if task.dataset is not None]
+    assert len(own) == 3 and all(len(task.meta_feature) == 64 for task in own)
+    assert {task.extractor_id for task in own} == {platform.versions.head_id()}
+    described = platform.versions.described([platform.versions.head_id()])[platform.versions.head_id()]
+    assert set(described) == set(platform.versions.offline())
+    lab.run(tuner, lab.dataset(4))
+    again = lab.tuner("newer", warm_start=str(source), budget=2)
+    assert again.platform.counts()["extractor versions"] == 2, "once"
 
 
-def test_encoders_of_hyper_parameters_keep_their_scores(tmp_path):
-    import numpy as np
-    import torch
+def test_an_extractor_for_other_features_or_of_an_earlier_format_is_not_taken_over(lab):
+    path = earlier("format3", lab.folder)
+    wide = lab.folder / "wide.sqlite"
+    own_datasets.begin_with(Platform(wide), SearchSpace.from_nni(lab.space), *wide_warm_up(lab), seed=0)
+    old = lab.folder / "old.sqlite"
+    old.write_bytes(gzip.decompress((FORMATS / "format2.sqlite.gz").read_bytes()))
+    for number, source in enumerate([wide, old]):
+        lab.tuner(f"e{number}", warm_start=str(source))
+        assert head_of(path) is None
 
-    from nni_hyperfd.method import MLPEncoder, weights
 
-    path = earlier("format2", tmp_path)
-    with closing(sqlite3.connect(path)) as connection:
-        (data,) = connection.execute(
-            "SELECT data FROM rankers JOIN blobs ON sha256 = weights ORDER BY id DESC LIMIT 1"
-        ).fetchone()
-    platform = Platform(path)
-    space = platform.tasks()[0].space
-    flat = MLPEncoder(space.dim)
-    flat.load_state_dict(weights.loads(data))
-    encoded = space.encode(space.sample(9, np.random.default_rng(0)))
-    upgraded = platform.versions.encoder(space)
-    assert torch.equal(upgraded.encoder(encoded), flat(torch.from_numpy(encoded.vectors)))
+def wide_warm_up(lab):
+    """A warm-up with a detector of another width."""
+    space = SearchSpace.from_nni(lab.space)
+    (one,) = results(space, lab.score, 1)
+    warm = untaught(space)
+    extractor = MetaFeatureExtractor.initial(13, 0)
+    wide = dataclasses.replace(one, images=torch.cat([one.images, one.images[..., :1]], dim=-1))
+    importance = {name: torch.ones_like(tensor) for name, tensor in extractor.state_dict().items()}
+    return [wide], dataclasses.replace(warm, extractor=extractor, importance=importance)
 
 
 def test_encoders_of_architectures_learn_anew_as_graphs(tmp_path):

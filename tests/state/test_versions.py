@@ -124,7 +124,7 @@ def test_the_weights_kept_do_not_grow_with_the_number_of_tasks(lab):
     own_datasets.add(platform, "a", packed(1))
     kept = []
     for number in range(4):
-        lab.run(lab.tuner(f"e{number}", budget=2), lab.dataset(number))
+        lab.run(lab.tuner(f"e{number}", budget=2, preset="paper"), lab.dataset(number))
         kept.append(kept_bytes(platform))
     assert kept == kept[:1] * 4
     assert platform.counts() == {"extractor versions": 5, "encoder versions": 4, "offline data sets": 1}
@@ -132,12 +132,12 @@ def test_the_weights_kept_do_not_grow_with_the_number_of_tasks(lab):
 
 @pytest.mark.slow
 def test_an_open_task_keeps_the_version_that_it_started_from(lab):
-    slow = lab.tuner("slow", budget=2)
-    lab.run(lab.tuner("first", budget=2))
-    slower = lab.tuner("slower", budget=2)
+    slow = lab.tuner("slow", budget=2, preset="paper")
+    lab.run(lab.tuner("first", budget=2, preset="paper"))
+    slower = lab.tuner("slower", budget=2, preset="paper")
     lab.step(slower)
     for number in range(2):
-        lab.run(lab.tuner(f"e{number}", budget=2), lab.dataset(number))
+        lab.run(lab.tuner(f"e{number}", budget=2, preset="paper"), lab.dataset(number))
     assert slower.platform.versions.tensors(slower.platform.task(slower.task_id).extractor_id)[0]
     lab.run(slower)
     lab.run(slow)
@@ -175,7 +175,7 @@ def test_a_version_without_weights_still_knows_the_data_sets_that_it_has_seen(la
     assert len(described[second]) == 2 and len(described[second].keys() & current) == 1
     for version_id, seed in ((second, 1), (third, 2)):
         with torch.no_grad():
-            expected = MetaFeatureExtractor.from_weights(update(seed).extractor)(*platform.versions.offline()[sha(2)])
+            expected = MetaFeatureExtractor.from_weights(update(seed).extractor)(platform.versions.offline()[sha(2)])
         torch.testing.assert_close(described[version_id][sha(2)], expected)
 
 
@@ -203,9 +203,9 @@ def test_old_meta_features_are_carried_over_by_the_map_that_fits_the_data_sets(l
     carried = platform.versions.carried(platform.tasks(), ids[-1])
     assert list(carried) == tasks
     extractors = [MetaFeatureExtractor.from_weights(update(seed).extractor) for seed in (1, 2, 3)]
-    views = list(platform.versions.offline().values())
+    data_sets = list(platform.versions.offline().values())
     with torch.no_grad():
-        described = [torch.stack([extractor(*view) for view in views]) for extractor in extractors]
+        described = [torch.stack([extractor(images) for images in data_sets]) for extractor in extractors]
     for place, task in enumerate(platform.tasks()[:3]):
         h = torch.tensor(task.meta_feature)
         expected = h if place == 2 else fit_transform(described[place], described[2]) @ h

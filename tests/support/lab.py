@@ -31,6 +31,7 @@ class Lab:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.state, self._monkeypatch = folder, folder / "state.sqlite", monkeypatch
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        monkeypatch.setenv("XDG_DATA_HOME", str(folder / "user"))
         monkeypatch.delenv("NNI_TRIAL_COMMAND_CHANNEL", raising=False)
 
     def experiment(self, name: str) -> None:

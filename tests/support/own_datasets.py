@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from nni_hyperfd.space import Configuration, SearchSpace
 
 
-def packed(seed: int = 0, dim: int = 12, count: int = 20, counts: tuple[float, float] = (20.0, 31.0)) -> bytes:
-    """The file of a data set, as trial_code/describe.py writes it."""
+def packed(seed: int = 0, dim: int = 12, count: int = 20, huge: bool = False) -> bytes:
+    """The file of a data set, as trial_code/describe.py writes it; huge: numbers whose mean overflows."""
     import torch
 
     from nni_hyperfd.method import features, weights
 
     images = torch.randn(count, 3, 3, dim, generator=torch.Generator().manual_seed(seed))
-    return weights.dumps(features.pack(images, torch.tensor(counts)))
+    return weights.dumps(features.pack(torch.full_like(images, 3e38) if huge else images, torch.tensor([20.0, 31.0])))
 
 
 def results(space: SearchSpace, score: Callable[[Configuration], float], sets: int) -> list[OfflineResults]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+import benchmark_extract
 import pytest
 import torch
 from mmdet.structures.bbox import bbox_overlaps
@@ -20,6 +20,7 @@ from retinaface.face_dataset import FaceDataset
 from retinaface.options import CONFIGS, WEIGHTS, ScriptError
 from retinaface.training import validate
 
+from nni_hyperfd.datasets import coco
 from nni_hyperfd.weights import WeightsError
 
 from .conftest import TRIAL_CODE
@@ -55,8 +56,33 @@ def test_features_of_a_sample(dataset: FaceDataset) -> None:
     some = dataset.image_features(limit=3, seed=1)
     assert some.shape[0] == 3
     assert torch.equal(some.nan_to_num(-1), dataset.image_features(limit=3, seed=1).nan_to_num(-1))
-    chosen = sorted(np.random.default_rng(1).choice(8, 3, replace=False).tolist())
+    chosen = dataset._drawn(3, 1)
     assert torch.allclose(some, everything[chosen], atol=1e-4, equal_nan=True)
+
+
+def test_one_image_more_or_less_changes_at_most_one_of_those_drawn(dataset: FaceDataset) -> None:
+    def names(split: coco.CocoSplit) -> set[str]:
+        other = FaceDataset(dataset.options)
+        other.train = split
+        return {split.images[place]["file_name"] for place in other._drawn(4, 0)}
+
+    every, drawn = dataset.train, names(dataset.train)
+    for left_out in range(8):
+        fewer = dataclasses.replace(every, images=[*every.images[:left_out], *every.images[left_out + 1 :]])
+        assert len(names(fewer)) == 4 and len(names(fewer) - drawn) <= 1
+    assert len({tuple(dataset._drawn(4, seed)) for seed in range(10)}) > 5
+
+
+def test_groups_are_those_of_the_images_drawn(options, faces: Path, tmp_path: Path) -> None:
+    assert FaceDataset(options).groups(8, 0) is None
+    shutil.copytree(faces, tmp_path / "grouped")
+    data = json.loads((tmp_path / "grouped" / "train.json").read_text())
+    for place, image in enumerate(data["images"][:6]):
+        image["group"] = place % 3
+    (tmp_path / "grouped" / "train.json").write_text(json.dumps(data))
+    grouped = FaceDataset(dataclasses.replace(options, data=tmp_path / "grouped"))
+    assert grouped.groups(8, 0) == ["0", "1", "2", "0", "1", "2", None, None] and grouped.folder.name == "grouped"
+    assert grouped.groups(3, 0) == [grouped.groups(8, 0)[place] for place in grouped._drawn(3, 0)]
 
 
 def test_evaluate_is_the_validation_of_a_trial(dataset: FaceDataset) -> None:
@@ -191,13 +217,18 @@ def test_extraction_sees_what_the_detector_sees(dataset: FaceDataset) -> None:
             assert torch.allclose(found[number, level], sums / counts[:, None], atol=1e-3, equal_nan=True)
 
 
+def test_an_image_has_the_same_features_to_the_last_bit_whatever_is_beside_it(dataset: FaceDataset) -> None:
+    together, alone = dataset.image_features(8, 0), dataset.image_features(1, 0)
+    assert torch.equal(together[dataset._drawn(1, 0)].nan_to_num(-1), alone.nan_to_num(-1))
+
+
 def test_batches_hold_images_of_one_padded_size() -> None:
     shapes = [(33, 64), (64, 64), (65, 64), (40, 33), (64, 34)] * 5
     samples = [{"inputs": torch.zeros(3, *shape)} for shape in shapes]
-    batches = list(features.batches_of_like_size(samples, 32))
+    batches = list(benchmark_extract.batches_of_like_size(samples, 32))
     assert sorted(position for batch in batches for position in batch) == list(range(25))
     assert all(samples[position] is sample for batch in batches for position, sample in batch.items())
     for batch in batches:
-        assert len(batch) <= features.BATCH
+        assert len(batch) <= benchmark_extract.BATCH
         assert len({(-(-h // 32), -(-w // 32)) for h, w in (shapes[position] for position in batch)}) == 1
     assert len(batches) == 4  # 20 images of one size in 3 batches, 5 of another in 1

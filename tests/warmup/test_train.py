@@ -19,6 +19,7 @@ from nni_hyperfd.cli import state as state_commands
 from nni_hyperfd.method import MetaFeatureExtractor, features, recipe, weights
 from nni_hyperfd.platform import Platform, own_datasets
 from nni_hyperfd.platform.own_datasets import OfflineResults
+from nni_hyperfd.privacy import projection
 from nni_hyperfd.space import Architecture, SearchSpace
 from nni_hyperfd.state.store import RefusedError
 from nni_hyperfd.task import Phase, Preset, Status, TaskSettings
@@ -156,7 +157,7 @@ def test_a_state_begins_with_the_networks_the_data_sets_and_their_results(state:
     assert bytes_of(encoder.encoder) == bytes_of(warm.encoder) and encoder.extractor_id == head
     offline = state.versions.offline()
     assert set(state.versions.described([head])[head]) == set(offline) and len(offline) == KINDS
-    assert all(len(images) == 32 for images, _ in offline.values())
+    assert all(len(images) == 32 for images in offline.values())
     for task, one in zip(state.tasks(), sets, strict=True):
         assert task.closed is not None and task.dataset == one.name and not task.settings.service
         assert task.experiment == f"warm-up {one.name} ({SPACE.label})"
@@ -164,13 +165,13 @@ def test_a_state_begins_with_the_networks_the_data_sets_and_their_results(state:
         assert [t.performance for t in task.trials] == one.performance
         assert {(t.phase, t.status) for t in task.trials} == {(Phase.IMPORT, Status.SUCCEEDED)}
         with torch.no_grad():
-            assert task.meta_feature == tuple(warm.extractor(one.images, one.counts).tolist())
+            assert task.meta_feature == tuple(warm.extractor(one.images).tolist())
         assert (task.num_images, task.num_boxes) == (int(one.counts[0]), 300)
 
 
 def test_of_each_data_set_a_seeded_share_of_the_images_is_kept(state: Platform, trained: tuple) -> None:
     rng = np.random.default_rng(0)
-    kept = {name: images for name, (_, (images, _)) in state.versions.offline_by_name().items()}
+    kept = {name: images for name, (_, images) in state.versions.offline_by_name().items()}
     for one in trained[0]:
         expected = recipe.kept_images(one.images, KINDS, rng)
         assert torch.equal(kept[one.name].nan_to_num(9), expected.nan_to_num(9))
@@ -188,7 +189,7 @@ def test_many_data_sets_leave_a_small_state(lab: Any, trained: tuple) -> None:
     platform = Platform(lab.state)
     many = [OfflineResults(f"{n}-{one.name}", *list(vars(one).values())[1:]) for n in range(20) for one in sets]
     own_datasets.begin_with(platform, SPACE, many, warm, seed=0)
-    sizes = {len(images) for images, _ in platform.versions.offline().values()}
+    sizes = {len(images) for images in platform.versions.offline().values()}
     assert sizes == {1024 // 120}
 
 
@@ -303,6 +304,12 @@ def test_the_command_says_what_it_has_learned(hyperfd: Callable, measured: tuple
     code, out, err = hyperfd(*arguments)
     assert (code, err) == (0, "") and out.startswith("39 results on 5 sub-data-sets\n")
     assert "NDCG of the results held out, before and after every check: 0." in out and "at best" in out
+    head = Platform(state).versions.tensors(2)[0]
+    made = projection.load(state.with_name("state.projection.json"))
+    assert (made.extractor, made.width) == (weights.sha256(weights.dumps(head)), WIDTH)
+    with torch.no_grad():
+        vectors = MetaFeatureExtractor.from_weights(head).image_vectors(train.read(file, folder, SPACE)[0].images)
+    assert Platform(state).tasks()[0].meta_feature == tuple(made.described(vectors.numpy()).tolist())
     _, status, _ = hyperfd("status", "--state", state)
     assert "39 results on 5 data sets" in status and "│ tasks              │ 0, 0 of them closed" in status
     _, listed, _ = hyperfd("tasks", "--state", state)

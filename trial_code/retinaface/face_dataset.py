@@ -50,6 +50,11 @@ class FaceDataset:
         return coco.load(self.options.data, "val", strict=self.options.strict)
 
     @property
+    def folder(self) -> Path:
+        """The data set's folder, where its privacy ledger lies."""
+        return self.options.data
+
+    @property
     def num_images(self) -> int:
         """Number of images of the training split."""
         return self.train.num_images
@@ -80,7 +85,8 @@ class FaceDataset:
         """Features of training images, without their ignored faces.
 
         Args:
-            limit: maximum number of images; they are drawn without replacement.
+            limit: maximum number of images; they are drawn by a hash of their names, so one image more or less changes
+                at most one of them.
             seed: seed of the draw.
 
         Returns:
@@ -94,14 +100,25 @@ class FaceDataset:
         detector = frozen(load_detector(config, self.weights))
         return extract(detector, self.training_images(config, limit, seed))
 
+    def groups(self, limit: int, seed: int) -> list[str | None] | None:
+        """The key `group` of the images that `image_features` uses, None for one without; None if no image has it."""
+        groups = [self.train.images[place].get("group") for place in self._drawn(limit, seed)]
+        return groups if any(group is not None for group in groups) else None
+
     def training_images(self, config: Config, limit: int, seed: int) -> Iterable[dict[str, Any]]:
         """The images that `image_features` uses, as the evaluation pipeline returns them."""
-        import numpy as np
         from torch.utils.data import DataLoader, Subset
 
-        chosen = np.random.default_rng(seed).choice(self.num_images, min(limit, self.num_images), replace=False)
-        images = Subset(images_of(config, self.train), sorted(chosen))
+        images = Subset(images_of(config, self.train), self._drawn(limit, seed))
         return DataLoader(images, batch_size=None, num_workers=config.val_dataloader.num_workers)
+
+    def _drawn(self, limit: int, seed: int) -> list[int]:
+        """Places of at most `limit` training images, in ascending order."""
+
+        def draw(place: int) -> bytes:
+            return hashlib.sha256(f"{seed} {self.train.images[place]['file_name']}".encode()).digest()
+
+        return sorted(sorted(range(self.num_images), key=draw)[:limit])
 
 
 def images_of(config: Config, split: coco.CocoSplit) -> Dataset[dict[str, Any]]:

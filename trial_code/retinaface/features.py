@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,6 @@ POSITIVE_IOU = 0.5
 NEGATIVE_IOU = 0.3
 POSITIVE, NEGATIVE, IGNORED = range(3)
 """The groups of anchors, in the order of the features' third axis."""
-
-BATCH = 8
 
 Sample = dict[str, Any]
 """An image of an mmdet pipeline: `inputs` (3, h, w), uint8, and `data_samples`."""
@@ -113,6 +111,9 @@ def frozen(detector: BaseDetector) -> BaseDetector:
 def extract(detector: BaseDetector, samples: Iterable[Sample]) -> Tensor:
     """Features of images, without their ignored faces.
 
+    One image at a time: in a batch, rounding would let images change each other's last bits, which a privacy guarantee
+    rules out. On a CPU it is no slower.
+
     Args:
         detector: what `frozen` returns.
         samples: n images of an evaluation pipeline.
@@ -120,17 +121,15 @@ def extract(detector: BaseDetector, samples: Iterable[Sample]) -> Tensor:
     Returns:
         float32 (n, 3, 3, C + 4) on the CPU, in the order of the samples; see `image_features` for the axes.
     """
-    rows: dict[int, Tensor] = {}
-    for batch in batches_of_like_size(samples, detector.data_preprocessor.pad_size_divisor):
-        truths = [sample["data_samples"] for sample in batch.values()]
-        images = normalised(detector.data_preprocessor, [sample["inputs"] for sample in batch.values()])
+    rows = []
+    for sample in samples:
+        truth = sample["data_samples"]
+        image = normalised(detector.data_preprocessor, [sample["inputs"]])
         # The pipeline keeps boxes in the pixels of the file.
-        scales = images.new_tensor([truth.scale_factor for truth in truths]).repeat(1, 2)
-        found = [truth.gt_instances.bboxes.tensor.to(images.device) for truth in truths]
-        boxes = [corners * scale for corners, scale in zip(found, scales, strict=True)]
-        sizes = images.new_tensor([truth.img_shape[::-1] for truth in truths])
-        rows.update(zip(batch, image_features(detector, images, boxes, sizes).cpu(), strict=True))
-    return torch.stack([rows[position] for position in sorted(rows)])
+        scale = image.new_tensor(truth.scale_factor).repeat(2)
+        boxes = truth.gt_instances.bboxes.tensor.to(image.device) * scale
+        rows.append(image_features(detector, image, [boxes], image.new_tensor([truth.img_shape[::-1]])).cpu())
+    return torch.cat(rows)
 
 
 def normalised(preprocessor: DetDataPreprocessor, images: Sequence[Tensor]) -> Tensor:
@@ -147,22 +146,3 @@ def normalised(preprocessor: DetDataPreprocessor, images: Sequence[Tensor]) -> T
         inside.copy_(image.flip(0) if preprocessor._channel_conversion else image)
         inside.sub_(preprocessor.mean).div_(preprocessor.std)
     return batch
-
-
-def batches_of_like_size(samples: Iterable[Sample], divisor: int) -> Iterator[dict[int, Sample]]:
-    """Batches of images that have the same size once they are padded to multiples of `divisor`.
-
-    So no image is padded further than by itself, and its features do not depend on the others in its batch.
-
-    Yields:
-        Samples by their position among all `samples`.
-    """
-    waiting: dict[tuple[int, int], dict[int, Sample]] = {}
-    for position, sample in enumerate(samples):
-        height, width = sample["inputs"].shape[-2:]
-        shape = math.ceil(height / divisor), math.ceil(width / divisor)
-        alike = waiting.setdefault(shape, {})
-        alike[position] = sample
-        if len(alike) == BATCH:
-            yield waiting.pop(shape)
-    yield from waiting.values()

@@ -127,9 +127,9 @@ def _batches(table: Table, clients: Sequence[int], extractor: nn.Module) -> NDAr
     rng = np.random.default_rng(0)
     vectors = []
     for place in clients:
-        images, counts = torch.from_numpy(table.images[place]), torch.from_numpy(table.counts[place])
+        images = torch.from_numpy(table.images[place])
         for _ in range(BATCHES):
-            vectors.append(extractor(images[rng.permutation(len(images))[:IMAGES]], counts).numpy())
+            vectors.append(extractor(images[rng.permutation(len(images))[:IMAGES]]).numpy())
     return np.array(vectors)
 
 

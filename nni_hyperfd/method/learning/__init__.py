@@ -8,7 +8,7 @@ same bytes.
 
 from nni_hyperfd.method.learning.encoder import update_encoder
 from nni_hyperfd.method.learning.extractor import LearnedExtractor, update_extractor
-from nni_hyperfd.method.learning.tasks import ClientTask, OfflineTask, TaskExperience, View
+from nni_hyperfd.method.learning.tasks import ClientTask, OfflineTask, TaskExperience
 from nni_hyperfd.method.learning.warm_up import WarmUp, warm_up
 
 __all__ = [
@@ -16,7 +16,6 @@ __all__ = [
     "LearnedExtractor",
     "OfflineTask",
     "TaskExperience",
-    "View",
     "WarmUp",
     "update_encoder",
     "update_extractor",

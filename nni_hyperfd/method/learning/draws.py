@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nni_hyperfd.method.learning.tasks import View
 from nni_hyperfd.method.settings import RankerSettings
 
 LONGEST_LIST = 200
@@ -29,37 +28,35 @@ def image_batches(features: Tensor, count: int, size: int, generator: torch.Gene
 
 
 def triplet_parts(
-    data_sets: Sequence[View],
+    data_sets: Sequence[Tensor],
     odds: Sequence[float],
     replay: Tensor | None,
     settings: RankerSettings,
     generator: torch.Generator,
-) -> tuple[list[View], list[Tensor]]:
+) -> tuple[list[Tensor], list[Tensor]]:
     """A random triplet of eq. 7: anchor, positive, negative.
 
     Args:
-        data_sets: image features and counts.
+        data_sets: image features (N >= 1, ...) of each.
         odds: of each data set to be the anchor's.
         replay: (k, hidden), further negatives that are meta-features already, or None.
         settings: the ranker's constants.
         generator: of the random numbers.
 
     Returns:
-        Views that are still to be made into meta-features, and the negative if it is a meta-feature already. Both are
-        empty for a single data set, as there is no negative then.
+        Batches of images that are still to be made into meta-features, and the negative if it is a meta-feature
+        already. Both are empty for a single data set, as there is no negative then.
     """
     past = 0 if replay is None else len(replay)
     if len(data_sets) + past == 1:
         return [], []
     drawn = _index(odds, generator)
-    (features, counts), others = data_sets[drawn], [*data_sets[:drawn], *data_sets[drawn + 1 :]]
+    others = [*data_sets[:drawn], *data_sets[drawn + 1 :]]
     other = _index([1] * (len(others) + past), generator)
-    views = [(images, counts) for images in image_batches(features, 2, settings.image_batch, generator)]
+    batches = image_batches(data_sets[drawn], 2, settings.image_batch, generator)
     if replay is not None and other >= len(others):
-        return views, [replay[other - len(others)]]
-    features, counts = others[other]
-    (images,) = image_batches(features, 1, settings.image_batch, generator)
-    return [*views, (images, counts)], []
+        return batches, [replay[other - len(others)]]
+    return batches + image_batches(others[other], 1, settings.image_batch, generator), []
 
 
 def shared(share: float, count: int) -> list[float]:

@@ -70,14 +70,14 @@ def update_extractor(
     optimizer = torch.optim.Adam(parameters.values(), lr=settings.learning_rate)
     path = PathIntegral(parameters)
     generator = torch.Generator().manual_seed(seed)
-    data_sets = [(task.features, task.counts), *task.offline]
+    data_sets = [task.features, *task.offline]
     odds = shared(settings.sampling[0], 1) + shared(settings.sampling[2], len(data_sets) - 1)
     history = []
 
     for batch in range(settings.batches):
-        (images,) = image_batches(task.features, 1, settings.image_batch, generator)
+        ranked = image_batches(task.features, 1, settings.image_batch, generator)
         apart, replayed = triplet_parts(data_sets, odds, task.replay, settings, generator)
-        meta_feature, *drawn = meta_features(extractor, [(images, task.counts), *apart])
+        meta_feature, *drawn = meta_features(extractor, [*ranked, *apart])
         scores = score(task.embeddings, meta_feature)
         terms = {
             "rank": ranking_loss(scores, task.performance, task.performance, settings),
@@ -95,7 +95,7 @@ def update_extractor(
             optimizer.step()
 
     with torch.no_grad():
-        meta_feature = extractor(task.features, task.counts)
+        meta_feature = extractor(task.features)
     check_finite("meta-feature", meta_feature, settings.batches)
     return LearnedExtractor(
         extractor=extractor,

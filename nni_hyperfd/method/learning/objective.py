@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from nni_hyperfd.method.learning.tasks import View
 from nni_hyperfd.method.losses import lambda_rank, triplet
 from nni_hyperfd.method.settings import RankerSettings
 
@@ -40,18 +39,17 @@ def triplet_loss(meta_features: Sequence[Tensor], settings: RankerSettings) -> T
     return triplet(anchor, positive, negative, settings.margin)
 
 
-def meta_features(extractor: nn.Module, views: Sequence[View]) -> list[Tensor]:
-    """The meta-feature (hidden,) of each view.
+def meta_features(extractor: nn.Module, batches: Sequence[Tensor]) -> list[Tensor]:
+    """The meta-feature (hidden,) of each batch of images, (N >= 1, 3, 3, D).
 
-    Views with equally many images pass the extractor together, which saves its overhead.
+    Batches of the same size pass the extractor together, which saves its overhead.
     """
-    sizes = [len(images) for images, _ in views]
+    sizes = [len(images) for images in batches]
     result: dict[int, Tensor] = {}
     for size in set(sizes):
         places = [place for place, other in enumerate(sizes) if other == size]
-        images, counts = (torch.stack(part) for part in zip(*(views[place] for place in places), strict=True))
-        result |= zip(places, extractor(images, counts), strict=True)
-    return [result[place] for place in range(len(views))]
+        result |= zip(places, extractor(torch.stack([batches[place] for place in places])), strict=True)
+    return [result[place] for place in range(len(batches))]
 
 
 def rankable(performance: Tensor) -> bool:

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from nni_hyperfd.space import EncodedConfigurations
 
-View = tuple[Tensor, Tensor]
-"""Image features (N >= 1, 3, 3, D) of a data set, or of a batch of its images, and the counts (2,) of the data set."""
-
 
 @dataclass(frozen=True, eq=False)
 class ClientTask:
@@ -20,10 +17,9 @@ class ClientTask:
 
     Attributes:
         features: float32 (N >= 1, 3, 3, D), image features of the task's data set, NaN for an empty anchor group.
-        counts: (2,), number of images and of boxes of its training split, raw.
         embeddings: float32 (n, hidden), the tried configurations as the platform's encoder sees them.
         performance: (n,), their results, finite, higher is better.
-        offline: `features` and `counts` of data sets of the platform's own.
+        offline: `features` of data sets of the platform's own.
         replay: float32 (k, hidden), finite: past tasks' meta-features, carried into the space of the extractor that is
             to be updated and without a name on them. They are further negatives of the triplets. None: there are none.
 
@@ -32,10 +28,9 @@ class ClientTask:
     """
 
     features: Tensor
-    counts: Tensor
     embeddings: Tensor
     performance: Tensor
-    offline: Sequence[View] = ()
+    offline: Sequence[Tensor] = ()
     replay: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -49,9 +44,9 @@ class ClientTask:
                     f"A task's replay has meta-features of {self.replay.shape[1]} numbers, "
                     f"the embeddings have {self.embeddings.shape[1]}."
                 )
-        _check_images("the current task", self.features, self.counts)
-        for index, (features, counts) in enumerate(self.offline):
-            _check_images(f"offline data set {index}", features, counts)
+        _check_images("the current task", self.features)
+        for index, features in enumerate(self.offline):
+            _check_images(f"offline data set {index}", features)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +79,6 @@ class OfflineTask:
 
     Attributes:
         features: float32 (N >= 1, 3, 3, D), as in `ClientTask`.
-        counts: (2,), as in `ClientTask`.
         configurations: the n measured ones.
         performance: float32 (n,), their results, finite, higher is better.
 
@@ -93,18 +87,12 @@ class OfflineTask:
     """
 
     features: Tensor
-    counts: Tensor
     configurations: EncodedConfigurations
     performance: Tensor
 
     def __post_init__(self) -> None:
         _check_performance(self.configurations, self.performance)
-        _check_images("the offline data set", self.features, self.counts)
-
-    @property
-    def view(self) -> View:
-        """All images of the data set, and its counts."""
-        return self.features, self.counts
+        _check_images("the offline data set", self.features)
 
 
 def _check_performance(configurations: EncodedConfigurations, performance: Tensor) -> None:
@@ -127,19 +115,16 @@ def _check_list(name: str, rows: Tensor, performance: Tensor) -> None:
     _check_finite("performance", performance)
 
 
-def _check_images(where: str, features: Tensor, counts: Tensor) -> None:
+def _check_images(where: str, features: Tensor) -> None:
     _check_float32("image features", features)
     missing = features.isnan()
     if features.isinf().any() or (missing.any(dim=-1) != missing.all(dim=-1)).any():
         raise ValueError(
             f"The image features of {where} must be finite, or NaN throughout for an anchor group without anchors."
         )
-    if counts.shape != (2,) or not (counts.isfinite().all() and (counts >= 0).all()):
-        raise ValueError(f"The counts of {where} must be two numbers (images, boxes), 0 or greater, got {counts}.")
 
 
 def _check_float32(what: str, values: Tensor) -> None:
-
     if values.dtype != torch.float32:
         raise ValueError(f"A task's {what} must be float32, not {str(values.dtype).removeprefix('torch.')}.")
 

@@ -20,7 +20,7 @@ from nni_hyperfd.method.learning.objective import (
     ranking_loss,
     triplet_loss,
 )
-from nni_hyperfd.method.learning.tasks import OfflineTask, View
+from nni_hyperfd.method.learning.tasks import OfflineTask
 from nni_hyperfd.method.losses import ndcg
 from nni_hyperfd.method.scoring import score
 from nni_hyperfd.method.seeding import seeded
@@ -98,13 +98,13 @@ def warm_up(
     split = [_held_out(task.performance, generator) for task in tasks]
     lists = [(task, kept) for task, (kept, _) in zip(tasks, split, strict=True) if rankable(task.performance[kept])]
     validation = [(task, out) for task, (_, out) in zip(tasks, split, strict=True) if len(out)]
-    views = [task.view for task in tasks]
+    data_sets = [task.features for task in tasks]
     best, waited = copy.deepcopy((extractor, encoder, path.omega)), 0
     history = [_mean_ndcg(extractor, encoder, validation)]
     with seeded(seed):
         for batch in range(0 if not lists else max_batches if validation else settings.batches):
             encoder.train()
-            loss = _loss(extractor, encoder, lists, views, settings, generator)
+            loss = _loss(extractor, encoder, lists, data_sets, settings, generator)
             check_finite("warm-up loss", loss, batch)
             optimizer.zero_grad()
             loss.backward()
@@ -129,20 +129,21 @@ def _loss(
     extractor: nn.Module,
     encoder: ConfigurationEncoder,
     lists: _Lists,
-    data_sets: Sequence[View],
+    data_sets: Sequence[Tensor],
     settings: RankerSettings,
     generator: torch.Generator,
 ) -> Tensor:
     """The ranking and triplet losses of one batch."""
-    drawn, views, items_of = times_drawn([1] * len(lists), settings.batch_size, generator), [], {}
+    drawn = times_drawn([1] * len(lists), settings.batch_size, generator)
+    batches: list[Tensor] = []
+    items_of: dict[int, Tensor] = {}
     for place in drawn:
         task, kept = lists[place]
-        (images,) = image_batches(task.features, 1, settings.image_batch, generator)
-        views.append((images, task.counts))
+        batches += image_batches(task.features, 1, settings.image_batch, generator)
         items_of[place] = kept[list_of(len(kept), generator)]
     apart, _ = triplet_parts(data_sets, [1] * len(data_sets), None, settings, generator)
-    described = meta_features(extractor, [*views, *apart])
-    loss = settings.triplet_weight * triplet_loss(described[len(views) :], settings)
+    described = meta_features(extractor, [*batches, *apart])
+    loss = settings.triplet_weight * triplet_loss(described[len(batches) :], settings)
     for (place, times), meta_feature in zip(drawn.items(), described, strict=False):
         (task, kept), items = lists[place], items_of[place]
         scores = score(encoder(task.configurations[items.numpy()]), meta_feature)
@@ -156,7 +157,7 @@ def _mean_ndcg(extractor: nn.Module, encoder: ConfigurationEncoder, lists: _List
     encoder.eval()
     with torch.no_grad():
         values = [
-            ndcg(score(encoder(task.configurations[items.numpy()]), extractor(*task.view)), task.performance[items])
+            ndcg(score(encoder(task.configurations[items.numpy()]), extractor(task.features)), task.performance[items])
             for task, items in lists
         ]
     return float(torch.tensor(values).mean())

@@ -142,12 +142,12 @@ def test_what_the_warm_up_wrote_is_what_runs_begin_with(
         own = start.own
         recommender = ARMS[arm].recommender(4, own, warm_ups.read(start))
         recommender.start_task(own[1].task, own[1].candidates)
-        images, counts = recommender.described(own[1].task)
+        images = recommender.described(own[1].task)
         extractor = warm_ups.warmed_extractor(setting, tmp_path, arm)
         with torch.no_grad():
-            wanted = learned[-1].extractor(images, counts)
-            assert torch.equal(extractor(images, counts), wanted) and wanted.abs().sum() > 0
-            assert torch.equal(recommender.extractor(images, counts), wanted)
+            wanted = learned[-1].extractor(images)
+            assert torch.equal(extractor(images), wanted) and wanted.abs().sum() > 0
+            assert torch.equal(recommender.extractor(images), wanted)
             inputs = own[1].candidates
             assert torch.equal(recommender.encoder(inputs), learned[-1].encoder(inputs))
         assert weights.dumps(recommender.importance) == weights.dumps(learned[-1].importance)

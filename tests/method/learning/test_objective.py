@@ -63,11 +63,11 @@ def test_triplet_loss_by_hand():
 
 
 @pytest.mark.parametrize("sizes", [[], [1], [3, 3], [5, 2, 5, 1, 2]])
-def test_views_pass_the_extractor_together_as_they_would_alone(sizes):
-    views = [(images(size, seed=place), torch.tensor([size, 2.0 * place])) for place, size in enumerate(sizes)]
+def test_batches_pass_the_extractor_together_as_they_would_alone(sizes):
+    batches = [images(size, seed=place) for place, size in enumerate(sizes)]
     with torch.no_grad():
-        together = objective.meta_features(extractor(), views)
-        alone = [extractor()(*view) for view in views]
+        together = objective.meta_features(extractor(), batches)
+        alone = [extractor()(batch) for batch in batches]
     assert len(together) == len(alone)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(together, alone, strict=True))
 

@@ -1,0 +1,92 @@
+"""The commands `hyperfd privacy ...`: what the data owner has decided, what was spent, what an attacker would gain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from nni_hyperfd.cli.console import console, stop
+
+privacy = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See and test what leaves a data set.")
+
+
+@privacy.command()
+def show() -> None:
+    """Print the settings of this user and what they mean, as a trial would find them here."""
+    from nni_hyperfd.privacy import mechanism, settings
+    from nni_hyperfd.privacy.accounting import rho
+
+    owner = settings.of_owner()
+    table = Table(show_header=False)
+    if owner.off:
+        table.add_row("description", "the exact mean of the image vectors, and exact counts: off")
+    else:
+        multiplier = mechanism.noise_multiplier(owner.epsilon, owner.delta)
+        times = int(rho(mechanism.noise_multiplier(owner.total, owner.delta)) / rho(multiplier) + 1e-9)
+        table.add_row("protected", f"each {owner.unit.value}")
+        table.add_row("one description", f"epsilon {owner.epsilon:g}, delta {owner.delta:g}")
+        table.add_row("all of a data set", f"epsilon {owner.total:g}: {times} descriptions; sent again, one is free")
+        table.add_row("noise", f"{multiplier:.3f} times what one {owner.unit.value} can change")
+        table.add_row("not described", f"data sets of fewer than {owner.minimum} {owner.unit.value}s")
+    update = f"sent, to be averaged among {owner.among} or more" if owner.learn else "not sent"
+    table.add_row("updates of the extractor", update)
+    table.add_row("given to other owners", "the description, without a name" if owner.share else "nothing")
+    console.print(table)
+
+
+@privacy.command()
+def ledger(data: Annotated[Path, typer.Argument(help="Folder of a data set.")]) -> None:
+    """Print what a data set's descriptions have spent, and what is left."""
+    from nni_hyperfd.privacy import settings
+    from nni_hyperfd.privacy.accounting import GaussianRelease, ZCDPAccountant
+    from nni_hyperfd.privacy.release import DataSet, ledger_of
+
+    owner = settings.of_owner()
+    book = ledger_of(DataSet(data, ""), owner)
+    table, accountant = Table("description", "images", "extractor", "epsilon", "in all"), ZCDPAccountant()
+    for entry in sorted(book.entries(), key=lambda entry: entry.when):
+        alone = ZCDPAccountant()
+        for each in (alone, accountant):
+            each.compose(GaussianRelease(entry.multiplier))
+        spent = [f"{each.epsilon(owner.delta):.2f}" for each in (alone, accountant)]
+        table.add_row(entry.when, f"{entry.size} or more", entry.extractor[:12], *spent)
+    console.print(table)
+    left = "epsilon does not bound what leaves: off" if owner.off else f"of epsilon {owner.total:g}"
+    console.print(f"{accountant.epsilon(owner.delta):.2f} spent at delta {owner.delta:g}, {left}", highlight=False)
+
+
+@privacy.command()
+def audit(
+    features: Annotated[list[Path], typer.Argument(help="Files of trial_code/describe.py --whole, one per data set.")],
+    state: Annotated[Path | None, typer.Option(help="State with the extractor; the package's own by default.")] = None,
+    runs: Annotated[int, typer.Option(min=20, help="Simulated data sets for each figure.")] = 300,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Attack descriptions of data sets before any is sent, without noise and under this user's settings.
+
+    Nothing is sent, and nothing is spent.
+    """
+    from nni_hyperfd.experiment.class_args import WARM_STATE
+    from nni_hyperfd.privacy import auditing, settings
+    from nni_hyperfd.privacy.projection import ProjectionError
+    from nni_hyperfd.state.store import head_of
+
+    owner = settings.of_owner()
+    if owner.off:
+        stop("the settings are off, so there is nothing to compare; name an epsilon in HYPERFD_PRIVACY for the audit")
+    head = head_of(state or WARM_STATE)
+    if head is None:
+        stop(f"state {state}: it has no extractor of this format; name another by --state")
+    try:
+        vectors = auditing.read(features, head[0], owner)
+        found = auditing.audit(vectors, owner, runs, seed)
+    except (ProjectionError, auditing.AuditError) as error:
+        stop(str(error))
+    table = Table("attack", "guessing", "without noise", f"epsilon {owner.epsilon:g}", "bound")
+    for row in found:
+        numbers = ("" if number is None else f"{number:.3f}" for number in (row.off, row.on, row.bound))
+        table.add_row(row.attack, f"{row.guessing:g}", *numbers)
+    console.print(table)
