@@ -44,6 +44,7 @@ class Belief:
         covariance: (k, k), S, positive definite.
         noise: variance of the noise of one target, > 0.
         scales: the prior of a new task's scale.
+        between: (tasks, tasks), distances of the tasks' meta-features (eq. B2).
         trust: the correlation of two tasks' deviations from m is trust * exp(-distance^2 / (2 reach^2)) (eq. B9); 0
             ignores the meta-features.
         reach: the distance of two meta-features in it, > 0.
@@ -55,6 +56,7 @@ class Belief:
     covariance: NDArray[np.float64]
     noise: float
     scales: ScalePrior
+    between: NDArray[np.float64]
     trust: float = 0.0
     reach: float = 1.0
 
@@ -90,38 +92,39 @@ class Belief:
             root = np.linalg.cholesky(covariance)
             scales = ScalePrior.learned([one.log_scale for one in seen])
             seen = [task.seen(mean, root, noise, scales) for task in tasks]
-        belief = cls(vectors, mean, doubt, covariance, noise, scales)
-        return belief._calibrated(tasks, distances)
+        return cls(vectors, mean, doubt, covariance, noise, scales, distances)._calibrated(tasks)
 
-    def for_task(
-        self, distances: NDArray[np.float64], between: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.floating], NDArray[np.float64]]:
-        """Compute the prior of a new task's h (eq. B9).
+    def leaning(self, distances: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        """Compute how the prior of a new task's h differs from N(m, S + doubt) (eq. B9).
 
         Args:
             distances: (tasks,), of the new task's meta-feature to the past tasks'.
-            between: (tasks, tasks), of the past tasks' meta-features.
 
         Returns:
-            The mean (k,), the lower Cholesky factor (k, k) of the covariance, and the weight (tasks,) of each past
-            task's deviation from m in the mean.
+            The weight (tasks,) of each past task's deviation from m in the mean, and the share of S that is left.
         """
-        weights, left = _leaning(self.trust, self.reach, distances, between)
-        mean = self.mean + weights @ (self.vectors - self.mean)
-        return mean, np.linalg.cholesky(left * self.covariance + self.doubt), weights
+        if not self.trust:
+            return np.zeros(len(distances)), 1.0
+        near = _correlation(self.trust, self.reach, distances)
+        weights = self._inverse @ near
+        # The floor leaves uncertainty where a past task has the same meta-feature.
+        return weights, max(1 - float(weights @ near), 0.05)
 
     @cached_property
-    def for_any_task(self) -> tuple[NDArray[np.float64], NDArray[np.floating]]:
-        """Prior of a new task's h where no past task's meta-feature is near: mean (k,) and Cholesky factor (k, k)."""
-        return self.mean, np.linalg.cholesky(self.covariance + self.doubt)
+    def _inverse(self) -> NDArray[np.floating]:
+        """Inverse (tasks, tasks) of the past tasks' correlations."""
+        # Not by Cholesky: where entries of meta-features are unknown, the distances need not be Euclidean, and then the
+        # correlations need not be positive definite.
+        inverse: NDArray[np.floating] = np.linalg.inv(_among(self.trust, self.reach, self.between))
+        return inverse
 
-    def _calibrated(self, tasks: Sequence[Evidence], distances: NDArray[np.float64]) -> Belief:
+    def _calibrated(self, tasks: Sequence[Evidence]) -> Belief:
         """Choose trust and reach by leave-one-out prediction of the past tasks that are known whole (eq. B10)."""
         places = [place for place, task in enumerate(tasks) if isinstance(task, Whole)]
         if len(places) < _LEAST_TASKS:
             return self
         whole = [task for task in tasks if isinstance(task, Whole)]
-        vectors, apart, count = self.vectors[places], distances[np.ix_(places, places)], len(places)
+        vectors, apart, count = self.vectors[places], self.between[np.ix_(places, places)], len(places)
         predicted = [task.features @ vectors.T for task in whole]
 
         def errors(trust: float, reach: float) -> NDArray[np.float64]:
@@ -129,7 +132,8 @@ class Belief:
             result: NDArray[np.float64] = np.empty(count)
             for t, task in enumerate(whole):
                 others = np.delete(np.arange(count), t)
-                weights, _ = _leaning(trust, reach, apart[t, others], apart[np.ix_(others, others)])
+                among = _among(trust, reach, apart[np.ix_(others, others)])
+                weights = np.linalg.solve(among, _correlation(trust, reach, apart[t, others]))
                 shares = weights + (1 - weights.sum()) / (count - 1 + 1 / _MEAN_VARIANCE)
                 result[t] = np.square(predicted[t][:, others] @ shares - task.targets).sum() / task.count
             return result
@@ -156,17 +160,13 @@ def _centre(seen: Sequence[Seen]) -> tuple[NDArray[np.float64], NDArray[np.float
     return doubt @ sum(one.told for one in seen), doubt
 
 
-def _leaning(
-    trust: float, reach: float, distances: NDArray[np.float64], between: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], float]:
-    """Weights (tasks,) of past deviations in the mean of a new one, and the remaining share of variance (eq. B9)."""
-    if trust == 0:
-        return np.zeros(len(distances)), 1.0
-    near = trust * np.exp(-(distances**2) / (2 * reach**2))
-    among = trust * np.exp(-(between**2) / (2 * reach**2))
+def _correlation(trust: float, reach: float, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlations of tasks at these distances, of their deviations from m (eq. B9)."""
+    return trust * np.exp(-np.square(distances) / (2 * reach**2))
+
+
+def _among(trust: float, reach: float, between: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlations (tasks, tasks) of the past tasks among themselves."""
+    among = _correlation(trust, reach, between)
     np.fill_diagonal(among, 1.0)
-    # Not by Cholesky: where entries of meta-features are unknown, the distances need not be Euclidean, and then the
-    # correlations need not be positive definite.
-    weights = np.asarray(np.linalg.solve(among, near), np.float64)
-    # The floor leaves uncertainty where a past task has the same meta-feature.
-    return weights, max(1 - float(weights @ near), 0.05)
+    return among

@@ -8,7 +8,8 @@ drawn at random is noisy, so there are several views of the past tasks, each wit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nni_hyperfd.belief.belief import Belief
-from nni_hyperfd.belief.distances import distances
+from nni_hyperfd.belief.distances import MetaFeatures
 from nni_hyperfd.belief.evidence import PastTask, evidence
 from nni_hyperfd.belief.kernel import FeatureMap, Kernel
 from nni_hyperfd.belief.scales import ScalePrior
-from nni_hyperfd.belief.search import Search
+from nni_hyperfd.belief.search import Covariance, Search
 from nni_hyperfd.belief.targets import normal_scores
 
 _VIEWS = 3
@@ -87,6 +88,7 @@ class BeliefModel:
     tasks: Sequence[PastTask] = ()
     features: Features | None = None
     beliefs: Sequence[Belief] = ()
+    _kept: list[_Candidates] = field(default_factory=list, init=False, repr=False)
 
     @classmethod
     def learned(
@@ -106,7 +108,7 @@ class BeliefModel:
         features = before.features if before is not None else None
         if features is None or not features.still_hold(source):
             features = Features.learned(source, pool, np.random.default_rng([seed, len(source)]))
-        apart = distances([task.meta_feature for task in tasks])
+        apart = MetaFeatures.of([task.meta_feature for task in tasks]).between
         return cls(pool.shape[1], tasks, features, [_believed(tasks, view, apart) for view in features.maps])
 
     def search(self, inputs: NDArray[np.float32], meta_feature: NDArray[np.floating] | None) -> Search:
@@ -118,18 +120,15 @@ class BeliefModel:
         """
         if self.features is None:
             return _first_search(inputs)
-        apart = self._distances(meta_feature) if any(belief.trust for belief in self.beliefs) else None
-        means, roots = [], []
-        for view, belief in zip(self.features.maps, self.beliefs, strict=True):
-            mean, root = belief.for_any_task
-            if apart is not None:
-                mean, root, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
-            features = view.of_inputs(inputs)
-            means.append(features @ mean)
-            roots.append(features @ root)
         noise = float(np.mean([belief.noise for belief in self.beliefs]))
         scales = ScalePrior.average([belief.scales for belief in self.beliefs])
-        return Search(np.mean(means, axis=0), np.hstack(roots) / len(roots) ** 0.5, noise, scales)
+        candidates, leanings = self._candidates(inputs), self._leanings(meta_feature)
+        vectors = [
+            belief.mean + weights @ (belief.vectors - belief.mean)
+            for belief, (weights, _) in zip(self.beliefs, leanings, strict=True)
+        ]
+        mean = candidates.features @ np.concatenate(vectors) / len(vectors)
+        return Search(mean, candidates.covariance([left for _, left in leanings]), noise, scales)
 
     def leaning(self, meta_feature: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the distance (tasks,) of a meta-feature (m,) to each past task's, and the tasks' weights (tasks,).
@@ -139,13 +138,61 @@ class BeliefModel:
         """
         if not self.beliefs:
             return np.zeros(0), np.zeros(0)
-        apart = self._distances(meta_feature)
-        weights = [belief.for_task(apart[-1, :-1], apart[:-1, :-1])[2] for belief in self.beliefs]
-        return apart[-1, :-1], np.mean(weights, axis=0)
+        return self._described.to(meta_feature), np.mean([each for each, _ in self._leanings(meta_feature)], axis=0)
 
-    def _distances(self, meta_feature: NDArray[np.floating] | None) -> NDArray[np.float64]:
-        """Distances (tasks + 1, tasks + 1), the new task last."""
-        return distances([*(task.meta_feature for task in self.tasks), meta_feature])
+    def _leanings(self, meta_feature: NDArray[np.floating] | None) -> list[tuple[NDArray[np.float64], float]]:
+        """What each view makes of a meta-feature (eq. B9)."""
+        apart = self._described.to(meta_feature)
+        return [belief.leaning(apart) for belief in self.beliefs]
+
+    @cached_property
+    def _described(self) -> MetaFeatures:
+        """The past tasks' meta-features."""
+        return MetaFeatures.of([task.meta_feature for task in self.tasks])
+
+    def _candidates(self, inputs: NDArray[np.float32]) -> _Candidates:
+        """What is believed of candidates (n, d) whichever the task; kept, for the next pick is often among the same."""
+        if not self._kept or not np.array_equal(self._kept[0].inputs, inputs):
+            assert self.features is not None
+            features = [view.of_inputs(inputs) for view in self.features.maps]
+            self._kept[:] = [_Candidates.of(inputs, features, self.beliefs)]
+        return self._kept[0]
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """What is believed of candidates whichever the task, the views side by side, K features in all.
+
+    Attributes:
+        inputs: float32 (n, d).
+        features: (n, K).
+        shared, doubted: (n, K), each view's features times S and times the doubt of m, divided by the number of views.
+        widths: features of each view.
+    """
+
+    inputs: NDArray[np.float32]
+    features: NDArray[np.float64]
+    shared: NDArray[np.float64]
+    doubted: NDArray[np.float64]
+    widths: Sequence[int]
+
+    @classmethod
+    def of(
+        cls, inputs: NDArray[np.float32], features: Sequence[NDArray[np.float64]], beliefs: Sequence[Belief]
+    ) -> _Candidates:
+        """Put the views side by side; features: (n, k) of each view."""
+        views = list(zip(features, beliefs, strict=True))
+        return cls(
+            inputs,
+            np.hstack(features),
+            np.hstack([rows @ belief.covariance for rows, belief in views]) / len(views),
+            np.hstack([rows @ belief.doubt for rows, belief in views]) / len(views),
+            [rows.shape[1] for rows in features],
+        )
+
+    def covariance(self, left: Sequence[float]) -> Covariance:
+        """The average covariance of the targets (eq. B11), given the share of S that is left in each view (eq. B9)."""
+        return Covariance(self.features, self.shared * np.repeat(left, self.widths) + self.doubted)
 
 
 def _believed(tasks: Sequence[PastTask], view: FeatureMap, apart: NDArray[np.float64]) -> Belief:
@@ -168,4 +215,4 @@ def _first_search(inputs: NDArray[np.float32]) -> Search:
     root = FeatureMap.of(kernel, torch.from_numpy(inputs[:_LANDMARKS]).double()).of_inputs(inputs)
     squared = np.square(inputs - 0.5).sum(axis=1)
     outer = squared > np.median(squared) + 1e-6
-    return Search(np.zeros(len(inputs)), root, kernel.noise_variance, None, first=-outer.astype(float))
+    return Search(np.zeros(len(inputs)), Covariance(root, root), kernel.noise_variance, None, -outer.astype(float))

@@ -21,6 +21,17 @@ _FIRST_DEVIATIONS = 0.3
 """Standard deviations on top of the mean in the score of a first pick (eq. B17)."""
 
 
+class Covariance(NamedTuple):
+    """Covariance left @ right.T of the candidates' targets.
+
+    Attributes:
+        left, right: (n, k).
+    """
+
+    left: NDArray[np.float64]
+    right: NDArray[np.float64]
+
+
 class _Posterior(NamedTuple):
     """What is believed of all candidates' targets, the task's offset included, after the results.
 
@@ -44,7 +55,7 @@ class Search:
 
     Args:
         mean: (n,), prior mean of the candidates' targets.
-        root: (n, k), with root @ root.T the prior covariance of the targets.
+        covariance: prior covariance of the candidates' targets.
         noise: variance of the noise, > 0, in units of the targets.
         scales: the prior of the scale; None surrounds the range of the results.
         first: (n,), scores of a first pick; None for eq. B17.
@@ -53,13 +64,13 @@ class Search:
     def __init__(
         self,
         mean: NDArray[np.float64],
-        root: NDArray[np.float64],
+        covariance: Covariance,
         noise: float,
         scales: ScalePrior | None,
         first: NDArray[np.float64] | None = None,
     ) -> None:
-        self.mean, self.root, self.noise, self.scales, self.first = mean, root, noise, scales, first
-        self._variance: NDArray[np.float64] = np.einsum("ij,ij->i", root, root)
+        self.mean, self.covariance, self.noise, self.scales, self.first = mean, covariance, noise, scales, first
+        self._variance: NDArray[np.float64] = np.einsum("ij,ij->i", *covariance)
         # Columns of the covariance, of the observed and the pending candidates only: most are never needed.
         self._covered: NDArray[np.float64] = np.empty((len(mean), 0))
         self._columns: dict[int, int] = {}
@@ -148,7 +159,7 @@ class Search:
         """Columns (n, len(indices)) of the targets' covariance."""
         if new := [index for index in indices if index not in self._columns]:
             self._columns |= {index: self._covered.shape[1] + place for place, index in enumerate(new)}
-            self._covered = np.hstack([self._covered, self.root @ self.root[new].T])
+            self._covered = np.hstack([self._covered, self.covariance.left @ self.covariance.right[new].T])
         return self._covered[:, [self._columns[index] for index in indices]]
 
 

@@ -112,21 +112,18 @@ def test_thousands_of_sparse_tasks_make_the_mean_certain_and_no_task():
 
 
 def test_a_new_task_against_the_joint_gaussian():
-    belief = replace(learned(whole(3)), trust=0.8, reach=0.9)
-    rng = np.random.default_rng(1)
-    points = rng.normal(size=(4, 2))
+    points = np.random.default_rng(1).normal(size=(4, 2))
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    mean, factor, weights = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
+    belief = replace(learned(whole(3)), between=apart[:-1, :-1], trust=0.8, reach=0.9)
+    weights, share = belief.leaning(apart[-1, :-1])
     correlation = 0.8 * np.exp(-(apart**2) / (2 * 0.9**2))
     np.fill_diagonal(correlation, 1.0)
     joint = np.kron(correlation, belief.covariance)
     past, new = slice(0, 3 * K), slice(3 * K, None)
     gain = joint[new, past] @ np.linalg.inv(joint[past, past])
-    deviations = (belief.vectors - belief.mean).ravel()
-    assert np.allclose(mean, belief.mean + gain @ deviations)
-    left = joint[new, new] - gain @ joint[past, new]
-    assert np.allclose(factor @ factor.T, left + belief.doubt)
-    assert np.allclose(factor, np.tril(factor)) and len(weights) == 3
+    deviations = belief.vectors - belief.mean
+    assert np.allclose(weights @ deviations, gain @ deviations.ravel())
+    assert np.allclose(share * belief.covariance, joint[new, new] - gain @ joint[past, new])
 
 
 @pytest.mark.parametrize("informative", [True, False])
@@ -145,18 +142,15 @@ def test_distances_that_are_not_euclidean_still_give_a_prior():
     rows = rng.normal(size=(26, 3))
     rows[rng.random(rows.shape) < 0.4] = np.nan
     apart = distances(list(rows))
-    correlation = 0.85 * np.exp(-(apart**2) / (2 * 1.5**2))
-    np.fill_diagonal(correlation, 1.0)
-    belief = replace(learned(whole(25)), trust=0.85, reach=1.5)
-    mean, factor, _ = belief.for_task(apart[-1, :-1], apart[:-1, :-1])
-    assert np.isfinite(mean).all() and np.isfinite(factor).all()
+    belief = replace(learned(whole(25)), between=apart[:-1, :-1], trust=0.85, reach=1.5)
+    weights, share = belief.leaning(apart[-1, :-1])
+    assert np.isfinite(weights).all() and 0.05 <= share <= 1
 
 
 def test_a_task_with_the_same_meta_feature_does_not_end_all_doubt():
-    belief = replace(learned(whole(2)), trust=1.0, reach=1.0)
-    _, factor, weights = belief.for_task(np.array([0.0, 9.0]), np.array([[0.0, 9.0], [9.0, 0.0]]))
-    assert np.allclose(weights, [1.0, 0.0], atol=1e-6)
-    assert np.allclose(factor @ factor.T, 0.05 * belief.covariance + belief.doubt)
+    belief = replace(learned(whole(2)), between=np.array([[0.0, 9.0], [9.0, 0.0]]), trust=1.0, reach=1.0)
+    weights, share = belief.leaning(np.array([0.0, 9.0]))
+    assert np.allclose(weights, [1.0, 0.0], atol=1e-6) and share == 0.05
 
 
 def slow_calibration(vectors, features, targets, apart):

@@ -7,7 +7,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from nni_hyperfd.belief.scales import ScalePrior
-from nni_hyperfd.belief.search import Search, log_unit_improvement
+from nni_hyperfd.belief.search import Covariance, Search, log_unit_improvement
 
 
 def belief(n=7, seed=0):
@@ -49,7 +49,7 @@ def slow(mean, root, noise, grid, results, pending=(), offset=100.0):
 def test_expected_improvement_against_integration(pending):
     mean, root, noise = belief()
     prior = scales(0.5, 2.0, 1.0)
-    search = Search(mean, root, noise, prior)
+    search = Search(mean, Covariance(root, root), noise, prior)
     results = {2: 1.3, 4: 0.1}
     for index, result in results.items():
         search.observe(index, result)
@@ -122,7 +122,7 @@ def test_far_behind_the_best_result_candidates_still_have_an_order(pending):
     """Eight nearly equal results and one that nothing explains: no other candidate is likely to reach it."""
     rng = np.random.default_rng(4)
     mean, root, noise, prior = rng.normal(size=20), 0.02 * rng.normal(size=(20, 5)), 1e-3, scales(1.0, 1.1)
-    search = Search(mean, root, noise, prior)
+    search = Search(mean, Covariance(root, root), noise, prior)
     results = {index: float(mean[index]) for index in range(10, 18)} | {19: 30.0}
     for index, result in results.items():
         search.observe(index, result)
@@ -137,7 +137,7 @@ def test_far_behind_the_best_result_candidates_still_have_an_order(pending):
 def test_the_pick_is_that_of_expected_improvement():
     for seed in range(12):
         mean, root, noise = belief(n=15, seed=seed)
-        prior, search = scales(0.5, 2.0, 1.0), Search(mean, root, noise, scales(0.5, 2.0, 1.0))
+        prior, search = scales(0.5, 2.0, 1.0), Search(mean, Covariance(root, root), noise, scales(0.5, 2.0, 1.0))
         results = {index: float(np.sin(seed + index)) for index in (3, 8, 12)}
         for index, result in results.items():
             search.observe(index, result)
@@ -151,7 +151,7 @@ def test_the_pick_is_that_of_expected_improvement():
 def test_what_is_expected_is_the_mixture_over_the_scales():
     mean, root, noise = belief()
     prior, results = scales(0.2, 5.0), {2: 1.3, 4: 0.1, 5: -0.7}
-    search = Search(mean, root, noise, prior)
+    search = Search(mean, Covariance(root, root), noise, prior)
     for index, result in results.items():
         search.observe(index, result)
     per_scale = slow(mean, root, noise, prior.grid(), results, offset=0.0)
@@ -170,12 +170,14 @@ def test_the_first_pick_has_the_highest_upper_confidence_bound(pending):
     covariance = root @ root.T
     among = covariance[np.ix_(pending, pending)] + noise * np.eye(len(pending))
     left = covariance - covariance[:, pending] @ np.linalg.inv(among) @ covariance[pending]
-    assert np.allclose(Search(mean, root, noise, None).scores(pending), mean + 0.3 * np.sqrt(np.diag(left)))
+    assert np.allclose(
+        Search(mean, Covariance(root, root), noise, None).scores(pending), mean + 0.3 * np.sqrt(np.diag(left))
+    )
 
 
 def test_an_unknown_offset_makes_the_first_result_say_little():
     mean, root, noise = belief()
-    search = Search(mean, root, noise, scales(1.0))
+    search = Search(mean, Covariance(root, root), noise, scales(1.0))
     before = search.expected()[0]
     search.observe(3, 1000.0)
     assert np.allclose(search.expected()[0], before, atol=0.1)
@@ -185,7 +187,7 @@ def test_results_are_conditioned_on_in_any_order_and_scale_of_offset():
     mean, root, noise = belief()
     told = []
     for order, shift in (([1, 2, 5], 0.0), ([5, 1, 2], 0.0), ([1, 2, 5], 1e4)):
-        search = Search(mean, root, noise, scales(1.0, 1.2))
+        search = Search(mean, Covariance(root, root), noise, scales(1.0, 1.2))
         for index in order:
             search.observe(index, np.sin(index) + shift)
         told.append(search.expected())
@@ -195,7 +197,7 @@ def test_results_are_conditioned_on_in_any_order_and_scale_of_offset():
 
 def test_a_pending_candidate_leaves_the_means_and_takes_its_own_doubt():
     mean, root, noise = belief()
-    search = Search(mean, root, noise, scales(1.0))
+    search = Search(mean, Covariance(root, root), noise, scales(1.0))
     free, waiting = search.scores([]), search.scores([0])
     assert np.all(waiting <= free + 1e-12) and waiting[0] < free[0]
 
@@ -203,7 +205,9 @@ def test_a_pending_candidate_leaves_the_means_and_takes_its_own_doubt():
 def test_without_past_tasks_the_scales_surround_the_range_of_the_results():
     mean, root, noise = belief()
     results = {0: 3.0, 1: 1.0, 2: 7.0}
-    searches = [Search(mean, root, noise, prior) for prior in (None, ScalePrior(float(np.log(6)), 1.0))]
+    searches = [
+        Search(mean, Covariance(root, root), noise, prior) for prior in (None, ScalePrior(float(np.log(6)), 1.0))
+    ]
     for search in searches:
         for index, result in results.items():
             search.observe(index, result)
@@ -213,7 +217,7 @@ def test_without_past_tasks_the_scales_surround_the_range_of_the_results():
 def test_scores_of_a_first_pick_may_be_given_and_hold_until_there_is_a_result():
     mean, root, noise = belief()
     first = np.arange(7.0)
-    search = Search(mean, root, noise, None, first)
+    search = Search(mean, Covariance(root, root), noise, None, first)
     scores = search.scores([3])
     scores[:] = 0  # the caller's own
     assert np.array_equal(search.scores([]), first)
