@@ -208,11 +208,13 @@ def _believed(tasks: Sequence[PastTask], view: FeatureMap, apart: NDArray[np.flo
 def _first_search(inputs: NDArray[np.float32]) -> Search:
     """Start the first search in a space: all candidates are alike, near ones more so.
 
-    The first pick is any of those that are not further from the middle of the space than half of them: without
-    results the most uncertain candidates are those in the corners, where few people's configurations would lie.
+    The first two picks are of those that are not further from the middle of the space than half of them. The most
+    uncertain candidates are those in the corners, where few people's configurations would lie, and until two results
+    can be compared there is nothing else to go by. For the same reason all candidates are equally uncertain.
     """
     kernel = Kernel.initial(inputs.shape[1])
     root = FeatureMap.of(kernel, torch.from_numpy(inputs[:_LANDMARKS]).double()).of_inputs(inputs)
+    root /= np.linalg.norm(root, axis=1, keepdims=True)
     squared = np.square(inputs - 0.5).sum(axis=1)
-    outer = squared > np.median(squared) + 1e-6
-    return Search(np.zeros(len(inputs)), Covariance(root, root), kernel.noise_variance, None, -outer.astype(float))
+    outer: NDArray[np.bool_] = squared > np.median(squared) + 1e-6
+    return Search(np.zeros(len(inputs)), Covariance(root, root), kernel.noise_variance, None, outer)

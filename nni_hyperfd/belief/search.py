@@ -58,7 +58,8 @@ class Search:
         covariance: prior covariance of the candidates' targets.
         noise: variance of the noise, > 0, in units of the targets.
         scales: the prior of the scale; None surrounds the range of the results.
-        first: (n,), scores of a first pick; None for eq. B17.
+        outer: bool (n,), candidates that come last until two results can be compared; for a space about which nothing
+            is known (eq. B17).
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class Search:
         covariance: Covariance,
         noise: float,
         scales: ScalePrior | None,
-        first: NDArray[np.float64] | None = None,
+        outer: NDArray[np.bool_] | None = None,
     ) -> None:
-        self.mean, self.covariance, self.noise, self.scales, self.first = mean, covariance, noise, scales, first
+        self.mean, self.covariance, self.noise, self.scales, self.outer = mean, covariance, noise, scales, outer
         self._variance: NDArray[np.float64] = np.einsum("ij,ij->i", *covariance)
         # Columns of the covariance, of the observed and the pending candidates only: most are never needed.
         self._covered: NDArray[np.float64] = np.empty((len(mean), 0))
@@ -103,13 +104,19 @@ class Search:
         Returns:
             (n,), finite.
         """
-        if not self._results:
-            if self.first is not None:
-                given: NDArray[np.float64] = self.first.copy()
-                return given
-            variance = self._variance_beside(pending) if pending else self._variance
-            bound: NDArray[np.float64] = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
-            return bound
+        scores: NDArray[np.float64] = self._improvements(pending) if self._results else self._bounds(pending)
+        if self.outer is not None and len(self._results) < 2:
+            scores[self.outer] -= 1.0 + np.ptp(scores)
+        return scores
+
+    def _bounds(self, pending: list[int]) -> NDArray[np.float64]:
+        """Upper confidence bounds (n,) before the first result (eq. B17)."""
+        variance = self._variance_beside(pending) if pending else self._variance
+        bounds: NDArray[np.float64] = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
+        return bounds.round(9)  # what is equally good but for rounding is drawn from
+
+    def _improvements(self, pending: list[int]) -> NDArray[np.float64]:
+        """Logarithms (n,) of the expected improvements on the best result (eq. B16)."""
         posterior = self._posterior(pending, OFFSET_VARIANCE)
         deviation: NDArray[np.float64] = np.sqrt(np.maximum(posterior.variance, 1e-12))
         results = np.array(list(self._results.values()))

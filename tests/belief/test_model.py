@@ -35,11 +35,17 @@ def test_without_past_tasks_every_candidate_is_as_good_as_the_next():
     assert [len(part) for part in model.leaning(np.zeros(2))] == [0, 0]
 
 
-def test_without_past_tasks_the_first_pick_is_any_in_the_middle_of_the_space():
+def test_without_past_tasks_the_first_pick_is_any_in_the_middle_of_the_space_and_the_second_one_away_from_it():
     inputs = np.random.default_rng(1).random((21, WIDTH), dtype=np.float32)
-    scores = learned([]).search(inputs, None).scores([])
+    search = learned([]).search(inputs, None)
+    scores = search.scores([])
     nearer = np.argsort(((inputs - 0.5) ** 2).sum(axis=1))[:11]
     assert set(np.flatnonzero(scores == scores.max())) == set(nearer)
+    pick = nearer[0]
+    beside = search.scores([int(pick)])
+    search.observe(int(pick), 0.5)
+    furthest = nearer[np.square(inputs[nearer] - inputs[pick]).sum(axis=1).argmax()]
+    assert beside.argmax() == search.scores([]).argmax() == furthest
 
 
 def test_choices_have_no_middle():

@@ -214,12 +214,15 @@ def test_without_past_tasks_the_scales_surround_the_range_of_the_results():
     assert np.array_equal(searches[0].scores([]), searches[1].scores([]))
 
 
-def test_scores_of_a_first_pick_may_be_given_and_hold_until_there_is_a_result():
+def test_outer_candidates_come_last_until_two_results_can_be_compared():
     mean, root, noise = belief()
-    first = np.arange(7.0)
-    search = Search(mean, Covariance(root, root), noise, None, first)
-    scores = search.scores([3])
-    scores[:] = 0  # the caller's own
-    assert np.array_equal(search.scores([]), first)
-    search.observe(2, 1.0)
-    assert not np.array_equal(search.scores([]), first)
+    outer = np.arange(7) >= 3
+    search = Search(mean, Covariance(root, root), noise, scales(1.0), outer)
+    free = Search(mean, Covariance(root, root), noise, scales(1.0))
+    for index, result in [(2, 1.0), (0, 2.0)]:
+        held, plain = search.scores([1]), free.scores([1])
+        assert held[outer].max() < held[~outer].min() and np.array_equal(held[~outer], plain[~outer])
+        assert np.array_equal(np.argsort(held[outer]), np.argsort(plain[outer]))
+        search.observe(index, result)
+        free.observe(index, result)
+    assert np.array_equal(search.scores([1]), free.scores([1]))
