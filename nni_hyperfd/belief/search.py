@@ -104,7 +104,7 @@ class Search:
         Returns:
             (n,), finite.
         """
-        scores: NDArray[np.float64] = self._improvements(pending) if self._results else self._bounds(pending)
+        scores = self._improvements(pending) if self._results else self._bounds(pending)
         if self.outer is not None and len(self._results) < 2:
             scores[self.outer] -= 1.0 + np.ptp(scores)
         return scores
@@ -112,8 +112,9 @@ class Search:
     def _bounds(self, pending: list[int]) -> NDArray[np.float64]:
         """Upper confidence bounds (n,) before the first result (eq. B17)."""
         variance = self._variance_beside(pending) if pending else self._variance
-        bounds: NDArray[np.float64] = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
-        return bounds.round(9)  # what is equally good but for rounding is drawn from
+        bounds = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
+        rounded: NDArray[np.float64] = bounds.round(9)  # what is equally good but for rounding is drawn from
+        return rounded
 
     def _improvements(self, pending: list[int]) -> NDArray[np.float64]:
         """Logarithms (n,) of the expected improvements on the best result (eq. B16)."""
