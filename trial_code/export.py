@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--trial", type=Path, required=True, help="--work-dir of a finished trial")
     parser.add_argument("--out", type=Path, required=True, help="folder for the files")
-    parser.add_argument("--images", type=int, default=8, help="validation images on which ONNX and PyTorch are compared")
+    parser.add_argument(
+        "--images", type=int, default=8, help="validation images on which ONNX and PyTorch are compared"
+    )
     arguments = parser.parse_args(argv)
     record = Record.read(arguments.trial)
     facts = export(record, arguments.trial / "detector.safetensors", arguments.out, arguments.images)

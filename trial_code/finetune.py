@@ -3,11 +3,11 @@
     python finetune.py --data FOLDER [--config configs/X.py] [--size 640] [--epochs N] ...
 
 It reports AP@50 after each validation and the best one at the end, and leaves the best detector with what built it
-(`detector.safetensors`, `trial.json`), from which `hyperfd best` makes one to ship. Without NNI it trains once with the config's own
-parameters. A run that was killed is resumed from its last checkpoint in --work-dir. --weights and --config name another
-detector to start from. To search architectures, use --config configs/retinaface_proxylessnas.py, and as --weights what
-pretrain.py has made with that config. A parameter
-`data` selects one of the data sets in the folder --data (`hyperfd warmup collect`).
+(`detector.safetensors`, `trial.json`), from which `hyperfd best` makes one to ship. Without NNI it trains once with the
+config's own parameters. A run that was killed is resumed from its last checkpoint in --work-dir. --weights and --config
+name another detector to start from. To search architectures, use --config configs/retinaface_proxylessnas.py, and as
+--weights what pretrain.py has made with that config. A parameter `data`
+selects one of the data sets in the folder --data (`hyperfd warmup collect`).
 """
 
 from __future__ import annotations

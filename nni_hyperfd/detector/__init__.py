@@ -38,4 +38,6 @@ def _beside(name: str, file: str) -> Path:
     for folder in (_PACKAGE / name, _PACKAGE.parent / name):
         if (folder / file).is_file():
             return folder
-    raise FolderError(f"{_PACKAGE}: this installation lacks the folder {name}; install nni-hyperfd again from its wheel")
+    raise FolderError(
+        f"{_PACKAGE}: this installation lacks the folder {name}; install nni-hyperfd again from its wheel"
+    )

@@ -26,6 +26,8 @@ Scores = NDArray[np.float32]
 """(n,) in [0, 1]."""
 
 MODEL = "model.onnx"
+FIGURES = "detector.json"
+"""The detector's figures, beside the model; `chosen.score` is the threshold where none is given."""
 OPTIONS = "hyperfd"
 """Key of the ONNX file's metadata under which its `Settings` are, as JSON."""
 
@@ -138,11 +140,16 @@ class OnnxDetector:
         image = image.convert("RGB")
         width, height = self.settings.scaled(image.width, image.height)
         if (width, height) != image.size:
-            # As OpenCV's bilinear resizing in the evaluation; Pillow's own would smooth the image before.
-            across, down = image.width / width, image.height / height
-            image = image.transform(
-                (width, height), Transform.AFFINE, (across, 0, 0, 0, down, 0), resample=Resampling.BILINEAR
-            )
+            # As OpenCV's bilinear resizing in the evaluation: Pillow's `resize` would smooth the image before it makes
+            # it smaller, and its `transform` would round 8-bit values down.
+            matrix = (image.width / width, 0, 0, 0, image.height / height, 0)
+            bands = [
+                band.convert("F").transform((width, height), Transform.AFFINE, matrix, resample=Resampling.BILINEAR)
+                for band in image.split()
+            ]
+            exact = np.stack([np.asarray(band, np.float32) for band in bands], axis=-1)
+            rounded: NDArray[np.uint8] = (exact + np.float32(0.5)).astype(np.uint8)
+            return rounded
         return np.asarray(image)
 
     def _candidates(self, scores: Scores, width: int, height: int) -> NDArray[np.intp]:
@@ -173,6 +180,19 @@ def open_image(path: Path) -> Image:
         raise FolderError(f"{path}: it cannot be read as an image ({error})") from error
 
 
+def as_records(image: int, boxes: Boxes, scores: Scores) -> list[dict[str, Any]]:
+    """Detections of an image as records of a COCO results file, with boxes (n, 4) as x1, y1, x2, y2."""
+    return [
+        {
+            "image_id": image,
+            "category_id": 1,
+            "bbox": [round(float(value), 2) for value in (x1, y1, x2 - x1, y2 - y1)],
+            "score": round(float(score), 5),
+        }
+        for (x1, y1, x2, y2), score in zip(boxes, scores, strict=True)
+    ]
+
+
 def suppress(boxes: Boxes, scores: Scores, iou: float) -> NDArray[np.intp]:
     """Greedy non-maximum suppression.
 
@@ -200,4 +220,5 @@ def overlaps(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
     common = np.clip(high - low, 0, None).prod(axis=-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=-1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    iou: NDArray[Any] = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return iou

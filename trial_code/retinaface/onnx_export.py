@@ -87,7 +87,9 @@ class Decoded(nn.Module):
         generator = self.head.prior_generator
         across, down = generator.strides[level]
         x, y = torch.arange(columns) * across, torch.arange(rows) * down
-        shifts = torch.stack([x[None, :].expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1).reshape(-1, 2)
+        shifts = torch.stack([x[None, :].expand(rows, columns), y[:, None].expand(rows, columns)], dim=-1).reshape(
+            -1, 2
+        )
         anchors: Tensor = shifts.float().repeat(1, 2)[:, None] + generator.base_anchors[level]
         return anchors.reshape(-1, 4)
 

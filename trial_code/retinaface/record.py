@@ -1,4 +1,4 @@
-"""What a finished trial leaves beside its detector: `trial.json`, from which the detector can be built and judged again.
+"""What a finished trial leaves beside its detector: `trial.json`, from which the detector can be built again.
 
 The file holds plain values only. With `detector.safetensors` it is all that is needed of a trial.
 """
