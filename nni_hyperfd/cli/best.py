@@ -44,7 +44,7 @@ def best(
 
 
 def experiment_of(task: str | None, state: Path) -> tuple[str, int | None]:
-    """The experiment that a command's user names, and its task's number if the state has it.
+    """The experiment that a command's user names, as its id or folder, and its task's number if the state has it.
 
     Args:
         task: number of a task, id or folder of an experiment; None for the last task with a result.
@@ -53,7 +53,7 @@ def experiment_of(task: str | None, state: Path) -> tuple[str, int | None]:
     known = [task for task in Platform(state).tasks() if task.dataset is None] if state.exists() else []
     chosen = _chosen(task, known)
     if chosen is not None:
-        return chosen.experiment, chosen.id
+        return (task if task is not None and Path(task).is_dir() else chosen.experiment), chosen.id
     if task is None:
         stop(f"state {state}: no task has a result yet; wait for the first trial, or name an experiment")
     return task, None

@@ -153,6 +153,9 @@ def test_the_command_names_the_task_and_what_comes_next(
     assert code == 0 and f"hyperfd detect {out} IMAGES" in text
     assert f"task {finished.task}" in (out / "card.md").read_text()
     assert run("best", str(finished.task), "--state", finished.state, "--out", out)[0] == 0, "it replaces its own"
+    monkeypatch.setenv("HOME", str(tmp_path / "nobody"))
+    assert run("best", finished.folder, "--state", finished.state, "--out", out)[0] == 0
+    assert f"task {finished.task}" in (out / "card.md").read_text(), "a folder names its task as well"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("-")
     one_line_error(run("best", ID, "--state", finished.state, "--out", tmp_path / "mine"), "something else")
