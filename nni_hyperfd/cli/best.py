@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nni_hyperfd.cli.console import State, console, stop
+from nni_hyperfd.cli.console import State, console, readable_errors, stop
 from nni_hyperfd.platform import Platform, TaskView
 
 TaskArgument = Annotated[
@@ -26,11 +26,12 @@ def best(
     task: TaskArgument = None,
 ) -> None:
     """Make a folder with the best detector of an experiment: weights, config, ONNX file, model card."""
-    from nni_hyperfd.detector import best as writer
-
     experiment, number = experiment_of(task, state)
     name = "" if number is None else f"task {number}"
-    detector = writer.write(experiment, out, lambda line: console.print(line, highlight=False), name)
+    with readable_errors(out, "detector"):
+        from nni_hyperfd.detector import best as writer
+
+        detector = writer.write(experiment, out, lambda line: console.print(line, highlight=False), name)
     boxes, scores = detector.onnx_difference
     test = "" if detector.test is None else f", {detector.test:.4f} on the test split"
     lines = (
