@@ -211,6 +211,22 @@ class Platform:
             self._take_in(task_id, update)
         self.learning.close(task_id)
 
+    def forget(self, task_id: int) -> bool:
+        """Remove a client's task without any result: nothing was, or can be, learned from it.
+
+        Returns:
+            Whether it was removed; a task with a result stays.
+        """
+        with self.store.write() as session:
+            task = session.get(TaskRow, task_id)
+            if task is None or task.dataset is not None or any(trial.is_result for trial in task.trials):
+                return False
+            for trial in task.trials:
+                session.delete(trial)
+            session.flush()
+            session.delete(task)
+        return True
+
     def preset(self, name: PresetName) -> Preset:
         """How picks are chosen under a preset."""
         return self._presets[name]
