@@ -28,7 +28,7 @@ def wider(source: Path, _: Collection[str]) -> Iterator[Picture]:
     files = {split: only(source, name) for split, name in named.items() if any(source.rglob(name))}
     if not files:
         raise ConvertError(
-            f"{source}: holds neither {' nor '.join(named.values())}; unpack wider_face_split.zip into it."
+            f"{source}: holds no {' and no '.join(named.values())}; unpack wider_face_split.zip into it."
         )
     points, levels = _landmarks(source), wider_levels(source)
     for split, file in files.items():
