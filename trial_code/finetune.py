@@ -2,11 +2,12 @@
 
     python finetune.py --data FOLDER [--config configs/X.py] [--size 640] [--epochs N] ...
 
-It reports AP@50 after each validation and the best one at the end. Without NNI it trains once with the config's own
-parameters. A run that was killed is resumed from its last checkpoint in --work-dir. --weights and --config name another
-detector to start from. To search architectures, use --config configs/retinaface_proxylessnas.py, and as --weights what
-pretrain.py has made with that config. A parameter
-`data` selects one of the data sets in the folder --data (`hyperfd warmup collect`).
+It reports AP@50 after each validation and the best one at the end, and leaves the best detector with what built it
+(`detector.safetensors`, `trial.json`), from which `hyperfd best` makes one to ship. Without NNI it trains once with the
+config's own parameters. A run that was killed is resumed from its last checkpoint in --work-dir. --weights and --config
+name another detector to start from. To search architectures, use --config configs/retinaface_proxylessnas.py, and as
+--weights what pretrain.py has made with that config. A parameter `data`
+selects one of the data sets in the folder --data (`hyperfd warmup collect`).
 """
 
 from __future__ import annotations
@@ -66,10 +67,17 @@ def finetune(
         The trial's final result for NNI.
     """
     from retinaface.parameters import apply_parameters
+    from retinaface.record import Record, trial_id
     from retinaface.training import train
+    from retinaface.weight_files import weights_file
 
-    config = apply_parameters(dataset.options.load_config(), parameters)
+    base = dataset.options.load_config()
+    config = apply_parameters(base, parameters)
     outcome = train(config, dataset.train, dataset.val, work_dir, _report, dataset.options.gpus)
+    places = (str(Path(place).resolve()) for place in (dataset.options.data, weights_file(dataset.weights)))
+    configs = base.to_dict(), config.to_dict()
+    figures = outcome.best, outcome.epochs, round(outcome.seconds, 1)
+    Record(trial_id(), dict(parameters or {}), *places, *configs, *figures).write(work_dir)
     return {
         "default": outcome.best,
         "epochs": outcome.epochs,

@@ -7,10 +7,13 @@ import logging
 import typer
 
 from nni_hyperfd.cli.benchmark import benchmark, make_table
+from nni_hyperfd.cli.best import best
 from nni_hyperfd.cli.console import stop
 from nni_hyperfd.cli.data import data
+from nni_hyperfd.cli.detect import detect
 from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
 from nni_hyperfd.cli.privacy import privacy
+from nni_hyperfd.cli.report import report
 from nni_hyperfd.cli.reproduce import reproduce
 from nni_hyperfd.cli.setup import register, synthetic
 from nni_hyperfd.cli.state import recommend, status, tasks
@@ -27,7 +30,20 @@ _HELP = "Look into the state, try a recommendation, move experience, convert dat
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=_HELP
 )
-for command in (status, tasks, recommend, offline, relearn, synthetic, register, benchmark, reproduce):
+for command in (
+    status,
+    tasks,
+    recommend,
+    best,
+    detect,
+    report,
+    offline,
+    relearn,
+    synthetic,
+    register,
+    benchmark,
+    reproduce,
+):
     app.command()(command)
 app.command("export")(export_experience)
 app.command("import")(import_experience)

@@ -1,0 +1,33 @@
+"""`hyperfd report`: the page of a task on the client's side, or that of a state on the platform's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nni_hyperfd.cli.best import TaskArgument, experiment_of
+from nni_hyperfd.cli.console import State, console, stop
+
+
+def report(
+    state: State,
+    task: TaskArgument = None,
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
+    platform: Annotated[bool, typer.Option("--platform", help="The whole state in place of one task.")] = False,
+    price: Annotated[float | None, typer.Option(min=0, help="Of an hour of a trial, in any currency.")] = None,
+) -> None:
+    """Write one offline HTML page: what a task has gained and why, or with --platform how the state has developed."""
+    if platform:
+        from nni_hyperfd.report import state as of_state
+
+        if task is not None:
+            stop("--platform is about the whole state; leave the task out")
+        of_state.write(state, out)
+    else:
+        from nni_hyperfd.report import task as of_task
+
+        experiment, _ = experiment_of(task, state)
+        of_task.write(experiment, out, state, price, lambda line: console.print(line, highlight=False))
+    console.print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True, highlight=False)
