@@ -30,6 +30,18 @@ ROOMS = {
     "task": set(),
     "files": set(),
     "datasets": {"files"},
+    "tuning": {
+        "datasets",
+        "detector",
+        "experiment",
+        "files",
+        "method",
+        "platform",
+        "privacy",
+        "report",
+        "space",
+        "wire",
+    },  # fmt: skip
     "warmup": {"experiment", "files", "method", "platform", "privacy", "space", "state", "task", "wire"},
     "weights": {"method"},  # public names for trials of one's own
 }

@@ -19,7 +19,7 @@ def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     The name of a file or of its folder says which split it is, for example `train.json`, `faces_val.json`,
     `instances_val2017.json`, `test/_annotations.coco.json`; else the folder of an image does, such as `train2017/`.
     """
-    files = [source] if source.is_file() else [path for path in sorted(source.rglob("*.json")) if _is_coco(path)]
+    files = [source] if source.is_file() else [p for p in sorted(source.rglob("*.json")) if is_coco(read_json(p))]
     if not files:
         raise ConvertError(f"{source}: holds no COCO json (images, annotations, categories); check the folder.")
     find = finder(source.parent if source.is_file() else source)
@@ -32,9 +32,9 @@ def _coco_split(file: Path) -> str | None:
     return split_in(file.stem) or split_of(file.parent.name)
 
 
-def _is_coco(path: Path) -> bool:
-    data = read_json(path)
-    return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
+def is_coco(content: object) -> bool:
+    """Whether the content of a JSON file is COCO annotations."""
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
 def _read_coco(file: Path, find: Finder, wanted: Collection[str]) -> list[Picture]:

@@ -54,7 +54,7 @@ def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     found = list(images(source)) if described.splits is None else list(described.splits)
     if not found:
         raise ConvertError(f"{source}: holds no images; check the folder.")
-    labels = {path: _label(path) for path in found}
+    labels = {path: label_of(path) for path in found}
     if not any(label.is_file() for label in labels.values()):
         raise ConvertError(f"{source}: none of its {len(found)} images has a txt file; check the folder.")
     rows = {path: list(_rows(label, described.keypoints)) for path, label in labels.items()}
@@ -71,7 +71,12 @@ def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
         yield Picture(path, faces, str(labels[path]), split, normalised=True, notes=notes)
 
 
-def _label(image: Path) -> Path:
+def describes_yolo(source: Path) -> bool:
+    """Whether a folder has a ``data.yaml``."""
+    return any(_read_yaml(path) is not None for path in _yaml_files(source))
+
+
+def label_of(image: Path) -> Path:
     """The TXT file of an image: in `labels/` in place of the innermost `images/`, if it is there, else beside it."""
     parts = list(image.with_suffix(".txt").parts)
     for index in reversed(range(len(parts) - 1)):
