@@ -16,17 +16,17 @@ from nni_hyperfd.space import PARAMETERS, Architecture, Configuration, SearchSpa
 from nni_hyperfd.task import Preset, Status, TaskSettings
 
 if TYPE_CHECKING:
-    from nni_hyperfd.tuning.first_look import Description
+    from nni_hyperfd.tuning.describing import Description
 
 
 def status(state: State) -> None:
     """What the state holds: tasks, trials, versions, size."""
     from nni_hyperfd.tuning.first_look import state_or_warm_up
 
-    say(f"State {state}")
-    if not state.exists():
-        say("There is none yet. The first experiment makes it; it will begin with the warm-up of the package:")
     with state_or_warm_up(state) as platform:
+        say(f"State {state}")
+        if platform.store.path != state:
+            say("There is none yet. The first experiment makes it; it will begin with the warm-up of the package:")
         known, warm = _own_and_offline(platform)
         trials = [trial for task in known for trial in task.trials if trial.tries]
         table = Table(show_header=False)
@@ -93,7 +93,7 @@ def recommend(
     candidates, 1 better than 84 % of them. DATA is described on the spot: nothing is stored or sent. Where there is no
     state yet, the warm-up of the package is used.
     """
-    from nni_hyperfd.tuning.first_look import state_or_warm_up
+    from nni_hyperfd.tuning.first_look import spread, state_or_warm_up
 
     if data is None and not dry_run:
         stop("recommendations are run by 'hyperfd tune DATA' or 'nnictl create'; name DATA or add --dry-run")
@@ -108,7 +108,8 @@ def recommend(
         described = None if data is None else _describe(platform, data, search_space.kind, start, config, options)
         ranking = platform.rank(search_space, task, settings, None if described is None else described.meta_feature)
         known = [past for past in platform.tasks() if past.space.signature == search_space.signature]
-    _print_ranking(search_space, ranking, known, top)
+    gains = described is not None and ranking.recommendations[0].deviation is not None
+    _print_ranking(search_space, ranking, spread(ranking, known) if gains else None, top)
     if described is None:
         _print_neighbours(ranking, task)
     else:
@@ -124,7 +125,7 @@ def _definition(space: str) -> object:
 def _describe(
     platform: Platform, data: Path, kind: str, start: Path | None, config: Path | None, options: str
 ) -> Description:
-    from nni_hyperfd.tuning import data_set, first_look, plan
+    from nni_hyperfd.tuning import data_set, describing, plan
     from nni_hyperfd.tuning.errors import TuningError
 
     with tuning_errors(data):
@@ -134,15 +135,13 @@ def _describe(
                 "FOLDER, or let `hyperfd tune` do both"
             )
         loaded = data_set.load(data, say)
-        return first_look.describe(platform, loaded.train, plan.start_of(kind, start, config), options)
+        named = None if start is None and config is None else plan.start_of(kind, start, config)
+        return describing.describe(platform, loaded.train, named, options)
 
 
-def _print_ranking(space: SearchSpace, ranking: Ranking, known: Sequence[TaskView], top: int) -> None:
-    """The best candidates: score, expected gain in AP where the past tells it, and what they are."""
-    from nni_hyperfd.tuning.first_look import spread
-
+def _print_ranking(space: SearchSpace, ranking: Ranking, scale: float | None, top: int) -> None:
+    """The best candidates: their scores, the gain in AP that a `scale` for scores makes of them, and what they are."""
     shown = [_cells(space, pick.configuration) for pick in ranking.recommendations[:top]]
-    scale = spread(ranking, known) if ranking.recommendations[0].deviation is not None else None
     columns = ("rank", "score", *(("gain",) if scale is not None else ()), *shown[0])
     names = [Column(name, overflow="fold") for name in columns]
     table = Table(*names, title=f"Best of {len(ranking.recommendations)} candidates")

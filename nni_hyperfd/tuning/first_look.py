@@ -1,25 +1,17 @@
-"""A recommendation for a data set before anything is paid for: it is described here, and nothing is kept or sent."""
+"""What a recommendation says in words: what data sets are like, how much a configuration may gain, how sure that is."""
 
 from __future__ import annotations
 
-import shlex
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.detector import trial_code
 from nni_hyperfd.experiment.class_args import WARM_STATE
 from nni_hyperfd.platform import Platform, Ranking, TaskView
-from nni_hyperfd.tuning.errors import TuningError
-from nni_hyperfd.tuning.plan import Start
 
-_IMAGES = 300  # that are described, as in an extract trial
 _SIZES = ((0.03, "tiny"), (0.08, "small"), (0.25, "middling"), (1.0, "large"))
 """Largest side of a face, as a share of the image's shorter side, and the word for it."""
 _COUNTS = ((1.15, "one"), (3.0, "few"), (8.0, "several"), (float("inf"), "many"))
@@ -29,19 +21,6 @@ _SURE = (
     (0.85, "fairly unsure"),
     (float("inf"), "hardly more than a guess"),
 )
-
-
-@dataclass(frozen=True)
-class Description:
-    """A data set as the state's extractor describes it.
-
-    Attributes:
-        meta_feature: 64 numbers, without noise, for they stay here.
-        words: its faces, in words.
-    """
-
-    meta_feature: tuple[float, ...]
-    words: str
 
 
 @contextmanager
@@ -60,66 +39,6 @@ def state_or_warm_up(state: Path) -> Iterator[Platform]:
             yield platform
         finally:
             platform.store.close()
-
-
-def describe(platform: Platform, data: coco.CocoSplit, start: Start, options: str = "") -> Description:
-    """Describe a data set by the newest extractor of a state.
-
-    Args:
-        platform: of the state.
-        data: the training split.
-        start: the detector whose features are described.
-        options: more options of `trial_code/describe.py`, as on a command line.
-
-    Raises:
-        TuningError: the detector cannot describe it, or is not of the kind that the state knows.
-    """
-    import torch
-
-    from nni_hyperfd.method import weights
-    from nni_hyperfd.method.features import unpack
-    from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
-    from nni_hyperfd.method.recipe import INITIAL_SEED
-    from nni_hyperfd.privacy import release
-    from nni_hyperfd.privacy.settings import PrivacySettings
-
-    features, _ = unpack(weights.loads(_features(data.folder, start, options)))
-    known, _ = platform.versions.tensors(platform.versions.head_id())
-    digest = weights.sha256(weights.dumps(known)) if known else None
-    if known:
-        extractor = MetaFeatureExtractor.from_weights(known)
-    else:
-        extractor = MetaFeatureExtractor.initial(features.shape[-1], INITIAL_SEED)
-    if extractor.feature_dim != features.shape[-1]:
-        raise TuningError(
-            f"the state was learned with another detector ({extractor.feature_dim - 4} channels, {start.config.name} "
-            f"has {features.shape[-1] - 4}); name one of its architecture with --start and --config, or another state"
-        )
-    door = release.Extractor(digest, platform.versions.digests())
-    projection = release.projection_for(door, extractor.feature_dim, PrivacySettings(off=True))
-    with torch.no_grad():
-        if projection is None:
-            vector = extractor(features).tolist()
-        else:  # as the descriptions are that the state has
-            vector = projection.described(extractor.image_vectors(features).numpy()).tolist()
-    return Description(tuple(vector), faces_in_words(data))
-
-
-def _features(folder: Path, start: Start, options: str) -> bytes:
-    """The image features of a data set, by the trials' own script, as safetensors."""
-    with TemporaryDirectory() as place:
-        links = Path(place) / "data"
-        links.mkdir()
-        (links / "described").symlink_to(folder.resolve(), target_is_directory=True)
-        command = [sys.executable, "describe.py", "--whole", "--images", str(_IMAGES), "--data", str(links)]
-        command += ["--out", place, "--weights", str(start.weights), "--config", str(start.config)]
-        ended = subprocess.run(
-            [*command, *shlex.split(options)], cwd=trial_code(), capture_output=True, text=True, check=False
-        )
-        if ended.returncode:
-            last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
-            raise TuningError(f"{folder}: it cannot be described: {last}; `hyperfd doctor` looks for the cause")
-        return (Path(place) / "described.safetensors").read_bytes()
 
 
 def faces_in_words(split: coco.CocoSplit) -> str:

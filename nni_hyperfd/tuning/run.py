@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -166,6 +167,7 @@ def _load(file: Path) -> ExperimentConfig:
     from nni.experiment import ExperimentConfig
 
     nni.silence_stdout()
+    logging.getLogger("nni").setLevel(logging.WARNING)  # what NNI tells at its start is told here in other words
     return ExperimentConfig.load(file)
 
 
