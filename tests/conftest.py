@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.finished import Finished, finish
 from support.lab import Lab
 
 # Read when torch is imported. On a machine whose cores are busy, small networks learn many times slower on two threads
@@ -39,15 +40,25 @@ def make_lab() -> type[Lab]:
     return Lab
 
 
+@pytest.fixture(scope="session")
+def finished(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """An experiment on a few real images that has ended, with two trials."""
+    return finish(
+        tmp_path_factory.mktemp("finished"), real_data / "toon_dexter", {"train": 16, "val": 8, "test": 6}, budget=2
+    )
+
+
 SLOW = (
     "benchmark",
     "datasets/convert",
     "datasets/subsets",
+    "detector",
     "examples",
     "platform/test_parity.py",
     "platform/test_warm_start.py",
     "recommenders/test_conformance.py",
     "recommenders/test_paper.py",
+    "report",
     "trial_code",
     "warmup",
 )

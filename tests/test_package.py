@@ -7,10 +7,12 @@ import sys
 import textwrap
 import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 import nni_hyperfd
+from nni_hyperfd.detector import search_spaces, trial_code
 from support import ROOT
 
 
@@ -73,15 +75,22 @@ def test_the_version_has_one_place():
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory) -> set[str]:
-    """The files of the package in its wheel."""
+def wheel(tmp_path_factory) -> Path:
+    """The package's wheel."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "nni_hyperfd", source / "nni_hyperfd", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("nni_hyperfd", "trial_code", "search_spaces"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; import sys; build_meta.build_wheel(sys.argv[1])"
     subprocess.run([sys.executable, "-c", build, out], cwd=source, check=True, capture_output=True)
-    (wheel,) = out.glob("*.whl")
+    (made,) = out.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def shipped(wheel) -> set[str]:
+    """The files of the package in its wheel."""
     return {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("nni_hyperfd/")}
 
 
@@ -98,5 +107,25 @@ def test_the_wheel_has_what_is_read_at_run_time(shipped):
         "nni_hyperfd/benchmark/faces_hpo/meta.json",
         "nni_hyperfd/benchmark/faces_nas/meta.json",
         "nni_hyperfd/benchmark/reproduce/page.html",
+        "nni_hyperfd/report/page.html",
+        "nni_hyperfd/search_spaces/hpo.json",
     }
     assert others <= shipped
+
+
+def test_the_wheel_has_the_trials_code_and_finds_it(wheel, shipped, tmp_path):
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "trial_code").rglob("*.py")}
+    weights = {f"trial_code/weights/{name}.safetensors" for name in ("retinaface_wider", "retinaface_mobilenetv2")}
+    assert {f"nni_hyperfd/{name}" for name in code | weights} <= shipped
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    found = fresh(f"""
+        import sys
+        sys.path.insert(0, {str(tmp_path)!r})
+        from nni_hyperfd.detector import search_spaces, trial_code
+        print(trial_code(), search_spaces())
+    """)
+    assert found == [str(tmp_path / "nni_hyperfd" / name) for name in ("trial_code", "search_spaces")]
+
+
+def test_a_checkout_finds_the_trials_code_beside_the_package():
+    assert trial_code() == ROOT / "trial_code" and search_spaces() == ROOT / "search_spaces"

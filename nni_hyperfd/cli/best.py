@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nni_hyperfd.cli.console import State, console, stop
+from nni_hyperfd.cli.console import State, console, readable_errors, stop
 from nni_hyperfd.platform import Platform, TaskView
 
 TaskArgument = Annotated[
@@ -26,11 +26,12 @@ def best(
     task: TaskArgument = None,
 ) -> None:
     """Make a folder with the best detector of an experiment: weights, config, ONNX file, model card."""
-    from nni_hyperfd.detector import best as writer
-
     experiment, number = experiment_of(task, state)
     name = "" if number is None else f"task {number}"
-    detector = writer.write(experiment, out, lambda line: console.print(line, highlight=False), name)
+    with readable_errors(out, "detector"):
+        from nni_hyperfd.detector import best as writer
+
+        detector = writer.write(experiment, out, lambda line: console.print(line, highlight=False), name)
     boxes, scores = detector.onnx_difference
     test = "" if detector.test is None else f", {detector.test:.4f} on the test split"
     lines = (
@@ -44,7 +45,7 @@ def best(
 
 
 def experiment_of(task: str | None, state: Path) -> tuple[str, int | None]:
-    """The experiment that a command's user names, and its task's number if the state has it.
+    """The experiment that a command's user names, as its id or folder, and its task's number if the state has it.
 
     Args:
         task: number of a task, id or folder of an experiment; None for the last task with a result.
@@ -53,7 +54,7 @@ def experiment_of(task: str | None, state: Path) -> tuple[str, int | None]:
     known = [task for task in Platform(state).tasks() if task.dataset is None] if state.exists() else []
     chosen = _chosen(task, known)
     if chosen is not None:
-        return chosen.experiment, chosen.id
+        return (task if task is not None and Path(task).is_dir() else chosen.experiment), chosen.id
     if task is None:
         stop(f"state {state}: no task has a result yet; wait for the first trial, or name an experiment")
     return task, None

@@ -70,6 +70,22 @@ def read_json(file: Path) -> object:
         stop(f"{file}: this is no JSON ({error})")
 
 
+@contextmanager
+def readable_errors(path: Path, extra: str) -> Iterator[None]:
+    """Within the block, a disk's error and a package that is missing end the command with one sentence.
+
+    Args:
+        path: what is written, named where the system does not say which file it could not use.
+        extra: the extra of nni-hyperfd that brings the packages.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        stop(f"{error.name} is not installed; `pip install 'nni-hyperfd[{extra}]'` brings what this command needs")
+    except OSError as error:
+        stop(f"{error.filename or path}: {error.strerror}; make room or correct it, and run the command again")
+
+
 def stop(message: str) -> NoReturn:
     """End the command with status 1 and a message."""
     Console(stderr=True).print(f"hyperfd: {message}", soft_wrap=True, highlight=False, markup=False)

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from nni_hyperfd import files
+from nni_hyperfd.cli.console import readable_errors
 
 _SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
@@ -33,18 +34,19 @@ def detect(
     The image ids are those of an annotation file, as `hyperfd data relabel` needs them; the ids of other images count
     from 1.
     """
-    from nni_hyperfd.detector import detecting
-    from nni_hyperfd.detector.onnx_detector import OnnxDetector
+    with readable_errors(out or draw or folder, "detect"):
+        from nni_hyperfd.detector import detecting
+        from nni_hyperfd.detector.onnx_detector import OnnxDetector
 
-    detector = OnnxDetector(folder, threads)
-    lowest = detecting.default_threshold(folder) if threshold is None else threshold
-    found = list(_images(images))
-    results, seconds = detecting.detect(detector, found, lowest, draw)
-    if out is None:
-        json.dump(results, sys.stdout)
-        print()
-    else:
-        files.write_json(out, results, indent=None)
+        detector = OnnxDetector(folder, threads)
+        lowest = detecting.default_threshold(folder) if threshold is None else threshold
+        found = list(_images(images))
+        results, seconds = detecting.detect(detector, found, lowest, draw)
+        if out is None:
+            json.dump(results, sys.stdout)
+            print()
+        else:
+            files.write_json(out, results, indent=None)
     pace = f"{len(found) / seconds:.1f} images/s" if seconds else "no image"
     Console(stderr=True).print(
         f"{len(results)} faces of score {lowest:.3f} or more in {len(found)} images, {pace}",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nni_hyperfd.cli.best import TaskArgument, experiment_of
-from nni_hyperfd.cli.console import State, console, stop
+from nni_hyperfd.cli.console import State, console, readable_errors, stop
 
 
 def report(
@@ -20,14 +20,16 @@ def report(
 ) -> None:
     """Write one offline HTML page: what a task has gained and why, or with --platform how the state has developed."""
     if platform:
-        from nni_hyperfd.report import state as of_state
-
         if task is not None:
             stop("--platform is about the whole state; leave the task out")
-        of_state.write(state, out)
-    else:
-        from nni_hyperfd.report import task as of_task
+        with readable_errors(out, "detector"):
+            from nni_hyperfd.report import state as of_state
 
+            of_state.write(state, out)
+    else:
         experiment, _ = experiment_of(task, state)
-        of_task.write(experiment, out, state, price, lambda line: console.print(line, highlight=False))
+        with readable_errors(out, "detector"):
+            from nni_hyperfd.report import task as of_task
+
+            of_task.write(experiment, out, state, price, lambda line: console.print(line, highlight=False))
     console.print(f"{out} ({out.stat().st_size / 2**20:.1f} MiB)", soft_wrap=True, highlight=False)

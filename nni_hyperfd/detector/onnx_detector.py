@@ -174,6 +174,8 @@ def open_image(path: Path) -> Image:
     try:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        raise FolderError(f"{path}: there is no such file") from None
     except UnidentifiedImageError:
         raise FolderError(f"{path}: this is no image that Pillow reads; save it as JPEG or PNG") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nni_hyperfd.detector import best
 from nni_hyperfd.detector.experiments import START
-from nni_hyperfd.detector.measures import Faces, faces_of, match, sizes
+from nni_hyperfd.detector.measures import Faces, Threshold, faces_of, match, sizes
 from nni_hyperfd.detector.onnx_detector import MODEL, OnnxDetector
 from nni_hyperfd.report import pictures
 from nni_hyperfd.report.page import AFTER, BEFORE, INK, MARK, Table, draw, figures, html
@@ -148,7 +148,7 @@ def _bars(
     return draw(title, make)
 
 
-def _threshold(at: best.Threshold) -> list[str]:
+def _threshold(at: Threshold) -> list[str]:
     return [f"{value:.3f}" for value in (at.score, at.precision, at.recall)]
 
 

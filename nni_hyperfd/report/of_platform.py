@@ -15,7 +15,7 @@ from nni_hyperfd.privacy import settings as owner_settings
 from nni_hyperfd.privacy.accounting import GaussianRelease, ZCDPAccountant
 from nni_hyperfd.privacy.release import DataSet, ledger_of
 from nni_hyperfd.privacy.settings import PrivacyError
-from nni_hyperfd.report.page import AFTER, LINE, MARK, MissingError, Table, draw, figures, html
+from nni_hyperfd.report.page import AFTER, INK, MARK, MissingError, Table, draw, figures, html
 from nni_hyperfd.report.subject import Subject
 from nni_hyperfd.task import Phase
 
@@ -54,13 +54,15 @@ def _map(platform: Platform, task: TaskView, near: set[int], known: list[TaskVie
 
     def make(figure: Figure) -> None:
         axes = figure.subplots()
-        kinds = {"another": LINE, "near": AFTER, "this one": MARK}
+        kinds = {"another": (INK, 0.4), "near": (AFTER, 1.0), "this one": (MARK, 1.0)}
         ids = list(carried)
-        for label, colour in kinds.items():
+        for label, (colour, alpha) in kinds.items():
             own = [row for row, id in enumerate(ids) if _kind(id, task.id, near) == label]
             if own:
                 size = 60 if label == "this one" else 22
-                axes.scatter(plane[own, 0], plane[own, 1], s=size, color=colour, label=f"{label} ({len(own)})")
+                axes.scatter(
+                    plane[own, 0], plane[own, 1], s=size, color=colour, alpha=alpha, label=f"{label} ({len(own)})"
+                )
         axes.set(xlabel="first component", ylabel="second component")
         figure.legend(loc="outside upper right", ncols=3)
 
@@ -174,7 +176,7 @@ def time_and_cost(subject: Subject, price: float | None) -> Markup:
         extra = f"{_duration(total / (100 * gain))} for each hundredth of AP@50 gained."
     heads = ["phase", "trials", "time of trials", "cost"]
     table = Table(heads, rows)
-    hint = "" if price is not None else "No price was given; `hyperfd report --price 1.20` is that of a trial's hour."
+    hint = "" if price is not None else "No price was given: hyperfd report --price 1.20 is that of an hour of a trial."
     return html(table, *filter(None, (extra, hint)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from nni_hyperfd.report.subject import Attempt, Subject
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _AXES = 8
@@ -84,18 +85,30 @@ def parallel(subject: Subject) -> Markup:
             axes.plot(range(len(columns)), [column[row] for column in columns], color=colour, alpha=alpha, marker=".")
         for number, (_, ticks) in enumerate(places):
             axes.axvline(number, color=LINE, linewidth=0.8)
-            for at, text in ticks:
-                axes.text(number + 0.04, at, text, fontsize=7, color=INK, va="center")
+            _mark(axes, number, ticks)
         axes.axvline(len(columns) - 1, color=LINE, linewidth=0.8)
-        for at, text in ((0.0, f"{aps.min():.3f}"), (1.0, f"{aps.max():.3f}")):
-            axes.text(len(columns) - 0.96, at, text, fontsize=7, color=INK, va="center")
+        _mark(axes, len(columns) - 1, [(0.0, f"{aps.min():.3f}"), (1.0, f"{aps.max():.3f}")])
         axes.set_xticks(range(len(columns)), [*(name.replace("_", "\n") for name in chosen), "AP@50"])
         axes.set_yticks([])
-        axes.set_xlim(-0.15, len(columns) - 0.5)
+        axes.tick_params(bottom=False)
+        axes.set_ylim(-0.1, 1.1)
         axes.spines[["left", "bottom"]].set_visible(False)
 
     wide = (max(4.6, 1.05 * (len(chosen) + 1)), 3.1)
-    return figures(draw("The configurations; the best one is marked", make, wide))
+    same = [f"{name} ({_value(own[0])})" for name, own in values.items() if name not in varied]
+    note = [f"The same in all trials: {', '.join(same)}."] if same else []
+    return html(figures(draw("The configurations; the best one is marked", make, wide)), *note)
+
+
+def _mark(axes: Axes, place: int, ticks: Sequence[tuple[float, str]]) -> None:
+    """Write values at an axis: the highest above it, the lowest below, the others beside it."""
+    for at, text in ticks:
+        if 0 < at < 1:
+            axes.text(place + 0.04, at, text, fontsize=8, color=INK, va="center")
+        elif at >= 1:
+            axes.text(place, 1.03, text, fontsize=8, color=INK, ha="center", va="bottom")
+        else:
+            axes.text(place, -0.03, text, fontsize=8, color=INK, ha="center", va="top")
 
 
 def importance(subject: Subject) -> Markup:
@@ -126,8 +139,8 @@ def importance(subject: Subject) -> Markup:
 def explained(tasks: Sequence[TaskView]) -> tuple[dict[str, float], int, int]:
     """Share of the variance within tasks that each parameter alone explains.
 
-    Results are standardised in each task. A parameter's values are taken as groups, numbers of many values in four
-    groups of equal size; the share is the variance between the groups' means, less what chance alone gives (omega^2).
+    Results are standardised in each task. A parameter's values are taken as groups, many numbers in four groups of
+    equal size; the share is the variance between the groups' means, less what chance alone gives (omega^2).
 
     Returns:
         Share by name in [0, 1] and numbers of results and tasks; no shares for fewer than 8 results.
@@ -194,7 +207,7 @@ def _progress(title: str, label: str, places: Sequence[float], ended: Sequence[A
 
 
 def _placed(values: Sequence[object]) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
-    """Places in [0, 1] of a parameter's values, and what is written at them; numbers over decades by their logarithm."""
+    """Places in [0, 1] of a parameter's values, and texts at them; numbers over decades by their logarithm."""
     distinct = list(dict.fromkeys(values))
     numbers = [value for value in distinct if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) < len(distinct):
@@ -224,8 +237,3 @@ def _ranks(aps: Sequence[float | None], maximize: bool) -> list[str]:
 
 def _value(value: object) -> str:
     return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def table_of(values: Mapping[str, str]) -> Table:
-    """A table of two columns without heads."""
-    return Table(["", ""], [[name, value] for name, value in values.items()])

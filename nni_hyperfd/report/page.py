@@ -21,6 +21,8 @@ INK, LINE, BEFORE, AFTER, MARK = "#010101", "#020202", "#030303", "#040404", "#0
 
 _VARIABLES = {INK: "ink", LINE: "line", BEFORE: "before", AFTER: "after", MARK: "mark"}
 _INCHES = (4.6, 3.1)  # drawn small, so that texts can be read on a page of 400 pixels
+_NARROW = 460  # pixels
+_LONG = 22  # characters of a cell that may take several lines
 _STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -126,8 +128,9 @@ def draw(title: str, make: Callable[[Figure], None], inches: tuple[float, float]
     text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r'<svg[^>]*viewBox="([^"]+)"[^>]*>', r'<svg viewBox="\1" role="img">', text, count=1)
     pixels = round(inches[0] * 96)
-    frame = '<figure style="max-width:{}px"><figcaption>{}</figcaption>{}</figure>'
-    return Markup(frame).format(pixels, title, Markup(text))
+    frame = '<figure style="max-width:{}px;min-width:{}px"><figcaption>{}</figcaption>{}</figure>'
+    smallest = 0 if pixels <= _NARROW else round(0.8 * pixels)  # below it, texts of a wide figure cannot be read
+    return Markup(frame).format(pixels, smallest, title, Markup(text))
 
 
 def write(path: Path, title: str, lead: Sequence[str], panels: Sequence[Panel]) -> Path:
@@ -174,8 +177,16 @@ def _table(table: Table) -> Markup:
     from markupsafe import Markup
 
     def row(cells: Sequence[str], kind: str) -> Markup:
-        return Markup("<tr>{}</tr>").format(Markup("").join(Markup(f"<{kind}>{{}}</{kind}>").format(c) for c in cells))
+        return Markup("<tr>{}</tr>").format(Markup("").join(_cell(cell, kind) for cell in cells))
 
     rows = Markup("\n").join([row(table.columns, "th"), *(row(cells, "td") for cells in table.rows)])
     caption = Markup("<caption>{}</caption>").format(table.caption) if table.caption else Markup("")
     return Markup('<div class="wide"><table>{}{}</table></div>').format(caption, rows)
+
+
+def _cell(text: str, kind: str) -> Markup:
+    from markupsafe import Markup
+
+    # Names of parameters may break at their underscores.
+    shown = Markup("_<wbr>").join(text.split("_")) if kind == "th" else Markup("{}").format(text)
+    return Markup(f"<{kind}{' class=prose' if len(text) > _LONG else ''}>{{}}</{kind}>").format(shown)

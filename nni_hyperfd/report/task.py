@@ -65,7 +65,8 @@ def _lead(subject: Subject) -> list[str]:
         lines.append(f"The best of {many} came to an AP@50 of {best:.3f} on the validation split.")
     else:
         lines.append(
-            f"AP@50 on the validation split: {subject.baseline:.3f} before fine-tuning, {best:.3f} after the best of {many}."
+            f"AP@50 on the validation split: {subject.baseline:.3f} before fine-tuning, {best:.3f} after the best of "
+            f"{many}."
         )
     try:
         test = {name: found["test"].ap() for name, found in subject.matched.items() if "test" in found}
@@ -108,8 +109,8 @@ def _panels(subject: Subject, price: float | None) -> list[Panel]:
         ),
         panel(
             "Configurations",
-            "What was expected of each when it was picked, in normal scores (0: the middle of the candidates, 1: better "
-            "than 84 % of them), and what came out.",
+            "What was expected of each when it was picked, in normal scores (0: the middle of the candidates, 1: "
+            "better than 84 % of them), and what came out.",
             lambda: of_trials.configurations(subject),
         ),
         panel(
@@ -119,7 +120,8 @@ def _panels(subject: Subject, price: float | None) -> list[Panel]:
         ),
         panel(
             "Importance of the parameters",
-            "Share of the variance of results within a data set that a parameter alone explains, less what chance gives.",
+            "Share of the variance of results within a data set that a parameter alone explains, less what chance "
+            "gives.",
             lambda: of_trials.importance(subject),
         ),
         panel(

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from nni_hyperfd import Platform
+from nni_hyperfd.detector import experiments as experiments_of_nni
+from nni_hyperfd.report import task as report
 from nni_hyperfd.task import Phase
 from support import ROOT, SUPPORT
 from support.harness import Experiment
@@ -79,6 +81,20 @@ def test_the_second_data_set_starts_from_what_the_first_one_taught(ended: list[E
     assert first.meta_feature != second.meta_feature
     counts = Platform(ended[0].state).counts()
     assert (counts["extractor versions"], counts["encoder versions"]) == (3, 2)
+
+
+def test_the_best_trial_and_the_bytes_that_were_sent_are_found_in_nnis_folder(
+    ended: list[Experiment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By id alone, in a folder of experiments that is not NNI's own."""
+    experiment = ended[1]
+    monkeypatch.setenv("HOME", str(experiment.home))
+    found = experiments_of_nni.find(str(experiment.id))
+    assert len(found.trials()) == BUDGET
+    assert found.best().best == max(pick.performance for pick in experiment.picks())
+    assert found.best().id in {job["trialJobId"] for job in experiment.trial_jobs()}
+    page = report.write(str(experiment.id), tmp_path / "report.html", experiment.state).read_text()
+    assert "final results" in page and "data:image/jpeg" in page
 
 
 def test_nothing_of_an_image_leaves_any_trial(ended: list[Experiment], data_sets: list[Path]) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from nni_hyperfd import Platform
 from nni_hyperfd.experiment.class_args import WARM_STATE
@@ -86,18 +85,14 @@ def finish(folder: Path, source: Path, images: dict[str, int], budget: int, opti
 
 
 def _finetune(data: Path, parameters: dict[str, object], work: Path, trial: str, options: str) -> float:
-    """AP@50 of one trial."""
-    code = (
-        "import sys, json; from pathlib import Path; import finetune\n"
-        "from retinaface.face_dataset import FaceDataset; from retinaface.options import Options\n"
-        "parameters, work, *argv = sys.argv[1:]\n"
-        "options = Options.from_arguments(Options.parser('').parse_args(argv))\n"
-        "print(finetune.finetune(FaceDataset(options), json.loads(parameters), Path(work))['default'])"
-    )
-    command = [sys.executable, "-c", code, json.dumps(parameters), str(work), "--data", str(data), *options.split()]
-    environment = {**os.environ, "NNI_TRIAL_JOB_ID": trial}
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])
-    ended = subprocess.run(
-        command, cwd=ROOT / "trial_code", env=environment, capture_output=True, text=True, check=True
-    )
-    return float(ended.stdout.splitlines()[-1])
+    """AP@50 of one trial, which runs in this process."""
+    if str(ROOT / "trial_code") not in sys.path:
+        sys.path.insert(0, str(ROOT / "trial_code"))
+    from finetune import finetune
+    from retinaface.face_dataset import FaceDataset
+    from retinaface.options import Options
+
+    arguments = Options.parser("").parse_args(["--data", str(data), *options.split()])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NNI_TRIAL_JOB_ID", trial)
+        return float(finetune(FaceDataset(Options.from_arguments(arguments)), parameters, work)["default"])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmcv.ops.merge_cells import BaseMergeCell
 from mmdet.models import BaseDetector
 from mmdet.structures import DetDataSample
 from numpy.typing import NDArray
@@ -130,7 +132,7 @@ def export(detector: BaseDetector, settings: Settings, path: Path) -> None:
     import onnx
 
     sample = torch.zeros((*_SAMPLE, 3), dtype=torch.uint8)
-    with files.atomic(path) as partial, warnings.catch_warnings():
+    with files.atomic(path) as partial, warnings.catch_warnings(), _fixed_pooling():
         warnings.simplefilter("ignore")  # constants of the sample that do not depend on its size
         torch.onnx.export(
             Decoded(detector).eval(),
@@ -150,6 +152,30 @@ def export(detector: BaseDetector, settings: Settings, path: Path) -> None:
         onnx.helper.set_model_props(model, {OPTIONS: json.dumps(settings.to_json())})
         onnx.checker.check_model(model)
         onnx.save(model, partial)
+
+
+@contextmanager
+def _fixed_pooling() -> Iterator[None]:
+    """Within the block NASFPN's cells pool by constants, as ONNX wants it, in place of quotients of sizes.
+
+    The padding makes these quotients the same for all images.
+    """
+
+    def resize(cell: BaseMergeCell, x: Tensor, size: Sequence[int]) -> Tensor:
+        given, wanted = ([int(side) for side in sides] for sides in (x.shape[-2:], size))
+        if given == wanted:
+            return x
+        if given < wanted:
+            return F.interpolate(x, size=size, mode=cell.upsample_mode)
+        kernel = [old // new for old, new in zip(given, wanted, strict=True)]
+        return F.max_pool2d(x, kernel, kernel)
+
+    original = BaseMergeCell._resize
+    BaseMergeCell._resize = resize
+    try:
+        yield
+    finally:
+        BaseMergeCell._resize = original
 
 
 @torch.no_grad()
