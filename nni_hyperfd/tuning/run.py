@@ -216,6 +216,8 @@ def _why(running: RunningExperiment, status: str, progress: Progress, errors: li
         return f"experiment {running.id} was stopped from outside; the same command goes on"
     if progress.last_failed is not None and not progress.aps:
         what = "every trial has failed" if progress.described and progress.failed else "the first trial has failed"
-        return f"{what}: {trial_logs.reason_of(running.folder, progress.last_failed)}"
+        reason = trial_logs.reason_of(running.folder, progress.last_failed)
+        advice = "; add --options '--batch-size 4' or a smaller --size" if "out of memory" in reason.lower() else ""
+        return f"{what}: {reason}{advice}"
     reason = "; ".join(errors) or f"NNI's status is {status}"
     return f"experiment {running.id} has ended with an error: {reason}; its logs are in {running.folder / 'log'}"

@@ -172,5 +172,6 @@ def test_the_command_is_installed(state):
     command = os.path.join(os.path.dirname(sys.executable), "hyperfd")
     done = subprocess.run([command, "status", "--state", str(state)], capture_output=True, text=True)
     assert done.returncode == 0 and "2 of them closed" in done.stdout
-    done = subprocess.run([command, "status", "--state", f"{state}-none"], capture_output=True, text=True)
+    state.write_bytes(b"garbage" * 999)
+    done = subprocess.run([command, "status", "--state", str(state)], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("hyperfd: ") and "Traceback" not in done.stderr
