@@ -37,9 +37,9 @@ def doctor(
             wrong += finding.level is Level.WRONG
         console.print(table)
         if data is not None and not wrong:
-            loaded = data_set.load(data, say)
-            say(f"{made.start.weights.name} on its validation split:")
-            say(measure_start(made.start, loaded.folder, options))
+            with data_set.looked_at(data, say) as loaded:
+                say(f"{made.start.weights.name} on its validation split:")
+                say(measure_start(made.start, loaded.folder, options))
     if wrong:
         say(f"{wrong} to put right before anything can be tuned here.")
         raise SystemExit(1)

@@ -72,7 +72,7 @@ def tasks(
 def recommend(
     state: State,
     data: Annotated[
-        Path | None, typer.Argument(help="A data set (train.json, val.json, images/), described here and now.")
+        Path | None, typer.Argument(help="A data set in any layout that is known, described here and now.")
     ] = None,
     space: Annotated[str, typer.Option(help="hpo, nas, joint, extended, or a NNI search space file (JSON).")] = "hpo",
     dry_run: Annotated[
@@ -126,15 +126,8 @@ def _describe(
     platform: Platform, data: Path, kind: str, start: Path | None, config: Path | None, options: str
 ) -> Description:
     from nni_hyperfd.tuning import data_set, describing, plan
-    from nni_hyperfd.tuning.errors import TuningError
 
-    with tuning_errors(data):
-        if not data_set.is_ready(data):
-            raise TuningError(
-                f"{data}: it has no train.json and val.json; run `hyperfd data convert LAYOUT {data} FOLDER` and name "
-                "FOLDER, or let `hyperfd tune` do both"
-            )
-        loaded = data_set.load(data, say)
+    with tuning_errors(data), data_set.looked_at(data, say) as loaded:
         named = None if start is None and config is None else plan.start_of(kind, start, config)
         return describing.describe(platform, loaded.train, named, options)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.datasets.convert import conversion
@@ -94,10 +96,25 @@ def prepare(
     return load(out, say)
 
 
+@contextmanager
+def looked_at(source: Path, say: Say) -> Iterator[DataSet]:
+    """Check a data set in any layout, without leaving anything: what must be converted lies in a temporary folder.
+
+    Args:
+        source: the user's folder.
+        say: called with what is found.
+
+    Raises:
+        TuningError: it cannot be used.
+    """
+    with TemporaryDirectory() as place:
+        yield prepare(source, Path(place) / "data", say)
+
+
 def _convert(source: Path, out: Path, say: Say, layout: str | None, categories: Collection[str], seed: int) -> None:
     try:
         name = layout or layout_of(source)
-        say(f"{source} is read as {name}, and converted into {out}")
+        say(f"{source} is read as {name}, and converted")
         report = conversion.convert(name, source, out, categories=categories, seed=seed)
     except (ConvertError, FolderError) as error:
         raise TuningError(str(error).rstrip(".")) from None

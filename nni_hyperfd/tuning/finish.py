@@ -29,17 +29,20 @@ def finish(experiment: Path, out: Path, state: Path | None, say: Say) -> list[st
         Lines on what came out, and on what to type next.
     """
     lines: list[str] = []
+    following: list[str] = []
     try:
-        detector = best.write(experiment, out / DETECTOR, say)
-        lines += _of_detector(detector, out)
+        lines += _of_detector(best.write(experiment, out / DETECTOR, say), out)
+        following.append(f"Next: hyperfd detect {out / DETECTOR} IMAGES --draw drawn")
     except FolderError as error:
-        lines.append(f"No detector: {error}. Then: hyperfd best {experiment.name} --out {out / DETECTOR}")
+        lines.append(f"No detector: {error}.")
+        following.append(f"Then: hyperfd best {experiment} --out {out / DETECTOR}")
     try:
         path = report.write(experiment, out / REPORT, default_state() if state is None else state, progress=say)
         lines.append(f"Report, for you alone: {path}")
     except FolderError as error:
-        lines.append(f"No report: {error}. Then: hyperfd report {experiment.name} --out {out / REPORT}")
-    return lines
+        lines.append(f"No report: {error}.")
+        following.append(f"Then: hyperfd report {experiment} --out {out / REPORT}")
+    return lines + following
 
 
 def _of_detector(detector: Detector, out: Path) -> Iterator[str]:
@@ -48,4 +51,3 @@ def _of_detector(detector: Detector, out: Path) -> Iterator[str]:
     if detector.validation <= detector.before:
         yield "No configuration beat the starting detector: keep that one, or try more with --budget and another --out."
     yield f"Detector: {out / DETECTOR} (card.md describes it), {detector.images_per_second:.1f} images/s on one core"
-    yield f"Next: hyperfd detect {out / DETECTOR} IMAGES --draw drawn"

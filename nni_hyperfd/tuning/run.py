@@ -32,6 +32,10 @@ _GOES_ON = ("RUNNING", "NO_MORE_TRIAL")
 _POLL_SECONDS = 1.0
 
 
+class NothingCameOutError(TuningError):
+    """The experiment has ended with an error before any result; there is nothing to go on with."""
+
+
 @dataclass(frozen=True)
 class Record:
     """The NNI experiment of a folder of results.
@@ -115,11 +119,13 @@ def run(
         LaunchError: NNI cannot start it.
         Interrupted: the user has stopped it.
     """
+    record = Record.read(out)
+    if port is not None and not record.experiment:
+        launch.check_idle(port)
     settings = {key: value for key, value in asdict(plan).items() if key != "concurrency"}
     files.note(out / _SETTINGS, settings | {"data": str(data.folder)})
     experiment = plan.experiment(data.folder, working_directory(out))
     files.write_text(out / EXPERIMENT, planning.as_yaml(experiment, "tune", EXPERIMENT))
-    record = Record.read(out)
     if record.done:
         return record, None
     with launch.interruptible():
@@ -127,9 +133,9 @@ def run(
         try:
             say(f"Experiment {running.id}; web UI while it runs: http://localhost:{running.port}")
             progress = _watch(running, plan, say, show)
-        except TuningError:
-            if running.status().name == "ERROR":
-                Record().write(out)  # what has failed is not gone on with, but begun again
+        except NothingCameOutError:
+            Record().write(out)
+            (out / _SETTINGS).unlink()  # what was wrong may have been one of them
             raise
         finally:
             running.stop()
@@ -197,7 +203,7 @@ def _watch(running: RunningExperiment, plan: Plan, say: Say, show: Callable[[str
         if status.name == "DONE" and progress.aps:
             return progress
         if status.name not in _GOES_ON:
-            raise TuningError(_why(running, status.name, progress, status.errors))
+            raise _why(running, status.name, progress, status.errors)
         time.sleep(_POLL_SECONDS)
 
 
@@ -210,14 +216,15 @@ def _tell(before: Progress, now: Progress, say: Say) -> None:
         say(f"{now.failed} of {now.budget} trials failed")
 
 
-def _why(running: RunningExperiment, status: str, progress: Progress, errors: list[str]) -> str:
+def _why(running: RunningExperiment, status: str, progress: Progress, errors: list[str]) -> TuningError:
     """Why an experiment has ended too early: in a trial's own words if all have failed, else in NNI's."""
     if status in ("STOPPED", "STOPPING", "GONE"):
-        return f"experiment {running.id} was stopped from outside; the same command goes on"
+        return TuningError(f"experiment {running.id} was stopped from outside; the same command goes on")
     if progress.last_failed is not None and not progress.aps:
-        what = "every trial has failed" if progress.described and progress.failed else "the first trial has failed"
+        what = "every trial has failed" if progress.failed else "the first trial has failed"
         reason = trial_logs.reason_of(running.folder, progress.last_failed)
         advice = "; add --options '--batch-size 4' or a smaller --size" if "out of memory" in reason.lower() else ""
-        return f"{what}: {reason}{advice}"
+        return NothingCameOutError(f"{what}: {reason}{advice}")
     reason = "; ".join(errors) or f"NNI's status is {status}"
-    return f"experiment {running.id} has ended with an error: {reason}; its logs are in {running.folder / 'log'}"
+    message = f"experiment {running.id} has ended with an error: {reason}; its logs are in {running.folder / 'log'}"
+    return TuningError(message) if progress.aps else NothingCameOutError(message)

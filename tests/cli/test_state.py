@@ -108,9 +108,7 @@ def test_recommend_for_a_past_task_names_the_nearest(hyperfd, state, space_file)
 def test_recommend_says_what_is_wrong_with_its_arguments(hyperfd, state, space_file, tmp_path):
     one_line_error(hyperfd("recommend", "--state", state, "--space", space_file), "add --dry-run")
     one_line_error(hyperfd("recommend", tmp_path, "--task", 1, "--state", state), "leave it out, or DATA")
-    one_line_error(
-        hyperfd("recommend", tmp_path, "--state", state, "--space", space_file), "no train.json and val.json"
-    )
+    one_line_error(hyperfd("recommend", tmp_path / "none", "--state", state), "there is no such folder")
     dry = ("recommend", "--dry-run", "--state", state, "--space")
     one_line_error(hyperfd(*dry, space_file, "--seed", 2**32), "seed: 4294967296 is no whole number from 0 to")
     one_line_error(hyperfd(*dry, tmp_path / "none.json"), "none.json", "No such file")

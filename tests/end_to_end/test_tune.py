@@ -77,4 +77,5 @@ def test_what_the_first_trial_dies_of_is_said_and_nothing_stays(tuning: Tuning) 
     assert failed.returncode == 1, output + errors
     assert "the first trial has failed: finetune.py: " in errors and "wrong.pth" in errors
     assert [task for task in Platform(tuning.state).tasks() if task.dataset is None] == []
+    assert not (tuning.out / "settings.json").exists(), "with other settings the same folder is fine"
     assert tuning.processes.alive() == []
