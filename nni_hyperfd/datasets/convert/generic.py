@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from nni_hyperfd.datasets.convert.categories import faces_among
 from nni_hyperfd.datasets.convert.finding import Finder, finder
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
-from nni_hyperfd.datasets.convert.sources import lines, numbers, read_json, split_in, split_of
+from nni_hyperfd.datasets.convert.sources import lines, numbers, read_json, split_in, split_of, split_of_folders
 
 
 def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
@@ -103,7 +103,8 @@ def _keypoints(values: object) -> tuple[Point | None, ...] | None:
 def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     """Read VOC XML files, one for each image, anywhere below a folder; coordinates count from 0.
 
-    Folders named train, valid, test are official splits; so are the lists of `ImageSets/Main`, if there are any.
+    Folders named after train, valid, test (`WIDER_train_annotations`) are official splits; so are the lists of
+    `ImageSets/Main`, if there are any.
     """
     trees = [(path, parse_xml(path)) for path in sorted(source.rglob("*.xml"))]
     if not trees:
@@ -112,7 +113,7 @@ def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     chosen = faces_among(names, wanted, str(source))
     find, listed = finder(source), voc_lists(source, "Main")
     for path, tree in trees:
-        split = listed.get(path.stem) if listed else split_of(path.parent.name) or split_of(path.parent.parent.name)
+        split = listed.get(path.stem) if listed else split_of_folders(path, source)
         faces = [
             Face(bounding_box(item, path), ignore=item.findtext("difficult", "0").strip() == "1")
             for item in tree.iter("object")

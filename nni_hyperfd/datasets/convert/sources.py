@@ -94,6 +94,11 @@ def split_in(name: str) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def split_of_folders(path: Path, source: Path) -> str | None:
+    """Return the split that the innermost folder of a file stands for, among those below the source, if any does."""
+    return next(filter(None, map(split_in, reversed(path.relative_to(source).parts[:-1]))), None)
+
+
 def split_of(name: str) -> str | None:
     """Return the split that a folder or file name (`train`, `valid`, `val2017`, ...) stands for, if any."""
     word = name.lower().rstrip("0123456789").removeprefix("instances_").rstrip("_-")

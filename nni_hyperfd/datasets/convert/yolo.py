@@ -12,7 +12,7 @@ import yaml
 
 from nni_hyperfd.datasets.convert.categories import faces_among
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
-from nni_hyperfd.datasets.convert.sources import images, lines, numbers, split_of
+from nni_hyperfd.datasets.convert.sources import images, lines, numbers, split_of_folders
 
 _YAML_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _POSE = 19  # numbers of a box with five landmarks, each x, y and visibility
@@ -46,9 +46,9 @@ def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     """Read YOLO TXT files beside the images, or in `labels/` beside `images/`.
 
     Class names and splits (folders, or lists of images) are those of ``data.yaml``. Without one, class names are those
-    of ``classes.txt``, every image below the source belongs to it, and folders named train, valid, test are official
-    splits. An image without a TXT file has no face. A single class is that of the faces; of several without names,
-    --category takes their numbers. Of a polygon, its bounding box is taken.
+    of ``classes.txt``, every image below the source belongs to it, and folders named after train, valid, test are
+    official splits. An image without a TXT file has no face. A single class is that of the faces; of several without
+    names, --category takes their numbers. Of a polygon, its bounding box is taken.
     """
     described = _description(source)
     found = list(images(source)) if described.splits is None else list(described.splits)
@@ -63,7 +63,7 @@ def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     for path, read in rows.items():
         mine = [row for row in read if names[row.kind] in chosen]
         if described.splits is None:
-            split = next(filter(None, map(split_of, reversed(path.relative_to(source).parts[:-1]))), None)
+            split = split_of_folders(path, source)
         else:
             split = described.splits[path]
         notes = tuple(row.note for row in mine if row.note is not None)

@@ -119,6 +119,13 @@ def test_voc_with_lists_of_splits(tmp_path, save_image):
     assert (two.split, two.faces) == ("test", (Face((10, 20, 30, 40), ignore=True),))
 
 
+def test_voc_with_a_folder_for_each_split(tmp_path):
+    for folder in ("WIDER_train_annotations", "WIDER_val_annotations", "train_val"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.xml").write_text(XML.format(name="a.png", objects=""))
+    assert [picture.split for picture in generic.voc(tmp_path, ())] == ["train", "val", None]
+
+
 def test_an_image_of_another_suffix_is_found(tmp_path, save_image):
     save_image(tmp_path / "images" / "a.png")
     (tmp_path / "a.xml").write_text(XML.format(name="a.jpeg", objects=OBJECT.format(name="face", difficult=0)))
