@@ -70,6 +70,7 @@ def test_a_stopped_command_leaves_nothing_running_and_goes_on(tuning: Tuning) ->
     assert tuning.processes.alive() == []
 
 
+@pytest.mark.long
 def test_what_the_first_trial_dies_of_is_said_and_nothing_stays(tuning: Tuning) -> None:
     (wrong := tuning.folder / "wrong.pth").write_text("no weights")
     failed = tuning.start("--start", wrong)
