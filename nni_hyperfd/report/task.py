@@ -115,7 +115,7 @@ def _panels(subject: Subject, price: float | None) -> list[Panel]:
         ),
         panel(
             "Parallel coordinates",
-            "A line is a trial, from its parameters to its AP@50; the darker, the better.",
+            "A line is a trial, from its parameters to its AP@50; the stronger its colour, the better.",
             lambda: of_trials.parallel(subject),
         ),
         panel(
