@@ -15,10 +15,11 @@ from nni_hyperfd.cli.doctor import doctor
 from nni_hyperfd.cli.init import init
 from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
 from nni_hyperfd.cli.privacy import privacy
+from nni_hyperfd.cli.recommend import recommend
 from nni_hyperfd.cli.report import report
 from nni_hyperfd.cli.reproduce import reproduce
 from nni_hyperfd.cli.setup import register, synthetic
-from nni_hyperfd.cli.state import recommend, status, tasks
+from nni_hyperfd.cli.state import status, tasks
 from nni_hyperfd.cli.tune import tune
 from nni_hyperfd.cli.warmup import warmup
 from nni_hyperfd.files import FolderError
