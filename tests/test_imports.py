@@ -30,6 +30,18 @@ ROOMS = {
     "task": set(),
     "files": set(),
     "datasets": {"files"},
+    "tuning": {
+        "datasets",
+        "detector",
+        "experiment",
+        "files",
+        "method",
+        "platform",
+        "privacy",
+        "report",
+        "space",
+        "wire",
+    },  # fmt: skip
     "detector": {"datasets", "files"},
     "report": {"datasets", "detector", "files", "platform", "privacy", "recommenders", "space", "state", "task"},
     "warmup": {"experiment", "files", "method", "platform", "privacy", "space", "state", "task", "wire"},

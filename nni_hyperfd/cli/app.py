@@ -11,12 +11,16 @@ from nni_hyperfd.cli.best import best
 from nni_hyperfd.cli.console import stop
 from nni_hyperfd.cli.data import data
 from nni_hyperfd.cli.detect import detect
+from nni_hyperfd.cli.doctor import doctor
+from nni_hyperfd.cli.init import init
 from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
 from nni_hyperfd.cli.privacy import privacy
+from nni_hyperfd.cli.recommend import recommend
 from nni_hyperfd.cli.report import report
 from nni_hyperfd.cli.reproduce import reproduce
 from nni_hyperfd.cli.setup import register, synthetic
-from nni_hyperfd.cli.state import recommend, status, tasks
+from nni_hyperfd.cli.state import status, tasks
+from nni_hyperfd.cli.tune import tune
 from nni_hyperfd.cli.warmup import warmup
 from nni_hyperfd.files import FolderError
 from nni_hyperfd.privacy.settings import PrivacyError
@@ -25,12 +29,15 @@ from nni_hyperfd.state.exchange import DocumentError
 from nni_hyperfd.state.store import RefusedError, StateError
 from nni_hyperfd.task import SettingsError
 
-_HELP = "Look into the state, try a recommendation, move experience, convert data, measure, register with NNI."
+_HELP = "Tune a face detector on your data; look into the state, try a recommendation, convert data, measure."
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=_HELP
 )
 for command in (
+    tune,
+    init,
+    doctor,
     status,
     tasks,
     recommend,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -15,6 +16,7 @@ from nni_hyperfd.platform import Platform
 from nni_hyperfd.state.store import default_state
 
 console = Console()
+_LINE_SECONDS = 60.0  # between two lines where the output is no terminal
 
 State = Annotated[
     Path, typer.Option(help="The state file.", default_factory=default_state, show_default="in the user's data folder")
@@ -22,10 +24,40 @@ State = Annotated[
 
 
 def open_state(state: Path) -> Platform:
-    """The platform of a state that exists; ends the command where there is none."""
+    """The platform of a state that exists; ends the command where there is none, for there is nothing to move."""
     if not state.exists():
         stop(f"state {state}: there is none yet; run an experiment or name another file with --state")
     return Platform(state)
+
+
+def say(text: str) -> None:
+    """Print a line as it is, however long."""
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+@contextmanager
+def changing_line(first: str) -> Iterator[Callable[[str], None]]:
+    """Show a line that changes: in place on a terminal, once a minute elsewhere.
+
+    Args:
+        first: what is shown before the first line, on a terminal.
+
+    Yields:
+        A function that is given each new line.
+    """
+    if console.is_terminal:
+        with console.status(first) as status:
+            yield status.update
+        return
+    printed = -_LINE_SECONDS
+
+    def show(line: str) -> None:
+        nonlocal printed
+        if time.monotonic() - printed >= _LINE_SECONDS:
+            printed = time.monotonic()
+            say(line)
+
+    yield show
 
 
 def read_json(file: Path) -> object:

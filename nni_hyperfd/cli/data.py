@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,23 +30,41 @@ def convert(
     resplit: Annotated[
         bool, typer.Option("--resplit", help="Draw 6 : 1 : 3 even if there are official splits.")
     ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Go on although more than a tenth of the images is missing.")
+    ] = False,
 ) -> None:
     """Convert a face data set to COCO json, cleaned, split, with a report of what was dropped and why."""
     with _one_line_errors(out):
         from nni_hyperfd.datasets.convert import conversion
 
-        report = conversion.convert(name, source, out, categories=category or (), seed=seed, resplit=resplit)
+        report = conversion.convert(
+            name, source, out, categories=category or (), seed=seed, resplit=resplit, allow_missing=allow_missing
+        )
+    show_conversion(report, out)
+
+
+def show_conversion(report: Mapping[str, Any], out: Path) -> None:
+    """Print what a conversion has read, split, dropped and changed."""
+    from nni_hyperfd.datasets.convert.conversion import REPORT
+    from nni_hyperfd.datasets.validation import caution
+
     console = Console()
     table = Table("split", "images", "faces")
     for part, counts in report["splits"].items():
         table.add_row(part, str(counts["images"]), str(counts["faces"]))
+    table.add_section()
+    table.add_row("in the source", *(str(report["annotated"][key]) for key in ("images", "faces")))
     console.print(table)
+    _say(f"Splits: {report['rule']}.")
+    if "val" in report["splits"] and (text := caution(report["splits"]["val"]["faces"])) is not None:
+        _say(f"Caution: {text}.")
     if report["changes"]:
         table = Table("dropped or changed", "number", "first")
         for kind, items in report["changes"].items():
             table.add_row(kind, str(len(items)), Text(items[0], overflow="fold"))
         console.print(table)
-    _say(f"{out / conversion.REPORT} lists them all.")
+    _say(f"{out / REPORT} lists them all.")
 
 
 @data.command()

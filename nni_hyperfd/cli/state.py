@@ -1,36 +1,38 @@
-"""The commands that look into a state: status, tasks, recommend."""
+"""The commands that look into a state: status and tasks."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-from rich.table import Column, Table
+from rich.table import Table
 
-from nni_hyperfd.cli.console import State, console, open_state, read_json, stop
+from nni_hyperfd.cli.console import State, console, say
 from nni_hyperfd.platform import Platform, TaskView
-from nni_hyperfd.space import PARAMETERS, Architecture, Configuration, SearchSpace
-from nni_hyperfd.task import Preset, Status, TaskSettings
+from nni_hyperfd.task import Status
 
 
 def status(state: State) -> None:
     """What the state holds: tasks, trials, versions, size."""
-    platform = open_state(state)
-    known, warm = _own_and_offline(platform)
-    trials = [trial for task in known for trial in task.trials if trial.tries]
-    console.print(f"State {state}", soft_wrap=True, highlight=False)
-    table = Table(show_header=False)
-    table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
-    for state_of_trial in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING, Status.PLANNED):
-        count = sum(trial.status is state_of_trial for trial in trials)
-        table.add_row(f"trials {state_of_trial}", str(count))
-    for space in {task.space.signature: task.space for task in warm}.values():
-        results = [len(task.trials) for task in warm if task.space.signature == space.signature]
-        table.add_row(f"warm-up, {space.kind}", f"{sum(results)} results on {len(results)} data sets")
-    for name, number in platform.counts().items():
-        table.add_row(name, str(number))
-    table.add_row("size", f"{state.stat().st_size / 2**20:.2f} MiB")
+    from nni_hyperfd.tuning.first_look import state_or_warm_up
+
+    with state_or_warm_up(state) as platform:
+        say(f"State {state}")
+        if platform.store.path != state:
+            say("There is none yet. The first experiment makes it; it will begin with the warm-up of the package:")
+        known, warm = _own_and_offline(platform)
+        trials = [trial for task in known for trial in task.trials if trial.tries]
+        table = Table(show_header=False)
+        table.add_row("tasks", f"{len(known)}, {sum(task.closed is not None for task in known)} of them closed")
+        for state_of_trial in (Status.SUCCEEDED, Status.FAILED, Status.RUNNING, Status.PLANNED):
+            count = sum(trial.status is state_of_trial for trial in trials)
+            table.add_row(f"trials {state_of_trial}", str(count))
+        for space in {task.space.signature: task.space for task in warm}.values():
+            results = [len(task.trials) for task in warm if task.space.signature == space.signature]
+            table.add_row(f"warm-up, {space.kind}", f"{sum(results)} results on {len(results)} data sets")
+        for name, number in platform.counts().items():
+            table.add_row(name, str(number))
+        table.add_row("size", f"{platform.store.path.stat().st_size / 2**20:.2f} MiB")
     console.print(table)
 
 
@@ -39,7 +41,10 @@ def tasks(
     warm_up: Annotated[bool, typer.Option("--warm-up", help="Those of the warm-up, which no user had.")] = False,
 ) -> None:
     """One line per task: its data set in numbers, and what came out."""
-    own, offline = _own_and_offline(open_state(state))
+    from nni_hyperfd.tuning.first_look import state_or_warm_up
+
+    with state_or_warm_up(state) as platform:
+        own, offline = _own_and_offline(platform)
     table = Table("task", "experiment", "space", "images", "boxes", "AP@50 before", "best", "results", "closed")
     for task in offline if warm_up else own:
         table.add_row(
@@ -51,58 +56,16 @@ def tasks(
             "-" if task.closed is None else f"{task.closed:%Y-%m-%d}",
         )
     console.print(table)
-    if offline and not warm_up:
+    if not state.exists():
+        say(f"State {state}: there is none yet; the first experiment makes it, for example `hyperfd tune DATA`.")
+    elif offline and not warm_up:
         console.print(f"The state began with a warm-up of {len(offline)} tasks: --warm-up lists them.")
-
-
-def recommend(
-    state: State,
-    space: Annotated[Path, typer.Option(help="NNI search space file (JSON).")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print; trials are started by NNI.")] = False,
-    task: Annotated[int | None, typer.Option(help="Rank for the data set of this past task.")] = None,
-    candidates: Annotated[int, typer.Option(min=1)] = TaskSettings.candidates,
-    seed: Annotated[int, typer.Option(min=0)] = TaskSettings.seed,
-    preset: Annotated[Literal["default", "paper"], typer.Option(help="How to rank.")] = "default",
-    top: Annotated[int, typer.Option(min=1, help="Lines to print.")] = 10,
-) -> None:
-    """The ranked configurations and the past tasks they lean on, before anything is paid for.
-
-    With the default preset a score is given with its standard deviation, in normal scores: 0 is the middle of the
-    candidates, 1 better than 84 % of them.
-    """
-    if not dry_run:
-        stop("recommendations are run by 'nnictl create'; add --dry-run to see them here")
-    platform = open_state(state)
-    search_space = SearchSpace.from_nni(read_json(space))
-    budget = min(TaskSettings.budget, candidates)
-    settings = TaskSettings(budget=budget, candidates=candidates, seed=seed, preset=Preset(preset))
-    ranking = platform.rank(search_space, task, settings)
-    shown = [_cells(search_space, pick.configuration) for pick in ranking.recommendations[:top]]
-    names = [Column(name, overflow="fold") for name in ("rank", "score", *shown[0])]
-    table = Table(*names, title=f"Best of {len(ranking.recommendations)} candidates")
-    for pick, cells in zip(ranking.recommendations, shown, strict=False):
-        deviation = "" if pick.deviation is None else f" ± {pick.deviation:.2f}"
-        table.add_row(str(pick.rank), f"{pick.score:.2f}{deviation}", *cells.values())
-    console.print(table)
-    if task is None:
-        console.print("Ranked without a meta-feature: name a past task with --task to rank for its data set.")
-    for past in ranking.neighbours[:5]:
-        weight = "" if past.weight is None else f", weight {past.weight:.2f}"
-        console.print(f"  near: task {past.task_id}, distance {past.distance:.3f}{weight}")
 
 
 def _own_and_offline(platform: Platform) -> tuple[list[TaskView], list[TaskView]]:
     """The users' tasks, and those that stand for the platform's own data sets."""
     known = platform.tasks()
     return [task for task in known if task.dataset is None], [task for task in known if task.dataset is not None]
-
-
-def _cells(space: SearchSpace, configuration: Configuration) -> dict[str, str]:
-    """A configuration by columns; an architecture takes one, not one for each of its blocks' parameters."""
-    if space.architectures is None:
-        return {name: str(value) for name, value in configuration.items()}
-    others = {name: str(value) for name, value in configuration.items() if name not in PARAMETERS}
-    return others | {"architecture": str(Architecture.of(configuration))}
 
 
 def _number(value: float | None) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -13,11 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nni_hyperfd.cli.console import read_json, stop
+from nni_hyperfd.cli.console import changing_line, read_json, stop
 
 warmup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Warm the ranker up on data sets of your own.")
-
-_LINE_SECONDS = 60.0  # between two lines where the output is no terminal
 
 
 @warmup.command()
@@ -52,7 +48,7 @@ def collect(
             file, plan = PairFile(out / measuring.PAIRS), draw(names, space, pairs, each, seed)
             file.plan(plan)
             _print(console, f"{file.progress().total} pairs of {len({name for name, _ in plan})} sub-data-sets")
-            with _shown(console) as show:
+            with changing_line("NNI starts") as show:
                 progress = measuring.collect(file, config, port, show)
     except (measuring.CollectError, FolderError, LaunchError, PairError) as error:
         stop(str(error))
@@ -116,28 +112,6 @@ def train(
         console,
         f"{warm.ndcg[0]:.4f} before, {max(warm.ndcg):.4f} at best, {time.monotonic() - began:.0f} s: {state}",
     )
-
-
-@contextmanager
-def _shown(console: Console) -> Iterator[Callable[[str], None]]:
-    """Show a line that changes: in place on a terminal, once a minute elsewhere.
-
-    Yields:
-        A function that is given each new line.
-    """
-    if console.is_terminal:
-        with console.status("NNI starts") as status:
-            yield status.update
-        return
-    printed = -_LINE_SECONDS
-
-    def show(line: str) -> None:
-        nonlocal printed
-        if time.monotonic() - printed >= _LINE_SECONDS:
-            printed = time.monotonic()
-            _print(console, line)
-
-    yield show
 
 
 def _print(console: Console, text: str) -> None:

@@ -3,7 +3,8 @@
 Public names, loaded on first use so that importing the package imports neither OpenCV nor torch:
 
 * `load` reads and checks one split of a data set, a `CocoSplit`; `join` makes one split of several.
-* `AnnotationError` is raised for a data set that cannot be used; `AnnotationWarning` reports repaired records.
+* `AnnotationError` is raised for a data set that cannot be used; `AnnotationWarning` reports repaired records, and
+  `FewFacesWarning` a validation split whose AP cannot be trusted.
 * `make` draws a synthetic data set of one of the `DOMAINS`.
 * `write_contact_sheet` shows images of a split with their annotations in one picture.
 
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from nni_hyperfd.datasets.coco import AnnotationError, AnnotationWarning, CocoSplit, join, load
     from nni_hyperfd.datasets.contact_sheet import write_contact_sheet
     from nni_hyperfd.datasets.synthetic import DOMAINS, make
+    from nni_hyperfd.datasets.validation import FewFacesWarning
 
 __all__ = [
     "DOMAINS",
     "AnnotationError",
     "AnnotationWarning",
     "CocoSplit",
+    "FewFacesWarning",
     "join",
     "load",
     "make",
@@ -36,6 +39,7 @@ _MODULES = {
     "AnnotationError": "coco",
     "AnnotationWarning": "coco",
     "CocoSplit": "coco",
+    "FewFacesWarning": "validation",
     "join": "coco",
     "load": "coco",
     "make": "synthetic",

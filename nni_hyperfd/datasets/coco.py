@@ -20,6 +20,7 @@ from typing import Any
 
 from nni_hyperfd import files
 from nni_hyperfd.datasets.decoded import sizes_or_reasons
+from nni_hyperfd.datasets.validation import FewFacesWarning, caution
 
 FACE = "face"
 """Name of the one category."""
@@ -154,6 +155,8 @@ def load(folder: str | os.PathLike[str], split: str, *, strict: bool = False) ->
     * An image of the split `train` without a usable box is left out, because MMDetection skips it. In other splits an
       image without faces stays, as a negative one.
 
+    A `FewFacesWarning` says how far the AP of the split `val` can be trusted if it has few faces.
+
     Args:
         folder: the data set's folder.
         split: name of the split, for example `train`.
@@ -182,7 +185,10 @@ def load(folder: str | os.PathLike[str], split: str, *, strict: bool = False) ->
             del images[number]
         annotations = [annotation for annotation in annotations if annotation["image_id"] in images]
     problems.warn()
-    return CocoSplit(folder, split, category, list(images.values()), annotations)
+    checked = CocoSplit(folder, split, category, list(images.values()), annotations)
+    if split == "val" and (text := caution(checked.num_boxes)) is not None:
+        warnings.warn(f"{path}: {text}.", FewFacesWarning, stacklevel=2)
+    return checked
 
 
 class _Problems:

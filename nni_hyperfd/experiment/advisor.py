@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nni
@@ -13,6 +14,7 @@ from nni.runtime.msg_dispatcher_base import MsgDispatcherBase
 from nni.runtime.tuner_command_channel import CommandType
 from nni.utils import MetricType
 
+from nni_hyperfd.experiment import trial_logs
 from nni_hyperfd.experiment.manager import Manager
 from nni_hyperfd.task import Preset, TaskSettings
 from nni_hyperfd.wire import load_json
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from nni_hyperfd.experiment.tuner import ServiceTuner
 
 _logger = logging.getLogger(__name__)
+
+
+class TrialsError(RuntimeError):
+    """Trials fail in a way that makes the experiment pointless; the message has a trial's own sentence."""
 
 
 class HyperFDAdvisor(MsgDispatcherBase):
@@ -34,7 +40,9 @@ class HyperFDAdvisor(MsgDispatcherBase):
           classArgs: {budget: 4}
 
     `classArgs` are those of `nni_hyperfd.HyperFDTuner`. Wrong ones, a search space that cannot be ranked and a damaged
-    state end the experiment at its start: ``nnictl experiment status`` and the web UI show the reason.
+    state end the experiment at its start: ``nnictl experiment status`` and the web UI show the reason. So do a failed
+    trial that was to describe the data set, and an experiment of which every trial has failed; neither leaves a task in
+    the state.
     """
 
     def __init__(self, **class_args: Any) -> None:
@@ -47,6 +55,7 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._credit = 0
         self._next_parameter_id = 0
         self._finished = False
+        self._failed_trial: str | None = None  # NNI's id of the last one
 
     def enqueue_command(self, command: CommandType, data: Any) -> None:
         """Queue a command of the manager."""
@@ -60,8 +69,9 @@ class HyperFDAdvisor(MsgDispatcherBase):
             super().process_command(command, data)
         except Exception as error:
             # Without this the experiment would stay RUNNING for ever, and only the dispatcher's log would know why.
+            cause = "" if isinstance(error, TrialsError) else f"stopped with {type(error).__name__}: "
             try:
-                self._manager.fail(f"HyperFD stopped with {type(error).__name__}: {error}")
+                self._manager.fail(f"HyperFD {cause}{error}")
             except OSError:
                 self.report_error(traceback.format_exc())  # ends it too, but NNI keeps the text for its log
             raise
@@ -106,7 +116,13 @@ class HyperFDAdvisor(MsgDispatcherBase):
     def handle_trial_end(self, data: dict[str, Any]) -> None:
         """A trial has ended."""
         parameter_id = json.loads(data["hyper_params"])["parameter_id"]
-        self._tuner.trial_end(parameter_id, data["event"] == "SUCCEEDED")
+        describing, succeeded = self._tuner.is_describing(parameter_id), data["event"] == "SUCCEEDED"
+        self._tuner.trial_end(parameter_id, succeeded)
+        if not succeeded:
+            # NNI 3.0 also calls a trial that ran out of memory USER_CANCELED, so the word says little.
+            self._failed_trial = data["trial_job_id"]
+            if describing:
+                self._give_up("stopped: the trial that describes the data set has failed")
         self._flush()
 
     def _load_tuner(self) -> ServiceTuner:
@@ -124,8 +140,17 @@ class HyperFDAdvisor(MsgDispatcherBase):
             self._credit -= 1
         if not self._finished and self._tuner.done:
             self._finished = True
+            if not self._tuner.has_results and self._failed_trial is not None:
+                self._give_up("has no result: all trials that tried a configuration have failed, the last one")
             # NNI calls an experiment done when maxTrialNumber trials have ended; it has no other word for it.
             self._manager.set_max_trial_number(self._manager.submitted_trials())
+
+    def _give_up(self, what: str) -> None:
+        """End the experiment for the reason that its last failed trial gives, without a trace of it in the state."""
+        self._tuner.forget()
+        log_folder = dispatcher_env_vars.NNI_LOG_DIRECTORY
+        assert log_folder is not None and self._failed_trial is not None
+        raise TrialsError(f"{what}: {trial_logs.reason_of(Path(log_folder).parent, self._failed_trial)}")
 
     def _check_max_trial_number(self, settings: TaskSettings) -> None:
         from nni_hyperfd.experiment.class_args import ClassArgsError

@@ -139,7 +139,7 @@ def start(
         LaunchError: NNI cannot start it.
     """
     if port is not None:
-        _check_idle(port)
+        check_idle(port)
     for _ in range(_ATTEMPTS):
         try:
             return _attempt(config, port or free_port(), resume, announce, is_ready)
@@ -150,12 +150,36 @@ def start(
 
 def find(id: str, port: int, folder: Path) -> RunningExperiment | None:
     """Return an experiment that was started earlier, perhaps by another process, if its manager is alive."""
+    for known, process in _managers():
+        if known == id:
+            return RunningExperiment(id, port, folder, process)
+    return None
+
+
+def running_ids() -> list[str]:
+    """Return the ids of all NNI experiments whose managers are alive on this machine, sorted."""
+    return sorted(id for id, _ in _managers())
+
+
+def _managers() -> Iterator[tuple[str, psutil.Process]]:
+    """NNI's id of each experiment that runs on this machine, and its manager."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             words = process.cmdline()
-            if ("--experiment-id", id) in zip(words, words[1:], strict=False) and _is_alive(process):
-                return RunningExperiment(id, port, folder, process)
-    return None
+            for option, value in zip(words, words[1:], strict=False):
+                if option == "--experiment-id" and _is_alive(process):
+                    yield value, process
+
+
+def check_idle(port: int) -> None:
+    """Check that nothing listens on a port.
+
+    Raises:
+        LaunchError: a program uses it.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex(("localhost", port)) == 0:
+            raise LaunchError(f"port {port} is in use; stop the program that uses it, or name another port")
 
 
 def free_port() -> int:
@@ -321,12 +345,6 @@ def _has_children(process: psutil.Process) -> bool:
         return bool(process.children())
     except psutil.NoSuchProcess:
         return False
-
-
-def _check_idle(port: int) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex(("localhost", port)) == 0:
-            raise LaunchError(f"port {port} is in use; stop the program that uses it, or name another port")
 
 
 def _address(port: int) -> str:

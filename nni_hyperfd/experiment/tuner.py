@@ -179,6 +179,20 @@ class ServiceTuner(HyperFDTuner):
         """Whether the budget is spent and everything learned from it."""
         return self.platform.task(self.task_id).closed is not None
 
+    @property
+    def has_results(self) -> bool:
+        """Whether any trial has told how good a configuration is."""
+        return self.platform.task(self.task_id).best is not None
+
+    def is_describing(self, parameter_id: int) -> bool:
+        """Whether this is the running trial that describes the data set, and has not done so yet."""
+        trial = self.platform.task(self.task_id).running(parameter_id)
+        return trial is not None and trial.phase is Phase.EXTRACT
+
+    def forget(self) -> None:
+        """Take the experiment's task out of the state, unless it has results."""
+        self.platform.forget(self.task_id)
+
     def next_parameter_id(self) -> int:
         """A parameter id that no trial of this task has had, also after a resume."""
         trials = self.platform.task(self.task_id).trials

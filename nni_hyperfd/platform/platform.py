@@ -7,6 +7,7 @@ is still so. torch is imported by the methods that need it, not by this module.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -211,6 +212,22 @@ class Platform:
             self._take_in(task_id, update)
         self.learning.close(task_id)
 
+    def forget(self, task_id: int) -> bool:
+        """Remove a client's task without any result: nothing was, or can be, learned from it.
+
+        Returns:
+            Whether it was removed; a task with a result stays.
+        """
+        with self.store.write() as session:
+            task = session.get(TaskRow, task_id)
+            if task is None or task.dataset is not None or any(trial.is_result for trial in task.trials):
+                return False
+            for trial in task.trials:
+                session.delete(trial)
+            session.flush()
+            session.delete(task)
+        return True
+
     def preset(self, name: PresetName) -> Preset:
         """How picks are chosen under a preset."""
         return self._presets[name]
@@ -237,13 +254,20 @@ class Platform:
         with self.store.read() as session:
             return {name: session.scalar(select(func.count()).select_from(table)) or 0 for name, table in named.items()}
 
-    def rank(self, space: SearchSpace, like: int | None, settings: TaskSettings) -> Ranking:
+    def rank(
+        self,
+        space: SearchSpace,
+        like: int | None,
+        settings: TaskSettings,
+        meta_feature: Sequence[float] | None = None,
+    ) -> Ranking:
         """What would be recommended to a new task, before anything is paid for (`hyperfd recommend --dry-run`).
 
         Args:
             space: the new task's search space.
             like: id of a past task; the new one has the same data set. None: nothing is known of its data set.
             settings: of the new task.
+            meta_feature: of the new task's data set, by the newest extractor, in place of `like`.
 
         Raises:
             RefusedError: there is no such task, or it has no meta-feature.
@@ -262,7 +286,7 @@ class Platform:
             settings=settings,
             dataset=None,
             extractor_id=head_id if past is None else past.extractor_id,
-            meta_feature=None if past is None else past.meta_feature,
+            meta_feature=_meta_feature(meta_feature, past),
             num_images=None,
             num_boxes=None,
             baseline=None,
@@ -345,6 +369,12 @@ def keep_space(session: Session, space: SearchSpace) -> str:
         session.add(SpaceRow(signature=space.signature, kind=space.kind, definition=dict(space.definition)))
         session.flush()
     return space.signature
+
+
+def _meta_feature(given: Sequence[float] | None, like: TaskView | None) -> tuple[float, ...] | None:
+    if given is not None:
+        return tuple(given)
+    return None if like is None else like.meta_feature
 
 
 def _only_warm(session: Session) -> bool:

@@ -13,8 +13,12 @@ from nni_hyperfd.state.views import TaskView
 
 
 def count_closed(session: Session, space: SearchSpace) -> int:
-    """How many tasks of a space are closed. None is ever opened again or removed."""
-    closed = select(func.count()).where(TaskRow.space_signature == space.signature, TaskRow.closed.is_not(None))
+    """How many closed tasks of a space have results. None of these is ever opened again or removed."""
+    closed = select(func.count()).where(
+        TaskRow.space_signature == space.signature,
+        TaskRow.closed.is_not(None),
+        TaskRow.trials.any(TrialRow.is_result),
+    )
     return session.scalar(closed) or 0
 
 

@@ -37,7 +37,10 @@ def test_tasks_lists_one_line_for_each(hyperfd, state):
 
 
 def test_the_default_state_is_the_one_in_the_users_data_folder(hyperfd, tmp_path, two_tasks):
-    one_line_error(hyperfd("status"), tmp_path / "data" / "nni_hyperfd" / "state.sqlite", "there is none yet")
+    code, out, _ = hyperfd("status")
+    assert code == 0 and str(tmp_path / "data" / "nni_hyperfd" / "state.sqlite") in out and "There is none yet" in out
+    assert rows(out)["tasks"] == "0, 0 of them closed"
+    assert rows(out)["warm-up, hpo"] == "128 results on 16 data sets"
     (tmp_path / "data" / "nni_hyperfd").mkdir(parents=True)
     (tmp_path / "data" / "nni_hyperfd" / "state.sqlite").write_bytes(two_tasks)
     assert hyperfd("status")[0] == 0
@@ -104,6 +107,8 @@ def test_recommend_for_a_past_task_names_the_nearest(hyperfd, state, space_file)
 
 def test_recommend_says_what_is_wrong_with_its_arguments(hyperfd, state, space_file, tmp_path):
     one_line_error(hyperfd("recommend", "--state", state, "--space", space_file), "add --dry-run")
+    one_line_error(hyperfd("recommend", tmp_path, "--task", 1, "--state", state), "leave it out, or DATA")
+    one_line_error(hyperfd("recommend", tmp_path / "none", "--state", state), "there is no such folder")
     dry = ("recommend", "--dry-run", "--state", state, "--space")
     one_line_error(hyperfd(*dry, space_file, "--seed", 2**32), "seed: 4294967296 is no whole number from 0 to")
     one_line_error(hyperfd(*dry, tmp_path / "none.json"), "none.json", "No such file")
@@ -133,12 +138,22 @@ def arguments_of(command, space_file, tmp_path):
     return [part.format(space=space_file, folder=tmp_path) for part in command]
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_a_missing_state_is_a_one_line_error_and_is_not_made(hyperfd, command, space_file, tmp_path):
+def test_a_missing_state_cannot_be_exported_and_is_not_made(hyperfd, tmp_path):
     missing = tmp_path / "missing.sqlite"
-    result = hyperfd(*arguments_of(command, space_file, tmp_path), "--state", missing)
-    one_line_error(result, missing, "there is none yet")
+    one_line_error(hyperfd("export", tmp_path / "out.json", "--state", missing), missing, "there is none yet")
     assert not missing.exists() and not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["tasks"], ["recommend", "--dry-run", "--top", "1"]], ids=lambda c: c[0]
+)
+def test_on_the_first_day_nothing_fails_for_lack_of_a_state(hyperfd, command, tmp_path):
+    missing = tmp_path / "missing.sqlite"
+    code, out, err = hyperfd(*command, "--state", missing)
+    assert (code, err) == (0, "") and "here is none yet" in out
+    assert not missing.exists()
+    if command[0] == "recommend":
+        assert "Best of 200 candidates" in out and "Ranked without a meta-feature" in out
 
 
 @pytest.mark.parametrize("command", [*COMMANDS.values(), ["import", "{space}"]], ids=[*COMMANDS, "import"])
@@ -155,5 +170,6 @@ def test_the_command_is_installed(state):
     command = os.path.join(os.path.dirname(sys.executable), "hyperfd")
     done = subprocess.run([command, "status", "--state", str(state)], capture_output=True, text=True)
     assert done.returncode == 0 and "2 of them closed" in done.stdout
-    done = subprocess.run([command, "status", "--state", f"{state}-none"], capture_output=True, text=True)
+    state.write_bytes(b"garbage" * 999)
+    done = subprocess.run([command, "status", "--state", str(state)], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("hyperfd: ") and "Traceback" not in done.stderr

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from nni_hyperfd import Platform
 from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
@@ -62,3 +63,34 @@ def test_trials_that_describe_no_data_set_run_to_the_end(unaware: dict[str, Expe
 
 def test_the_hook_puts_parameters_right_also_without_a_data_set(unaware: dict[str, Experiment]) -> None:
     unaware["plain"].check_same_everywhere()
+
+
+@pytest.fixture(scope="module")
+def hopeless(experiments: Callable[..., Experiment]) -> dict[str, Experiment]:
+    """A user who has not named his data, and one whose trials all crash after the first."""
+    unset = {"trialCommand": 'true "${NO_SUCH_DATA:?name the folder of your data set}"'}
+    started = {
+        "description": experiments({"budget": 2}, **unset).create(),
+        "all": experiments({"budget": 2}, "--crash 1 2").create(),
+    }
+    for experiment in started.values():
+        experiment.wait_for("status ERROR", lambda experiment=experiment: experiment.status() == "ERROR")
+    return started
+
+
+def test_a_failed_description_ends_the_experiment_with_the_trials_own_sentence(hopeless: dict[str, Experiment]) -> None:
+    experiment = hopeless["description"]
+    (error,) = experiment.errors()
+    assert "the trial that describes the data set has failed: no_such_data: name the folder of your data set" in error
+    assert len(experiment.trial_jobs()) == 1
+    assert "get_next_parameter(dataset)" not in experiment.log("dispatcher"), "that is not what is wrong"
+
+
+def test_an_experiment_of_failures_ends_as_one(hopeless: dict[str, Experiment]) -> None:
+    (error,) = hopeless["all"].errors()
+    assert "all trials that tried a configuration have failed" in error
+    assert len(hopeless["all"].trial_jobs()) == 3
+
+
+def test_neither_leaves_a_task_in_the_state(hopeless: dict[str, Experiment]) -> None:
+    assert all(Platform(experiment.state).tasks() == [] for experiment in hopeless.values())

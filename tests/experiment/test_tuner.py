@@ -267,6 +267,23 @@ def test_all_trials_failing_still_closes_the_task(lab):
     assert tuner.platform.counts()["encoder versions"] == 0, "nothing to learn from"
 
 
+def test_a_task_without_any_result_is_forgotten_and_one_with_a_result_is_not(lab):
+    tuner = extracted(lab, lab.tuner("e", budget=1))
+    assert not tuner.is_describing(0)
+    tuner.ask(1)
+    tuner.trial_end(1, False)
+    assert tuner.done and not tuner.has_results
+    tuner.forget()
+    assert tuner.platform.tasks() == []
+    again = lab.tuner("e", budget=1)
+    again.ask(0)
+    assert again.is_describing(0)
+    lab.run(extracted(lab, lab.tuner("f", budget=1)))
+    other = lab.tuner("f", budget=1)
+    other.forget()
+    assert [task.experiment for task in other.platform.tasks()] == ["e", "f"]
+
+
 def test_with_every_pick_failing_the_learn_job_is_still_sound(lab):
     tuner = extracted(lab, lab.tuner("e", budget=2, preset="paper"))
     for parameter_id in (1, 2):

@@ -28,7 +28,7 @@ def test_closed_tasks_are_those_of_the_space_that_have_something_to_rank(platfor
     own.append(add_task(platform, SPACE, "c", [0.3, 0.2]))
     with platform.store.read() as session:
         assert experience.closed_ids(session, SPACE) == (own, [offline])
-        assert experience.count_closed(session, SPACE) == 8
+        assert experience.count_closed(session, SPACE) == 6
         assert experience.count_closed(session, OTHER) == 1
 
 

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ from pathlib import Path
 from nni_hyperfd.datasets.convert.record import Box, Face, Picture, Point
 from nni_hyperfd.datasets.decoded import sizes_or_reasons
 
+MISSING, UNREADABLE, OUTSIDE = "image missing", "image unreadable", "image outside the source"
+"""Kinds of changes by which a source loses images that it should have."""
 _BATCH = 500  # pictures decoded between two writes of the cache of sizes
 
 
@@ -40,9 +42,18 @@ class Changes:
 
     Attributes:
         items: for each kind of change the place and the content of every case.
+        images: number of images that the source annotates.
+        faces: number of boxes that the source has.
     """
 
     items: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    images: int = 0
+    faces: int = 0
+
+    def count_annotated(self, pictures: Collection[Picture]) -> None:
+        """Count what the source annotates, before anything is dropped."""
+        self.images += len(pictures)
+        self.faces += sum(len(picture.faces) for picture in pictures)
 
     def note(self, kind: str, where: str, what: str = "") -> None:
         """Add a case: its place, and the content that was dropped or changed."""
@@ -65,11 +76,12 @@ def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterat
     first: dict[str, Path] = {}
     stream = iter(pictures)
     while batch := list(islice(stream, _BATCH)):
+        changes.count_annotated(batch)
         present = [picture for picture in batch if _is_present(source, picture, changes)]
         sizes = sizes_or_reasons(source, [picture.path for picture in present])
         for picture, size in zip(present, sizes, strict=True):
             if isinstance(size, str):
-                changes.note("image unreadable", picture.where, f"{picture.path} ({size})")
+                changes.note(UNREADABLE, picture.where, f"{picture.path} ({size})")
                 continue
             digest = hashlib.sha256(picture.path.read_bytes()).hexdigest()
             if digest in first:
@@ -84,13 +96,17 @@ def clean(source: Path, pictures: Iterable[Picture], changes: Changes) -> Iterat
 
 
 def _is_present(source: Path, picture: Picture, changes: Changes) -> bool:
+    for kind, what in picture.notes:
+        changes.note(kind, picture.where, what)
+    if picture.unusable:
+        return False
     folder = source if source.is_dir() else source.parent
     # A crafted annotation must not copy other files of this machine into the data set. Links are the owner's decision,
     # so they are not resolved.
     if not Path(os.path.abspath(picture.path)).is_relative_to(os.path.abspath(folder)):
-        changes.note("image outside the source", picture.where, str(picture.path))
+        changes.note(OUTSIDE, picture.where, str(picture.path))
     elif not picture.path.is_file():
-        changes.note("image missing", picture.where, str(picture.path))
+        changes.note(MISSING, picture.where, str(picture.path))
     else:
         return True
     return False
@@ -112,9 +128,10 @@ def clean_faces(picture: Picture, width: int, height: int, changes: Changes) -> 
         x, y, w, h = face.box
         if picture.normalised:
             x, y, w, h = x * width, y * height, w * width, h * height
+            face = replace(face, landmarks=_in_pixels(face, width, height))
         text = "box " + " ".join(f"{value:g}" for value in face.box)
         if not all(map(math.isfinite, (x, y, w, h))) or w <= 0 or h <= 0:
-            changes.note("box without area", picture.where, text)
+            changes.note("invalid face without area" if face.invalid else "box without area", picture.where, text)
             continue
         box = clip((x, y, w, h), width, height)
         if min(box[2:]) < 1:
@@ -127,6 +144,8 @@ def clean_faces(picture: Picture, width: int, height: int, changes: Changes) -> 
         seen.add(box)
         if any(abs(new - old) > 1e-6 for new, old in zip(box, (x, y, w, h), strict=True)):
             changes.note("box clipped to the image", picture.where, text)
+        if face.invalid:
+            changes.note("face marked invalid by the source, ignored", picture.where, text)
         yield replace(face, box=box, landmarks=_inside(picture, face, width, height, changes))
 
 
@@ -135,6 +154,13 @@ def clip(box: Box, width: int, height: int) -> Box:
     x, y, w, h = box
     left, top = max(x, 0.0), max(y, 0.0)
     return left, top, min(x + w, float(width)) - left, min(y + h, float(height)) - top
+
+
+def _in_pixels(face: Face, width: int, height: int) -> tuple[Point | None, ...] | None:
+    """The landmarks of a face in an image whose coordinates are fractions."""
+    if face.landmarks is None:
+        return None
+    return tuple(None if point is None else (point[0] * width, point[1] * height) for point in face.landmarks)
 
 
 def _inside(picture: Picture, face: Face, width: int, height: int, changes: Changes) -> tuple[Point | None, ...] | None:

@@ -14,19 +14,27 @@ from typing import Any
 
 from nni_hyperfd.datasets import resumable
 from nni_hyperfd.datasets.coco import FACE, Record
-from nni_hyperfd.datasets.convert.cleaning import Changes, CleanPicture, clean
+from nni_hyperfd.datasets.convert.cleaning import MISSING, OUTSIDE, UNREADABLE, Changes, CleanPicture, clean
 from nni_hyperfd.datasets.convert.layouts import LAYOUTS
 from nni_hyperfd.datasets.convert.record import ConvertError, Face
-from nni_hyperfd.datasets.convert.splitting import SPLITS, split
+from nni_hyperfd.datasets.convert.splitting import SPLITS, rule, split
 from nni_hyperfd.files import atomic, write_json
 
 REPORT = "report.json"
 """The report's file name."""
 _SETTINGS = "conversion.json"
+_MOST_LOST = 0.1  # share of the images
 
 
 def convert(
-    name: str, source: Path, out: Path, *, categories: Collection[str] = (), seed: int = 0, resplit: bool = False
+    name: str,
+    source: Path,
+    out: Path,
+    *,
+    categories: Collection[str] = (),
+    seed: int = 0,
+    resplit: bool = False,
+    allow_missing: bool = False,
 ) -> dict[str, Any]:
     """Convert a published data set to COCO.
 
@@ -37,13 +45,16 @@ def convert(
         categories: those that count as faces; if there are none, they are found out.
         seed: of the drawn splits.
         resplit: draw 6 : 1 : 3 over all images although there are official splits.
+        allow_missing: go on although more than a tenth of the images is missing or unreadable.
 
     Returns:
-        The report: `settings`; `splits`, for each split the number of `images` and of `faces` that are not ignored;
-        and `changes`, for each kind of change a text with place and content of everything that was dropped or changed.
+        The report: `settings`; `annotated`, the number of `images` and `faces` that the source has; `splits`, for each
+        split the number of `images` and of `faces` that are not ignored; `rule`, which splits are official, and how the
+        others were drawn; and `changes`, for each kind of change a text with place and content of everything that was
+        dropped or changed.
 
     Raises:
-        ConvertError: the layout is unknown, or the source is not in it.
+        ConvertError: the layout is unknown, the source is not in it, or too many of its images are missing.
         FolderError: `out` holds a finished conversion, one with other settings, or something else.
         OSError: a file cannot be read or written.
     """
@@ -57,20 +68,42 @@ def convert(
         "categories": sorted(categories),
         "seed": seed,
         "resplit": resplit,
+        "allow_missing": allow_missing,
     }
     resumable.check(out / _SETTINGS, out / REPORT, settings)
     changes = Changes()
     pictures = list(clean(source, LAYOUTS[name](source, categories), changes))
+    if not allow_missing:
+        _check_missing(source, changes)
     if not pictures:
         kinds = ", ".join(f"{count} x {kind}" for kind, count in changes.counts().items()) or "it holds no images"
         raise ConvertError(f"{source}: nothing of it can be used ({kinds}); check the folder.")
     resumable.begin(out / _SETTINGS, settings)
     counts = _write_splits(source, out, pictures, seed, resplit)
-    listed = {kind: list(map(_printable, items)) for kind, items in changes.items.items()}
-    report = {"settings": settings, "splits": counts, "changes": listed}
+    report = {
+        "settings": settings,
+        "annotated": {"images": changes.images, "faces": changes.faces},
+        "splits": counts,
+        "rule": rule([picture.picture.split for picture in pictures], seed, resplit),
+        "changes": {kind: list(map(_printable, items)) for kind, items in changes.items.items()},
+    }
     write_json(out / REPORT, report)
     (out / _SETTINGS).unlink()
     return report
+
+
+def _check_missing(source: Path, changes: Changes) -> None:
+    """Refuse a source of which more than a tenth of the images is missing or unreadable."""
+    lost = {kind: changes.items[kind] for kind in (MISSING, UNREADABLE, OUTSIDE) if kind in changes.items}
+    count = sum(map(len, lost.values()))
+    if count > _MOST_LOST * changes.images:
+        kinds = ", ".join(f"{len(items)} x {kind}" for kind, items in lost.items())
+        first = _printable(next(iter(lost.values()))[0])
+        raise ConvertError(
+            f"{source}: {count} of {changes.images} images cannot be used ({kinds}; the first: {first}); images are"
+            " searched where the annotations say, and by name below this folder: unpack them there, or add"
+            " --allow-missing to go on with the others."
+        )
 
 
 def _write_splits(
@@ -99,7 +132,8 @@ def _write_images(source: Path, out: Path, pictures: Sequence[CleanPicture]) -> 
         place_image(path, out / "images" / name)
         origin = path.relative_to(source) if path.is_relative_to(source) else path
         size = {"width": clean_picture.width, "height": clean_picture.height}
-        images.append({"id": number, "file_name": name, **size, "source": _printable(str(origin))})
+        group = {} if clean_picture.picture.group is None else {"group": clean_picture.picture.group}
+        images.append({"id": number, "file_name": name, **size, "source": _printable(str(origin)), **group})
         for face in clean_picture.picture.faces:
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, **_annotation(face)})
     return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": FACE}]}

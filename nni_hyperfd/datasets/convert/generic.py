@@ -1,56 +1,25 @@
-"""The layouts that annotation tools write: COCO JSON, VOC XML, YOLO TXT.
-
-Images are searched by the name that the annotation gives, then by their base name anywhere below the source.
-"""
+"""Two of the layouts that annotation tools write: COCO JSON and VOC XML. `yolo` has the third."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator
-from pathlib import Path, PureWindowsPath
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 from nni_hyperfd.datasets.convert.categories import faces_among
+from nni_hyperfd.datasets.convert.finding import Finder, finder
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
-from nni_hyperfd.datasets.convert.sources import images, lines, numbers, read_json, split_of
-
-Finder = Callable[[Path, str], Path]
-"""Finds an image by the annotation's folder and the name that the annotation gives."""
-
-
-def finder(source: Path) -> Finder:
-    """Make a function that finds the images of a source.
-
-    It returns the expected path if there is no such image, or if its base name alone is known and occurs more than once
-    below the source.
-    """
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in images(source):
-        by_name[path.name].append(path)
-
-    def find(folder: Path, name: str) -> Path:
-        relative = PureWindowsPath(name)
-        places = [folder / name, folder / "images" / name, folder.parent / "images" / name]
-        if relative.anchor or ".." in relative.parts:
-            places = []
-        near = by_name.get(relative.name, [])
-        beside = [path for path in near if folder in path.parents]
-        candidates = [place for place in places if place.is_file()]
-        for group in (candidates[:1], beside, near):
-            if len(group) == 1:
-                return group[0]
-        return folder / relative.name
-
-    return find
+from nni_hyperfd.datasets.convert.sources import lines, numbers, read_json, split_in, split_of, split_of_folders
 
 
 def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
-    """Read a COCO JSON file, or all of a folder. The name of a file or of its folder says which split it is.
+    """Read a COCO JSON file, or all of a folder.
 
-    For example `train.json`, `instances_val2017.json`, `test/_annotations.coco.json`.
+    The name of a file or of its folder says which split it is, for example `train.json`, `faces_val.json`,
+    `instances_val2017.json`, `test/_annotations.coco.json`; else the folder of an image does, such as `train2017/`.
     """
-    files = [source] if source.is_file() else [path for path in sorted(source.rglob("*.json")) if _is_coco(path)]
+    files = [source] if source.is_file() else [p for p in sorted(source.rglob("*.json")) if is_coco(read_json(p))]
     if not files:
         raise ConvertError(f"{source}: holds no COCO json (images, annotations, categories); check the folder.")
     find = finder(source.parent if source.is_file() else source)
@@ -60,33 +29,35 @@ def coco(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
 
 
 def _coco_split(file: Path) -> str | None:
-    return split_of(file.stem) or split_of(file.parent.name)
+    return split_in(file.stem) or split_of(file.parent.name)
 
 
-def _is_coco(path: Path) -> bool:
-    data = read_json(path)
-    return isinstance(data, dict) and {"images", "annotations", "categories"} <= data.keys()
+def is_coco(content: object) -> bool:
+    """Whether the content of a JSON file is COCO annotations."""
+    return isinstance(content, dict) and {"images", "annotations", "categories"} <= content.keys()
 
 
 def _read_coco(file: Path, find: Finder, wanted: Collection[str]) -> list[Picture]:
-    data = read_json(file)
+    data, split = read_json(file), _coco_split(file)
     try:
         faces = _coco_faces(file, data, wanted)
-        return [
-            Picture(
-                find(file.parent, str(image["file_name"])),
-                tuple(faces[image["id"]]),
-                f"{file}, image {image['id']}",
-                _coco_split(file),
-            )
-            for image in data["images"]
-        ]
+        pictures = []
+        for number, image in enumerate(data["images"], start=1):
+            name = str(_entry(image, "file_name", file, "image", number))
+            path = find(file.parent, name)
+            where = f"{file}, image {image['id']}"
+            pictures.append(Picture(path, tuple(faces[image["id"]]), where, split or split_of(path.parent.name)))
+        return pictures
     except (KeyError, TypeError, AttributeError) as error:
         raise ConvertError(f"{file}: is not COCO ({type(error).__name__}: {error}); check its records.") from None
-    except ConvertError:
-        raise
-    except ValueError as error:
-        raise ConvertError(f"{file}: has a box that is no four numbers ({error}); correct it.") from None
+
+
+def _entry(record: dict[str, Any], key: str, file: Path, kind: str, number: int) -> Any:
+    """The value of a key that a record must have."""
+    if record.get(key) is None:
+        name = f"{kind} {record['id']}" if "id" in record else f"{kind} number {number}"
+        raise ConvertError(f"{file}: {name} has no '{key}'; complete or remove the record.")
+    return record[key]
 
 
 def _coco_faces(file: Path, data: dict[str, Any], wanted: Collection[str]) -> dict[object, list[Face]]:
@@ -94,20 +65,31 @@ def _coco_faces(file: Path, data: dict[str, Any], wanted: Collection[str]) -> di
     names = {category["id"]: str(category["name"]) for category in data["categories"]}
     chosen = faces_among(set(names.values()), wanted, str(file))
     faces: dict[object, list[Face]] = {}
-    for image in data["images"]:
-        if image["id"] in faces:
-            raise ConvertError(f"{file}: image id {image['id']} occurs twice; give every image its own.")
-        faces[image["id"]] = []
-    for annotation in data["annotations"]:
-        if annotation["image_id"] not in faces:
+    for number, image in enumerate(data["images"], start=1):
+        image_id = _entry(image, "id", file, "image", number)
+        if image_id in faces:
+            raise ConvertError(f"{file}: image id {image_id} occurs twice; give every image its own.")
+        faces[image_id] = []
+    for number, annotation in enumerate(data["annotations"], start=1):
+        image_id = _entry(annotation, "image_id", file, "annotation", number)
+        if image_id not in faces:
             where = f"annotation {annotation.get('id')}"
-            raise ConvertError(f"{file}: {where} is of the unknown image {annotation['image_id']}; remove it.")
-        if names[annotation["category_id"]] in chosen:
-            x, y, width, height = map(float, annotation["bbox"])
+            raise ConvertError(f"{file}: {where} is of the unknown image {image_id}; remove it.")
+        if names[_entry(annotation, "category_id", file, "annotation", number)] in chosen:
+            box = _coco_box(_entry(annotation, "bbox", file, "annotation", number), annotation.get("id", number), file)
             ignore = bool(annotation.get("ignore") or annotation.get("iscrowd"))
-            points = _keypoints(annotation.get("keypoints"))
-            faces[annotation["image_id"]].append(Face((x, y, width, height), points, ignore))
+            faces[image_id].append(Face(box, _keypoints(annotation.get("keypoints")), ignore))
     return faces
+
+
+def _coco_box(value: object, annotation: object, file: Path) -> Box:
+    try:
+        x, y, width, height = map(float, value)  # type: ignore[call-overload]  # whatever is no sequence raises
+        return x, y, width, height
+    except (TypeError, ValueError):
+        raise ConvertError(
+            f"{file}: annotation {annotation} has the bbox {value!r}, no four numbers; correct it."
+        ) from None
 
 
 def _keypoints(values: object) -> tuple[Point | None, ...] | None:
@@ -121,7 +103,8 @@ def _keypoints(values: object) -> tuple[Point | None, ...] | None:
 def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     """Read VOC XML files, one for each image, anywhere below a folder; coordinates count from 0.
 
-    Folders named train, valid, test are official splits; so are the lists of `ImageSets/Main`, if there are any.
+    Folders named after train, valid, test (`WIDER_train_annotations`) are official splits; so are the lists of
+    `ImageSets/Main`, if there are any.
     """
     trees = [(path, parse_xml(path)) for path in sorted(source.rglob("*.xml"))]
     if not trees:
@@ -130,7 +113,7 @@ def voc(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
     chosen = faces_among(names, wanted, str(source))
     find, listed = finder(source), voc_lists(source, "Main")
     for path, tree in trees:
-        split = listed.get(path.stem) if listed else split_of(path.parent.name) or split_of(path.parent.parent.name)
+        split = listed.get(path.stem) if listed else split_of_folders(path, source)
         faces = [
             Face(bounding_box(item, path), ignore=item.findtext("difficult", "0").strip() == "1")
             for item in tree.iter("object")
@@ -189,54 +172,3 @@ def voc_lists(source: Path, task: str) -> dict[str, str]:
         for file in sorted(source.rglob(f"ImageSets/{task}/{split}.txt")):
             splits.update({line.split()[0]: split for line in lines(file) if line})
     return splits
-
-
-def yolo(source: Path, wanted: Collection[str]) -> Iterator[Picture]:
-    """Read YOLO TXT files beside the images, or in `labels/` beside `images/`; class names from `classes.txt`, if any.
-
-    Every image below the source belongs to it; one without a TXT file has no face. A single class is that of the faces;
-    of several without names, --category takes their numbers.
-    """
-    found = list(images(source))
-    if not found:
-        raise ConvertError(f"{source}: holds no images; check the folder.")
-    labels = {path: _yolo_label(path) for path in found}
-    if not any(label.is_file() for label in labels.values()):
-        raise ConvertError(f"{source}: none of its {len(found)} images has a txt file; check the folder.")
-    rows = {path: list(_yolo_rows(label)) for path, label in labels.items()}
-    files = sorted(source.rglob("classes.txt"))
-    known = lines(files[0]) if files else []
-    used = {kind for row in rows.values() for kind, _ in row}
-    names = {kind: known[int(kind)] if int(kind) < len(known) else kind for kind in used}
-    chosen = faces_among(set(names.values()), wanted, str(source))
-    for path, row in rows.items():
-        faces = tuple(Face(box) for kind, box in row if names[kind] in chosen)
-        split = next(filter(None, map(split_of, reversed(path.relative_to(source).parts[:-1]))), None)
-        yield Picture(path, faces, str(labels[path]), split, normalised=True)
-
-
-def _yolo_label(image: Path) -> Path:
-    """The TXT file of an image: in `labels/` in place of the innermost `images/`, if it is there, else beside it."""
-    parts = list(image.with_suffix(".txt").parts)
-    for index in reversed(range(len(parts) - 1)):
-        if parts[index] == "images":
-            moved = Path(*parts[:index], "labels", *parts[index + 1 :])
-            if moved.is_file():
-                return moved
-            break
-    return image.with_suffix(".txt")
-
-
-def _yolo_rows(label: Path) -> Iterator[tuple[str, Box]]:
-    """Class number and box (fractions of the image) of every line of a TXT file."""
-    for number, line in enumerate(lines(label) if label.is_file() else [], start=1):
-        if not line:
-            continue
-        kind, *rest = line.split()
-        where = f"{label}, line {number}"
-        if not kind.isdecimal():
-            raise ConvertError(f"{where}: the class '{kind}' is no whole number; correct the line.")
-        if len(rest) != 4:
-            raise ConvertError(f"{where}: a class and 4 numbers are due here, not {len(rest)}; only boxes are read.")
-        centre_x, centre_y, width, height = numbers(rest, 4, where)
-        yield kind, (centre_x - width / 2, centre_y - height / 2, width, height)

@@ -8,11 +8,12 @@ from pathlib import Path
 from nni_hyperfd.datasets.convert import generic, lists, matlab, per_image
 from nni_hyperfd.datasets.convert.aflw import aflw
 from nni_hyperfd.datasets.convert.record import Picture
+from nni_hyperfd.datasets.convert.yolo import yolo
 
 LAYOUTS: dict[str, Callable[[Path, Collection[str]], Iterator[Picture]]] = {
     "coco": generic.coco,
     "voc": generic.voc,
-    "yolo": generic.yolo,
+    "yolo": yolo,
     "aflw": aflw,
     "anime": generic.voc,
     "facemask": per_image.facemask,
@@ -20,6 +21,7 @@ LAYOUTS: dict[str, Callable[[Path, Collection[str]], Iterator[Picture]]] = {
     "mafa": matlab.mafa,
     "pascal": per_image.pascal,
     "ufdd": lists.ufdd,
+    "umdaa": lists.umdaa,
     "wider": lists.wider,
     "wiki": matlab.wiki,
 }

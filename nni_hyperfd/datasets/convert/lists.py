@@ -1,11 +1,12 @@
-"""Data sets annotated in text files that list images with their faces: WIDER FACE, UFDD, FDDB."""
+"""Data sets annotated in text files that list images with their faces: WIDER FACE, UFDD, FDDB, UMDAA-02-FD."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from nni_hyperfd.datasets.convert.finding import finder, folder_of
 from nni_hyperfd.datasets.convert.matlab import wider_levels
 from nni_hyperfd.datasets.convert.record import Box, ConvertError, Face, Picture, Point
 from nni_hyperfd.datasets.convert.sources import first_box, lines, numbers, only
@@ -17,23 +18,28 @@ Rows = list[tuple[str, list[str]]]
 
 
 def wider(source: Path, _: Collection[str]) -> Iterator[Picture]:
-    """Read WIDER FACE: `wider_face_split/wider_face_{train,val}_bbx_gt.txt` and `WIDER_{train,val}/images/`.
+    """Read WIDER FACE: `wider_face_{train,val}_bbx_gt.txt` and `WIDER_{train,val}/images/`, one split or both.
 
     Faces that are marked invalid are ignored. If the source contains RetinaFace's landmarks (a `label.txt` in a folder
     named train), training faces get the five points; if it contains the benchmark's `wider_{easy,medium,hard}_val.mat`,
     validation faces get their level. The test split has no published annotations.
     """
+    named = {split: f"wider_face_{split}_bbx_gt.txt" for split in ("train", "val")}
+    files = {split: only(source, name) for split, name in named.items() if any(source.rglob(name))}
+    if not files:
+        raise ConvertError(
+            f"{source}: holds no {' and no '.join(named.values())}; unpack wider_face_split.zip into it."
+        )
     points, levels = _landmarks(source), wider_levels(source)
-    for split in ("train", "val"):
-        file = only(source, f"wider_face_{split}_bbx_gt.txt")
-        folder = source / f"WIDER_{split}" / "images"
+    for split, file in files.items():
+        folder = folder_of(source, f"WIDER_{split}/images")
         for name, where, rows in _counted(file):
             faces = []
             for number, (row_where, words) in enumerate(rows, start=1):
                 values = numbers(words, 10, row_where)
-                box = first_box(values)
+                box, invalid = first_box(values), values[_INVALID] == 1
                 level = levels.get((name, number)) if split == "val" else None
-                faces.append(Face(box, points.get((name, box)), values[_INVALID] == 1, level))
+                faces.append(Face(box, points.get((name, box)), invalid, level, invalid))
             yield Picture(folder / name, tuple(faces), where, split)
 
 
@@ -42,10 +48,10 @@ def ufdd(source: Path, _: Collection[str]) -> Iterator[Picture]:
 
     Distractors, which are images without a face, are dropped by the cleaning, as in Table 7 of the HyperFD paper.
     """
-    file = only(source, "UFDD_val_bbx_gt.txt")
+    file, folder = only(source, "UFDD_val_bbx_gt.txt"), folder_of(source, "UFDD_val/images")
     for name, where, rows in _counted(file):
         faces = [Face(first_box(numbers(words, 4, row_where))) for row_where, words in rows]
-        yield Picture(source / "UFDD_val" / "images" / name, tuple(faces), where)
+        yield Picture(folder / name, tuple(faces), where)
 
 
 def fddb(source: Path, _: Collection[str]) -> Iterator[Picture]:
@@ -53,10 +59,37 @@ def fddb(source: Path, _: Collection[str]) -> Iterator[Picture]:
     files = sorted(source.rglob("FDDB-fold-*-ellipseList.txt"))
     if not files:
         raise ConvertError(f"{source}: holds no FDDB-fold-XX-ellipseList.txt; unpack FDDB-folds.tgz into it.")
+    folder = folder_of(source, "originalPics")
     for file in files:
         for name, where, rows in _counted(file):
             faces = [Face(ellipse_box(*numbers(words, 5, row_where))) for row_where, words in rows]
-            yield Picture(source / "originalPics" / f"{name}.jpg", tuple(faces), where)
+            yield Picture(folder / f"{name}.jpg", tuple(faces), where)
+
+
+def umdaa(source: Path, _: Collection[str]) -> Iterator[Picture]:
+    """Read UMDAA-02-FD: `AnnotatedAA02_TL_BR.csv` and the images; no official splits.
+
+    Rows: path, x1, y1, x2, y2, flag. Of the flags, -1 (or coordinates of -1) is an image without a face, 1 a usable
+    face, 2 to 5 an image with missing data, which is left out. The user, the third part of the path, is the group.
+    """
+    file = only(source, "AnnotatedAA02_TL_BR.csv")
+    find = finder(source)
+    for number, line in enumerate(lines(file), start=1):
+        name, *words = (word.strip() for word in line.split(","))
+        where = f"{file}, line {number}"
+        if not name or number == 1 and not words[-1:][0].lstrip("-").isdecimal():
+            continue  # an empty line, or a header
+        left, top, right, bottom, flag = numbers(words, 5, where)
+        parts = PurePosixPath(name).parts
+        group = parts[2] if len(parts) > 3 else None
+        path = next((place for place in (source / name, file.parent / name) if place.is_file()), None)
+        path = path or find(file.parent, name)
+        if flag == -1 or (left, top, right, bottom) == (-1, -1, -1, -1):
+            yield Picture(path, (), where, group=group)
+        elif flag == 1:
+            yield Picture(path, (Face((left, top, right - left, bottom - top)),), where, group=group)
+        else:
+            yield Picture(path, (), where, group=group, notes=(("missing data", f"flag {flag:g}"),), unusable=True)
 
 
 def ellipse_box(major: float, minor: float, angle: float, x: float, y: float) -> Box:

@@ -76,8 +76,8 @@ def wider_levels(source: Path) -> dict[tuple[str, int], str]:
         ConvertError: a file is missing or cannot be read.
     """
     found: dict[tuple[str, int], str] = {}
-    if not any(source.rglob("wider_*_val.mat")):
-        return found
+    if not any(path for level in WIDER_LEVELS for path in source.rglob(f"wider_{level}_val.mat")):
+        return found  # the official download has wider_face_val.mat, which is no list of a level
     for level in WIDER_LEVELS:
         file = only(source, f"wider_{level}_val.mat")
         events, images, counted = (_variable(file, name).ravel() for name in ("event_list", "file_list", "gt_list"))

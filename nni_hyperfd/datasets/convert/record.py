@@ -24,6 +24,7 @@ class Face:
         landmarks: left eye, right eye, nose, left and right corner of the mouth, where left and right are those of the
             viewer; None for a point that is not annotated, or in place of them all.
         ignore: the face is neither trained on nor counted in AP.
+        invalid: the source itself marks it as no usable face; every such record is reported.
         wider_level: the easiest of WIDER FACE's evaluation lists that the face is on.
     """
 
@@ -31,6 +32,7 @@ class Face:
     landmarks: tuple[Point | None, ...] | None = None
     ignore: bool = False
     wider_level: str | None = None
+    invalid: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Picture:
         where: place of the annotation (file, and line where it has lines), for messages.
         split: the official one (train, val or test), or None.
         normalised: boxes are fractions of the picture's width and height.
+        group: the person or camera that it shows or comes from, or None.
+        notes: (kind, content) of what the reader had to change or leave out, for the report.
+        unusable: the source says that the image is not to be used; the last of `notes` says why.
     """
 
     path: Path
@@ -50,3 +55,6 @@ class Picture:
     where: str
     split: str | None = None
     normalised: bool = False
+    group: str | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+    unusable: bool = False

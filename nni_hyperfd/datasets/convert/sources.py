@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,20 @@ def only(source: Path, pattern: str) -> Path:
 def images(folder: Path) -> Iterator[Path]:
     """Yield the image files below a folder, sorted."""
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def split_in(name: str) -> str | None:
+    """Return the split that one word of a file name stands for (`faces_val`, `x-train2017`); None if none does, or two.
+
+    A word ends where letters or digits do.
+    """
+    found = {split for word in re.split(r"[\W_]+", name) if (split := split_of(word)) is not None}
+    return found.pop() if len(found) == 1 else None
+
+
+def split_of_folders(path: Path, source: Path) -> str | None:
+    """Return the split that the innermost folder of a file stands for, among those below the source, if any does."""
+    return next(filter(None, map(split_in, reversed(path.relative_to(source).parts[:-1]))), None)
 
 
 def split_of(name: str) -> str | None:

@@ -9,6 +9,7 @@ import pytest
 
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.datasets.convert import conversion
+from nni_hyperfd.datasets.convert.record import ConvertError
 from nni_hyperfd.files import FolderError
 
 
@@ -30,9 +31,11 @@ def test_the_folder_passes_the_check_of_training(source, tmp_path, recwarn):
     report = conversion.convert("yolo", source, out)
     assert report["splits"] == {part: {"images": n, "faces": n} for part, n in [("train", 11), ("val", 1), ("test", 7)]}
     assert list(report["changes"]) == ["image unreadable"]
+    assert report["annotated"] == {"images": 20, "faces": 20}
+    assert report["rule"] == "drawn 6 : 1 : 3 with seed 0, as the source names no splits"
     assert json.loads((out / "report.json").read_text()) == report
     loaded = [coco.load(out, part) for part in ("train", "val", "test")]
-    assert not recwarn.list
+    assert [w.category for w in recwarn.list] == [coco.FewFacesWarning]
     names = [image["file_name"] for part in loaded for image in part.images]
     assert len(set(names)) == 19 and sorted(names) == sorted(path.name for path in (out / "images").iterdir())
     assert loaded[0].annotations[0]["bbox"] == [40, 24, 20, 32]
@@ -117,6 +120,22 @@ def test_a_killed_run_is_continued(source, tmp_path, event, argument):
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in whole.iterdir())
 
 
+def test_many_missing_images_are_an_error_unless_they_are_allowed(tmp_path, save_image):
+    source = tmp_path / "in"
+    save_image(source / "images" / "0.png")
+    document = {
+        "images": [{"id": number, "file_name": f"{number}.png"} for number in range(8)],
+        "annotations": [{"image_id": number, "category_id": 1, "bbox": [1, 2, 20, 20]} for number in range(8)],
+        "categories": [{"id": 1, "name": "face"}],
+    }
+    (source / "train.json").write_text(json.dumps(document))
+    with pytest.raises(ConvertError, match="7 of 8 images cannot be used .7 x image missing; .*1.png.*searched"):
+        conversion.convert("coco", source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    report = conversion.convert("coco", source, tmp_path / "out", allow_missing=True)
+    assert report["splits"] == {"train": {"images": 1, "faces": 1}}
+
+
 def test_what_is_there_is_never_overwritten(source, tmp_path):
     out = tmp_path / "out"
     conversion.convert("yolo", source, out)
@@ -136,7 +155,12 @@ def test_the_command_prints_what_was_dropped(source, tmp_path):
         return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"})
 
     done = hyperfd("convert", "yolo", source, out)
-    assert done.returncode == 0 and "image unreadable" in done.stdout and "report.json" in done.stdout
+    assert (
+        done.returncode == 0
+        and "image unreadable" in done.stdout
+        and "Splits: drawn 6 : 1 : 3" in done.stdout
+        and "report.json" in done.stdout
+    )
     assert "19[b].png" in done.stdout
     (tmp_path / "results.json").write_text('[{"image_id": 1, "bbox": [1, 2, 9, 9], "score": 0.9}]')
     done = hyperfd("relabel", out, "val", tmp_path / "results.json")

@@ -7,6 +7,7 @@ import pytest
 
 from nni_hyperfd.datasets.convert import generic
 from nni_hyperfd.datasets.convert.record import ConvertError, Face
+from nni_hyperfd.datasets.convert.yolo import yolo
 
 XML = """<annotation><filename>{name}</filename>
 <size><width>100</width><height>80</height></size>{objects}</annotation>"""
@@ -56,6 +57,18 @@ def test_a_coco_file_names_its_split(tmp_path, save_image, name):
     assert len(pictures[0].faces) == 2 and pictures[1].path.is_file()
 
 
+def test_coco_files_of_one_folder_name_their_splits_and_so_do_folders_of_images(tmp_path, save_image):
+    for split in ("train", "val"):
+        save_image(tmp_path / f"{split}2017" / "a.png")
+        (tmp_path / f"x_{split}.json").write_text(json.dumps(coco_document(annotations=[])))
+    assert [picture.split for picture in generic.coco(tmp_path, ["Face"])] == ["train"] * 2 + ["val"] * 2
+    for split in ("train", "val"):
+        (tmp_path / f"x_{split}.json").unlink()
+    images = [{"id": 1, "file_name": "train2017/a.png"}, {"id": 2, "file_name": "val2017/a.png"}]
+    (tmp_path / "all.json").write_text(json.dumps(coco_document(images=images, annotations=[])))
+    assert [picture.split for picture in generic.coco(tmp_path, ["Face"])] == ["train", "val"]
+
+
 def test_a_coco_file_of_all_images_comes_after_those_of_the_splits(tmp_path):
     for name in ("annotations", "test", "train"):
         (tmp_path / f"{name}.json").write_text(json.dumps(coco_document()))
@@ -71,6 +84,11 @@ def test_a_coco_file_of_all_images_comes_after_those_of_the_splits(tmp_path):
         (json.dumps(coco_document(categories=[{"id": 2, "name": "a"}, {"id": 3, "name": "b"}])), "--category: a, b"),
         (json.dumps(coco_document(categories=[{"id": 2, "name": "face"}])), r"is not COCO \(KeyError: 3\)"),
         (json.dumps({"images": []}), "is not COCO"),
+        (
+            json.dumps(coco_document(annotations=[{"id": 5, "image_id": 7, "category_id": 2}])),
+            "annotation 5 has no 'bbox'",
+        ),
+        (json.dumps(coco_document(images=[{"id": 7}], annotations=[])), "image 7 has no 'file_name'"),
     ],
 )
 def test_a_coco_file_that_cannot_be(tmp_path, content, message):
@@ -101,6 +119,20 @@ def test_voc_with_lists_of_splits(tmp_path, save_image):
     assert (two.split, two.faces) == ("test", (Face((10, 20, 30, 40), ignore=True),))
 
 
+def test_voc_with_a_folder_for_each_split(tmp_path):
+    for folder in ("WIDER_train_annotations", "WIDER_val_annotations", "train_val"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.xml").write_text(XML.format(name="a.png", objects=""))
+    assert [picture.split for picture in generic.voc(tmp_path, ())] == ["train", "val", None]
+
+
+def test_an_image_of_another_suffix_is_found(tmp_path, save_image):
+    save_image(tmp_path / "images" / "a.png")
+    (tmp_path / "a.xml").write_text(XML.format(name="a.jpeg", objects=OBJECT.format(name="face", difficult=0)))
+    (picture,) = generic.voc(tmp_path, ())
+    assert picture.path == tmp_path / "images" / "a.png"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -120,45 +152,7 @@ def test_an_xml_file_that_cannot_be(tmp_path, content, message):
         list(generic.voc(tmp_path, ()))
 
 
-def test_yolo_in_two_folders(tmp_path, save_image):
-    for split in ("train", "valid"):
-        save_image(tmp_path / split / "images" / "a.png")
-        (tmp_path / split / "labels").mkdir()
-        (tmp_path / split / "labels" / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n\n1 0.1 0.1 0.1 0.1\n")
-    save_image(tmp_path / "train" / "images" / "empty.png")
-    (tmp_path / "classes.txt").write_text("face\nhand\n")
-    first, empty, second = generic.yolo(tmp_path, ())
-    assert first.faces[0].box == pytest.approx((0.4, 0.3, 0.2, 0.4))
-    assert first.normalised and len(first.faces) == 1
-    assert empty.faces == () and [p.split for p in (first, empty, second)] == ["train", "train", "val"]
-
-
-def test_yolo_classes_by_number(tmp_path, save_image):
-    save_image(tmp_path / "a.png")
-    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.2 0.4\n3 0.1 0.1 0.1 0.1\n")
-    with pytest.raises(ConvertError, match="--category: 0, 3"):
-        list(generic.yolo(tmp_path, ()))
-    (picture,) = generic.yolo(tmp_path, ["3"])
-    assert len(picture.faces) == 1
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("0 0.5 0.5", "a class and 4 numbers are due here, not 2"),
-        ("0 0.1 0.1 0.2 0.1 0.2 0.2", "a class and 4 numbers are due here, not 6"),
-        ("0 0.5 0.5 0.1 wide", "4 numbers are due here, not '0.5 0.5 0.1 wide'"),
-        ("face 0.5 0.5 0.1 0.1", "class 'face' is no whole"),
-    ],
-)
-def test_a_yolo_line_that_cannot_be(tmp_path, save_image, line, message):
-    save_image(tmp_path / "a.png")
-    (tmp_path / "a.txt").write_text(f"0 0.5 0.5 0.1 0.1\n{line}\n")
-    with pytest.raises(ConvertError, match=f"a.txt, line 2: .*{message}"):
-        list(generic.yolo(tmp_path, ()))
-
-
-@pytest.mark.parametrize("layout", [generic.coco, generic.voc, generic.yolo])
+@pytest.mark.parametrize("layout", [generic.coco, generic.voc, yolo])
 def test_an_empty_folder_says_so(tmp_path, layout):
     with pytest.raises(ConvertError, match="holds no"):
         list(layout(tmp_path, ()))

@@ -42,8 +42,8 @@ def wider(tmp_path, save_image):
 
 def test_wider_face(wider):
     band, empty, press, hands = lists.wider(wider, ())
-    assert band.faces == (Face((10, 20, 30, 40)), Face((50, 20, 0, 40), ignore=True))
-    assert empty.faces == () and press.faces == (Face((-5, 10, 30, 30), ignore=True),)
+    assert band.faces == (Face((10, 20, 30, 40)), Face((50, 20, 0, 40), ignore=True, invalid=True))
+    assert empty.faces == () and press.faces == (Face((-5, 10, 30, 30), ignore=True, invalid=True),)
     assert [picture.split for picture in (band, empty, press, hands)] == ["train"] * 3 + ["val"]
     assert all(picture.path.is_file() for picture in (band, empty, press, hands))
     assert press.where.endswith("wider_face_train_bbx_gt.txt, line 8")
@@ -71,10 +71,38 @@ def test_wider_face_is_cleaned(wider, tmp_path):
     report = convert("wider", wider, tmp_path / "out")
     assert report["splits"] == {"train": {"images": 1, "faces": 1}, "val": {"images": 1, "faces": 1}}
     assert {kind: len(items) for kind, items in report["changes"].items()} == {
-        "box without area": 1,
+        "invalid face without area": 1,
         "image without a face": 2,
         "box clipped to the image": 1,
+        "face marked invalid by the source, ignored": 1,
     }
+    assert report["annotated"] == {"images": 4, "faces": 4}
+    assert report["rule"] == "official: train, val"
+
+
+def test_wider_face_as_it_is_downloaded(wider, tmp_path):
+    (wider / "wider_face_split" / "wider_face_val.mat").write_bytes(b"the same in another format")
+    (wider / "wider_face_split" / "wider_face_train_bbx_gt.txt").unlink()
+    (tmp_path / "unpacked").mkdir()
+    (wider / "WIDER_val").rename(wider / "wider_face_split" / "WIDER_val")
+    (hands,) = lists.wider(wider, ())
+    assert hands.split == "val" and hands.path.is_file()
+    (wider / "wider_face_split" / "wider_face_val_bbx_gt.txt").unlink()
+    with pytest.raises(ConvertError, match="holds no wider_face_train_bbx_gt.txt and no wider_face_val_bbx_gt.txt"):
+        list(lists.wider(wider, ()))
+
+
+def test_umdaa(tmp_path, save_image):
+    save_image(tmp_path / "Data" / "x" / "u7" / "s1" / "1.jpg")
+    rows = [
+        "Data/x/u7/s1/1.jpg,10,20,40,60,1",
+        "Data/x/u7/s1/2.jpg,-1,-1,-1,-1,-1",
+        "Data/x/u8/s1/3.jpg,1,2,3,4,3",
+    ]
+    (tmp_path / "AnnotatedAA02_TL_BR.csv").write_text("\n".join(rows))
+    face, nothing, lost = lists.umdaa(tmp_path, ())
+    assert face.path.is_file() and face.faces == (Face((10, 20, 30, 40)),) and face.group == "u7"
+    assert nothing.faces == () and lost.unusable and lost.notes == (("missing data", "flag 3"),)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +121,7 @@ def test_a_list_that_cannot_be(wider, text, message):
 
 
 def test_missing_annotations_are_named(tmp_path):
-    with pytest.raises(ConvertError, match="holds no wider_face_train_bbx_gt.txt"):
+    with pytest.raises(ConvertError, match="holds no wider_face_train_bbx_gt.txt and"):
         list(lists.wider(tmp_path, ()))
     with pytest.raises(ConvertError, match="holds no FDDB-fold"):
         list(lists.fddb(tmp_path, ()))

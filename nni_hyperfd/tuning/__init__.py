@@ -1,0 +1,1 @@
+"""From a data set to a detector with one command: what `hyperfd tune`, `init`, `doctor` and `recommend DATA` do."""

@@ -1,0 +1,102 @@
+"""Describing a data set before anything is paid for: it happens here, and nothing is kept or sent. Imports torch."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from nni_hyperfd.datasets import coco
+from nni_hyperfd.detector import trial_code
+from nni_hyperfd.method import weights
+from nni_hyperfd.method.features import unpack
+from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
+from nni_hyperfd.method.recipe import INITIAL_SEED
+from nni_hyperfd.platform import Platform
+from nni_hyperfd.privacy import release
+from nni_hyperfd.privacy.settings import PrivacySettings
+from nni_hyperfd.tuning.errors import TuningError
+from nni_hyperfd.tuning.first_look import faces_in_words
+from nni_hyperfd.tuning.plan import Start, start_of, start_with
+
+_IMAGES = 100  # that are described; the mean of more differs little
+_BOX_FEATURES = 4  # of an image's features, beside the channels of the detector
+
+
+@dataclass(frozen=True)
+class Description:
+    """A data set as the state's extractor describes it.
+
+    Attributes:
+        meta_feature: 64 numbers, without noise, for they stay here.
+        words: its faces, in words.
+    """
+
+    meta_feature: tuple[float, ...]
+    words: str
+
+
+def describe(platform: Platform, data: coco.CocoSplit, start: Start | None, options: str = "") -> Description:
+    """Describe a data set by the newest extractor of a state.
+
+    Args:
+        platform: of the state.
+        data: the training split.
+        start: the detector whose features are described; by default that of the package which the state knows.
+        options: more options of `trial_code/describe.py`, as on a command line.
+
+    Raises:
+        TuningError: the detector cannot describe it, or is not of the kind that the state knows.
+    """
+    extractor, digest = _extractor(platform)
+    if start is None:
+        start = start_of("hpo", None, None) if extractor is None else start_with(extractor.feature_dim - _BOX_FEATURES)
+    if start is None:
+        raise TuningError("the state knows no detector of the package; name yours with --start and --config")
+    features, _ = unpack(weights.loads(_features(data.folder, start, options)))
+    width = features.shape[-1]
+    if extractor is None:
+        extractor = MetaFeatureExtractor.initial(width, INITIAL_SEED)
+    if extractor.feature_dim != width:
+        raise TuningError(
+            f"the state was learned with another detector ({extractor.feature_dim - _BOX_FEATURES} channels, "
+            f"{start.config.name} has {width - _BOX_FEATURES}); leave --start out, or name another state"
+        )
+    door = release.Extractor(digest, platform.versions.digests())
+    projection = release.projection_for(door, width, PrivacySettings(off=True))
+    with torch.no_grad():
+        if projection is None:
+            vector = extractor(features).tolist()
+        else:  # as the descriptions are that the state has
+            vector = projection.described(extractor.image_vectors(features).numpy()).tolist()
+    return Description(tuple(vector), faces_in_words(data))
+
+
+def _extractor(platform: Platform) -> tuple[MetaFeatureExtractor | None, str | None]:
+    """The newest extractor of a state, and the sha256 of its weights; None for an untrained one."""
+    known, _ = platform.versions.tensors(platform.versions.head_id())
+    if not known:
+        return None, None
+    return MetaFeatureExtractor.from_weights(known), weights.sha256(weights.dumps(known))
+
+
+def _features(folder: Path, start: Start, options: str) -> bytes:
+    """The image features of a data set, by the trials' own script, as safetensors."""
+    with TemporaryDirectory() as place:
+        links = Path(place) / "data"
+        links.mkdir()
+        (links / "described").symlink_to(folder.resolve(), target_is_directory=True)
+        command = [sys.executable, "describe.py", "--whole", "--images", str(_IMAGES), "--data", str(links)]
+        command += ["--out", place, "--weights", str(start.weights), "--config", str(start.config), "--workers", "0"]
+        ended = subprocess.run(
+            [*command, *shlex.split(options)], cwd=trial_code(), capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
+            raise TuningError(f"{folder}: it cannot be described: {last}; `hyperfd doctor` looks for the cause")
+        return (Path(place) / "described.safetensors").read_bytes()

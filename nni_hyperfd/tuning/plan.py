@@ -1,0 +1,204 @@
+"""What is to be run: search space, detector to start from, budget; and the NNI experiment file that says so."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nni_hyperfd.detector import search_spaces, trial_code
+from nni_hyperfd.space import SearchSpace, SpaceError
+from nni_hyperfd.tuning.errors import TuningError
+
+SPACES = {"hpo": "hpo.json", "nas": "proxylessnas.json", "joint": "joint.json", "extended": "extended.json"}
+"""Search spaces that come with the package, by the name that the command line has for them."""
+_CONFIGS = {"hpo": "retinaface_wider.py", "nas": "retinaface_proxylessnas.py", "joint": "retinaface_proxylessnas.py"}
+_STARTS = {
+    "retinaface_wider.py": "retinaface_wider.safetensors",
+    "retinaface_proxylessnas.py": "retinaface_mobilenetv2.safetensors",
+}
+_CHANNELS = {"retinaface_wider.py": 64, "retinaface_proxylessnas.py": 80}
+"""Channels of each detector's pyramid, on which extractors depend."""
+_HEAD = """\
+# Made by `hyperfd {command}`. `nnictl create --config {name}` runs it as well.
+# Web UI: http://localhost:8080; what came out: `hyperfd tasks`; the best detector: `hyperfd best`.
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The detector that trials start from.
+
+    Attributes:
+        weights: its file (absolute).
+        config: its MMDetection config (absolute).
+        own: whether the user has named the weights.
+    """
+
+    weights: Path
+    config: Path
+    own: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run on a data set.
+
+    Attributes:
+        definition: the search space, as NNI writes it.
+        kind: of the search space: hpo, nas or joint.
+        start: the detector to start from.
+        budget: configurations to try, at least 1.
+        concurrency: trials side by side, at least 1.
+        state: the state file (absolute); None for the user's own.
+        options: more options of `finetune.py`, as on a command line.
+    """
+
+    definition: dict[str, Any]
+    kind: str
+    start: Start
+    budget: int
+    concurrency: int
+    state: Path | None
+    options: str = ""
+
+    def experiment(self, data: Path, working_directory: Path | None = None) -> dict[str, Any]:
+        """The NNI experiment on a data set.
+
+        Args:
+            data: the data set (absolute).
+            working_directory: where NNI keeps the experiment (absolute); its own folder by default.
+        """
+        words = [sys.executable, "finetune.py", "--data", str(data)]
+        words += ["--weights", str(self.start.weights), "--config", str(self.start.config)]
+        class_args = {"budget": self.budget} | ({} if self.state is None else {"state": str(self.state)})
+        experiment: dict[str, Any] = {
+            "experimentName": f"HyperFD on {data.name}",
+            "searchSpace": self.definition,
+            "trialCodeDirectory": str(trial_code()),
+            "trialCommand": " ".join([shlex.join(words), self.options]).strip(),
+            "trialConcurrency": self.concurrency,
+            "tuner": {
+                "codeDirectory": str(trial_code()),
+                "className": "nni_hyperfd.HyperFDAdvisor",
+                "classArgs": class_args,
+            },
+            "trainingService": {"platform": "local"},
+        }
+        if working_directory is not None:
+            experiment["experimentWorkingDirectory"] = str(working_directory)
+        return experiment
+
+
+def make(
+    space: str,
+    start: Path | None,
+    config: Path | None,
+    budget: int = 4,
+    concurrency: int = 1,
+    state: Path | None = None,
+    options: str = "",
+) -> Plan:
+    """Check what the user wants to be run.
+
+    Args:
+        space: one of `SPACES`, or a file with a search space of NNI.
+        start: weights of the detector to start from; those that come with the space by default.
+        config: MMDetection config of that detector; the one that comes with the space by default.
+        budget: configurations to try.
+        concurrency: trials side by side.
+        state: the state file; the user's own by default.
+        options: more options of `finetune.py`.
+
+    Raises:
+        TuningError: a file is missing, or the search space cannot be used.
+    """
+    definition = space_definition(space)
+    try:
+        kind = SearchSpace.from_nni(definition).kind
+    except SpaceError as error:
+        raise TuningError(f"--space {space}: {error}") from None
+    try:
+        shlex.split(options)
+    except ValueError as error:
+        raise TuningError(f"--options {options!r}: {error}") from None
+    absolute = None if state is None else state.expanduser().absolute()
+    return Plan(definition, kind, start_of(kind, start, config), budget, concurrency, absolute, options)
+
+
+def space_definition(space: str) -> dict[str, Any]:
+    """Read a search space by its name or from its file.
+
+    Raises:
+        TuningError: it is neither.
+    """
+    path = search_spaces() / SPACES[space] if space in SPACES else Path(space)
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        names = ", ".join(SPACES)
+        raise TuningError(f"--space {space}: {error.strerror}; name one of {names}, or a file") from None
+    except ValueError as error:
+        raise TuningError(f"--space {space}: this is no JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise TuningError(f"--space {space}: a search space is a JSON object of parameters")
+    return content
+
+
+def start_of(kind: str, weights: Path | None, config: Path | None) -> Start:
+    """Find the detector that trials start from.
+
+    Args:
+        kind: of the search space.
+        weights: the user's; by default those that come with the config.
+        config: the user's; by default the one that belongs to the kind of space.
+
+    Raises:
+        TuningError: a file is missing, or no weights come with the config.
+    """
+    code = trial_code()
+    config = code / "configs" / _CONFIGS[kind] if config is None else _in_trial_code(config)
+    if weights is None:
+        if config.name not in _STARTS:
+            raise TuningError(f"--config {config}: no detector comes with it; name its weights with --start")
+        return Start(code / "weights" / _STARTS[config.name], config, own=False)
+    if not weights.is_file():
+        raise TuningError(
+            f"--start {weights}: there is no such file; name weights (.safetensors, or a released RetinaFace .pth), or"
+            " leave it out for the detector that comes with the package"
+        )
+    return Start(weights.resolve(), config, own=True)
+
+
+def start_with(channels: int) -> Start | None:
+    """Find the detector of the package whose pyramid has so many channels; None if there is none."""
+    code = trial_code()
+    for config, own in _CHANNELS.items():
+        if own == channels:
+            return Start(code / "weights" / _STARTS[config], code / "configs" / config, own=False)
+    return None
+
+
+def _in_trial_code(config: Path) -> Path:
+    for path in (config, trial_code() / "configs" / config.name):
+        if path.is_file():
+            return path.resolve()
+    known = ", ".join(sorted(path.name for path in (trial_code() / "configs").glob("retinaface_*.py")))
+    raise TuningError(f"--config {config}: there is no such file; name one, or one of {known}")
+
+
+def as_yaml(experiment: dict[str, Any], command: str, name: str) -> str:
+    """The text of an experiment file.
+
+    Args:
+        experiment: its content.
+        command: the command that makes it.
+        name: of the file.
+    """
+    body = yaml.safe_dump(experiment, sort_keys=False, width=1000, allow_unicode=True)
+    return _HEAD.format(command=command, name=name) + body

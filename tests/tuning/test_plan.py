@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+from nni.experiment import ExperimentConfig
+
+from nni_hyperfd.tuning import plan
+from nni_hyperfd.tuning.errors import TuningError
+
+
+@pytest.mark.parametrize(("space", "kind"), [("hpo", "hpo"), ("nas", "nas"), ("joint", "joint"), ("extended", "hpo")])
+def test_every_space_has_a_detector_that_fits(space: str, kind: str) -> None:
+    made = plan.make(space, None, None)
+    assert made.kind == kind and made.start.weights.is_file() and made.start.config.is_file()
+    config = Config.fromfile(made.start.config, import_custom_modules=False)
+    channels = next(number for number in (64, 80) if plan.start_with(number).config == made.start.config)
+    assert config.model.neck.out_channels == channels
+
+
+def test_the_experiment_file_is_one_that_nni_takes(tmp_path: Path) -> None:
+    data = tmp_path / "my faces"
+    made = plan.make("hpo", None, None, budget=3, concurrency=2, state=Path("s.sqlite"), options="--size 96")
+    path = tmp_path / "experiment.yml"
+    path.write_text(plan.as_yaml(made.experiment(data, tmp_path / "nni"), "tune", path.name))
+    config = ExperimentConfig.load(path)
+    words = shlex.split(config.trial_command)
+    assert words[words.index("--data") + 1] == str(data) and words[-2:] == ["--size", "96"]
+    assert config.trial_concurrency == 2 and Path(config.experiment_working_directory) == tmp_path / "nni"
+    content = yaml.safe_load(path.read_text())
+    assert content["tuner"]["classArgs"] == {"budget": 3, "state": str(Path.cwd() / "s.sqlite")}
+    assert "`nnictl create --config experiment.yml`" in path.read_text()
+
+
+def test_what_cannot_be_run_is_said(tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(json.dumps({"x": {"_type": "normal", "_value": [0, 1]}}))
+    for arguments, words in [
+        (("hop", None, None), "--space hop: .* name one of hpo, nas, joint, extended, or a file"),
+        ((str(tmp_path / "own.json"), None, None), "'x' of type 'normal'"),
+        (("hpo", tmp_path / "none.pth", None), "--start .*none.pth: there is no such file"),
+        (("hpo", None, Path("none.py")), "there is no such file; name one, or one of .*retinaface_wider.py"),
+        (("hpo", None, Path("retinaface_mobilenet025.py")), "no detector comes with it"),
+    ]:
+        with pytest.raises(TuningError, match=words):
+            plan.make(*arguments)
+    with pytest.raises(TuningError, match="--options .*No closing quotation"):
+        plan.make("hpo", None, None, options="'--size")
