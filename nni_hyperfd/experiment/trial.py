@@ -32,7 +32,6 @@ _logger = logging.getLogger(__name__)
 _IMAGES = 300  # of the training split, drawn once; the meta-feature is a mean, so more change little
 _IMAGES_SEED = 0  # the same images for extract and learn, which share the cached features
 _LARGEST_CACHE = 2**30
-_AP_DIGITS = 2  # of the AP before fine-tuning, which no noise covers
 _RECORD_SECONDS = 30  # the manager writes a trial's record a moment after it has started the trial
 
 
@@ -84,7 +83,8 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
 
     NNI 3.0 hands its parameters out in the order in which trials happen to ask; this returns the ones that NNI's web
     UI shows for this very trial. A trial that is sent a service job instead (`extract`, `learn`) does it here, reports
-    to the platform and ends with exit code 0.
+    to the platform and ends with exit code 0. In any other trial that names its data set, what `nni.report_*` sends
+    from now on is rounded to two digits, unless the owner's settings say ``off`` or ``ap=exact`` (docs/privacy.md).
 
     Args:
         dataset: the data set that the experiment is about. Without one the trial works as any NNI trial does; the
@@ -95,11 +95,14 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
 
     Raises:
         WireError: the job was sent by another version of nni_hyperfd, or is damaged.
+        PrivacyError: the owner's settings are wrong, or do not allow the job.
         RuntimeError: the NNI manager does not name this trial's parameters.
     """
     record = _own_record()
     job = wire.job_in(record)
     if job is None:
+        if dataset is not None:
+            _guard_results()
         return dict(record.get("parameters") or {})
     if dataset is None:
         _logger.warning(
@@ -136,17 +139,27 @@ def _own_record() -> dict[str, Any]:
     return record
 
 
+def _guard_results() -> None:
+    """Let the results of this trial leave as the owner's settings want them."""
+    from nni_hyperfd.experiment.reporting import report_through
+    from nni_hyperfd.privacy import settings
+    from nni_hyperfd.privacy.results import rounded
+
+    if settings.of_owner().rounds_ap:
+        report_through(rounded)
+
+
 def _extract(dataset: Dataset, job: ExtractJob) -> None:
     """Describe the data set as far as its owner allows, and tell the AP@50 that fine-tuning has to beat."""
     from nni_hyperfd.privacy import settings
+    from nni_hyperfd.privacy.results import rounded
 
     begin, owner = time.monotonic(), settings.of_owner()
     network = _network(job.extractor)
     baseline = float(dataset.evaluate())
-    if owner.off:
-        described = _described(dataset, network, job, owner, baseline)
-    else:
-        described = _described_privately(dataset, network, job, owner, round(baseline, _AP_DIGITS))
+    baseline = rounded(baseline) if owner.rounds_ap else baseline
+    describe = _described if owner.off else _described_privately
+    described = describe(dataset, network, job, owner, baseline)
     seconds = float(round(time.monotonic() - begin))  # in full it would tell the number of images
     described = replace(described, seconds=seconds, among=owner.among if owner.learn else 0, share=owner.share)
     nni.report_intermediate_result(wire.intermediate_result(described))

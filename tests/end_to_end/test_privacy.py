@@ -195,6 +195,17 @@ def test_noised_numbers_leave_and_are_the_same_for_the_same_data_set(guarded: li
     assert tuple(entry["released"]) == first.meta_feature
 
 
+def test_aps_of_picks_leave_with_two_digits(guarded: list[Experiment], recorded: Experiment) -> None:
+    for experiment, digits in ((guarded[0], 2), (recorded, 3)):
+        (pick, *_) = experiment.picks()
+        metrics = [
+            metric for metric in experiment.rest("/metric-data") if metric["parameterId"] == str(pick.parameter_id)
+        ]
+        sent = {metric["type"]: json.loads(json.loads(metric["data"]))["default"] for metric in metrics}
+        assert sent["FINAL"] == pick.performance
+        assert sent["PERIODICAL"] == float(f"{pick.performance / 2:.{digits}g}"), "off leaves all digits"
+
+
 def test_a_data_set_that_is_not_described_says_so(guarded: list[Experiment]) -> None:
     assert "its data set is not described (it has fewer images" in guarded[2].log("dispatcher")
     assert guarded[2].task().closed is not None and len(guarded[2].picks()) == 1
