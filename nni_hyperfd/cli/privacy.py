@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from nni_hyperfd.cli.console import console, stop
+from nni_hyperfd.cli.console import State, console, open_state, stop
+
+_AUDITED = 1000  # images of a folder at most
 
 privacy = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See and test what leaves a data set.")
 
@@ -60,14 +65,20 @@ def ledger(data: Annotated[Path, typer.Argument(help="Folder of a data set.")]) 
 
 @privacy.command()
 def audit(
-    features: Annotated[list[Path], typer.Argument(help="Files of trial_code/describe.py --whole, one per data set.")],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of data sets, or their image features (trial_code/describe.py --whole)."),
+    ],
     state: Annotated[Path | None, typer.Option(help="State with the extractor; the package's own by default.")] = None,
     runs: Annotated[int, typer.Option(min=20, help="Simulated data sets for each figure.")] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    trial_code: Annotated[
+        Path, typer.Option(help="This repository's folder of that name, whose detector describes folders.")
+    ] = Path("trial_code"),
 ) -> None:
     """Attack descriptions of data sets before any is sent, without noise and under this user's settings.
 
-    Nothing is sent, and nothing is spent.
+    Nothing is sent, and nothing is spent. Of a folder, at most 1000 training images take part.
     """
     from nni_hyperfd.experiment.class_args import WARM_STATE
     from nni_hyperfd.privacy import auditing, settings
@@ -81,7 +92,9 @@ def audit(
     if head is None:
         stop(f"state {state}: it has no extractor of this format; name another by --state")
     try:
-        vectors = auditing.read(features, head[0], owner)
+        with TemporaryDirectory() as folder:
+            files = [_described(path, trial_code, Path(folder)) if path.is_dir() else path for path in data]
+            vectors = auditing.read(files, head[0], owner)
         found = auditing.audit(vectors, owner, runs, seed)
     except (ProjectionError, auditing.AuditError) as error:
         stop(str(error))
@@ -90,3 +103,58 @@ def audit(
         numbers = ("" if number is None else f"{number:.3f}" for number in (row.off, row.on, row.bound))
         table.add_row(row.attack, f"{row.guessing:g}", *numbers)
     console.print(table)
+
+
+def _described(data: Path, trial_code: Path, out: Path) -> Path:
+    """The image features of a data set's folder, made by the trials' detector in a process of its own."""
+    script = trial_code / "describe.py"
+    if not script.is_file():
+        stop(f"there is no {script}; name this repository's folder trial_code by --trial-code")
+    console.print(f"Describing {data} ...", soft_wrap=True, highlight=False, markup=False)
+    options = ["--whole", "--images", str(_AUDITED), "--workers", "0", "--data", str(data.resolve()), "--out", str(out)]
+    done = subprocess.run([sys.executable, script.name, *options], cwd=trial_code, capture_output=True, text=True)
+    if done.returncode:
+        stop(f"{data} cannot be described: {done.stderr.strip().splitlines()[-1]}")
+    return out / f"{data.resolve().name}.safetensors"
+
+
+@privacy.command()
+def forget(
+    data: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    state: State,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove what trials have left of a data set here, and its tasks from the state.
+
+    That is cached image features and sizes, and of every NNI experiment with trials on it the whole folder: records,
+    logs, checkpoints, tuned detectors. The ledger stays: what was sent is known, and what was spent is spent.
+    """
+    from nni.tools.nnictl.config_utils import Experiments
+
+    from nni_hyperfd.datasets.decoded import cache_file
+    from nni_hyperfd.experiment import launch
+    from nni_hyperfd.platform import forgetting
+    from nni_hyperfd.privacy import traces
+
+    found, listed = traces.left(data), Experiments()
+    experiments = sorted({trace.experiment for trace in found if trace.experiment is not None})
+    if running := [each for each in experiments if launch.find(each, 0, Path()) is not None]:
+        stop(f"experiment {running[0]} with trials on {data} has not ended; run 'nnictl stop {running[0]}' first")
+    known = listed.get_all_experiments()
+    folders = [Path(known[each]["logDir"], each) for each in experiments if each in known]
+    paths = [path for path in (*folders, *(Path(trace.path) for trace in found), cache_file(data)) if path.exists()]
+    for path in paths:
+        console.print(f"{path}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{len(paths)} files and folders, and in {state} the tasks of: {', '.join(experiments) or 'none'}")
+    if not yes:
+        typer.confirm("Remove them for good?", abort=True)
+    forgotten = forgetting.forget(open_state(state), experiments) if state.exists() and experiments else set()
+    traces.remove(paths)
+    for each in experiments:
+        listed.remove_experiment(each)
+    traces.drop(data, forgotten)
+    console.print(f"Removed, and {len(forgotten)} tasks in {state}. The ledger stays: what was spent is spent.")
+    if elsewhere := sorted(set(experiments) - forgotten):
+        console.print(
+            f"Tasks of {', '.join(elsewhere)} are not in it: if they are in another state, repeat with --state."
+        )

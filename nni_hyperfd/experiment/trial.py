@@ -100,9 +100,9 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
     """
     record = _own_record()
     job = wire.job_in(record)
+    if dataset is not None:
+        _guard(dataset, has_results=job is None)
     if job is None:
-        if dataset is not None:
-            _guard_results()
         return dict(record.get("parameters") or {})
     if dataset is None:
         _logger.warning(
@@ -139,14 +139,25 @@ def _own_record() -> dict[str, Any]:
     return record
 
 
-def _guard_results() -> None:
-    """Let the results of this trial leave as the owner's settings want them."""
+def _guard(dataset: Dataset, has_results: bool) -> None:
+    """Let this trial report and print what its owner's settings allow, and note where NNI keeps it."""
     from nni_hyperfd.experiment.reporting import report_through
-    from nni_hyperfd.privacy import settings
+    from nni_hyperfd.privacy import redaction, settings, traces
     from nni_hyperfd.privacy.results import rounded
 
-    if settings.of_owner().rounds_ap:
+    owner, folder, output = settings.of_owner(), _folder(dataset), os.environ.get("NNI_OUTPUT_DIR")
+    if has_results and owner.rounds_ap:
         report_through(rounded)
+    if folder is not None and output is not None:
+        traces.leave(folder, traces.Trace(output, nni.get_experiment_id()))
+        if not owner.off:
+            redaction.install(folder)
+
+
+def _folder(dataset: Dataset) -> Path | None:
+    """Where the data set lies; None where it does not say, or is of before this attribute."""
+    folder = getattr(dataset, "folder", None)
+    return None if folder is None else Path(folder)
 
 
 def _extract(dataset: Dataset, job: ExtractJob) -> None:
@@ -194,8 +205,7 @@ def _described_privately(
     from nni_hyperfd.privacy import release
     from nni_hyperfd.privacy.settings import Unit
 
-    folder = getattr(dataset, "folder", None)  # data sets of before this attribute do not have it
-    data = release.DataSet(None if folder is None else Path(folder), dataset.fingerprint())
+    data = release.DataSet(_folder(dataset), dataset.fingerprint())
     door = release.Door(data, release.Extractor(_digest(job), job.versions), owner)
     described: release.Description | release.Withheld | None = door.again()
     if described is None:
@@ -255,7 +265,7 @@ def _features(dataset: Dataset, limit: int) -> Tensor:
     """The data set's image features, kept on this machine for a while: another job needs them again."""
     from nni_hyperfd.method import features as image_features
     from nni_hyperfd.method import weights
-    from nni_hyperfd.privacy import caches
+    from nni_hyperfd.privacy import caches, traces
 
     folder = Path(platformdirs.user_cache_path("nni_hyperfd"))
     caches.expire(folder)
@@ -267,6 +277,8 @@ def _features(dataset: Dataset, limit: int) -> Tensor:
     except weights.WeightsError as error:
         _logger.warning("The cached image features in %s are not usable (%s); they are computed anew.", path, error)
     features = dataset.image_features(limit, _IMAGES_SEED)
+    if (data := _folder(dataset)) is not None:
+        traces.leave(data, traces.Trace(str(path)))
     caches.write(path, weights.dumps(image_features.pack_images(features)))
     return features
 
