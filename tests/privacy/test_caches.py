@@ -22,6 +22,6 @@ def test_what_is_old_or_from_the_future_is_removed(tmp_path, days, stays):
     (tmp_path / "decoded").mkdir()
     for file in (*files, other):
         file.write_text("")
-        os.utime(file, 2 * [time.time() + days * 86400])
+        os.utime(file, (time.time() + days * 86400,) * 2)
     caches.expire(tmp_path)
     assert [file.exists() for file in files] == [stays, stays] and other.exists()
