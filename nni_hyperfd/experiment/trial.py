@@ -101,7 +101,7 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
     record = _own_record()
     job = wire.job_in(record)
     if dataset is not None:
-        _guard(dataset, has_results=job is None)
+        _guard(dataset, has_results=job is None and record.get("parameter_id") is not None)
     if job is None:
         return dict(record.get("parameters") or {})
     if dataset is None:
@@ -140,7 +140,12 @@ def _own_record() -> dict[str, Any]:
 
 
 def _guard(dataset: Dataset, has_results: bool) -> None:
-    """Let this trial report and print what its owner's settings allow, and note where NNI keeps it."""
+    """Let this trial report and print what its owner's settings allow, and note where NNI keeps it.
+
+    Args:
+        dataset: its data set.
+        has_results: whether it reports results of its own to NNI.
+    """
     from nni_hyperfd.experiment.reporting import report_through
     from nni_hyperfd.privacy import redaction, settings, traces
     from nni_hyperfd.privacy.results import rounded
