@@ -62,12 +62,12 @@ def ledger(data: Annotated[Path, typer.Argument(help="Folder of a data set.")]) 
         alone = ZCDPAccountant()
         for each in (alone, accountant):
             each.compose(GaussianRelease(entry.multiplier))
-        spent = [f"{each.epsilon(owner.delta):.2f}" for each in (alone, accountant)]
-        table.add_row(entry.when, f"{entry.size} or more", entry.extractor[:12], *spent)
+        epsilons = [f"{each.epsilon(owner.delta):.2f}" for each in (alone, accountant)]
+        table.add_row(entry.when, f"{entry.size} or more", entry.extractor[:12], *epsilons)
     console.print(table)
     spent = f"{accountant.epsilon(owner.delta):.2f} spent at delta {owner.delta:g}"
     if owner.off:
-        lines = [f"{spent}, epsilon does not bound what leaves: off"]
+        lines = [f"{spent}, epsilon does not bound what leaves: off. Exact descriptions and updates are not counted."]
     else:
         left = _descriptions(owner.total, owner.epsilon, owner.delta, accountant.rho)
         lines = [f"{spent}, of epsilon {owner.total:g}; {left} more descriptions of epsilon {owner.epsilon:g} are left"]
@@ -177,8 +177,11 @@ def forget(
     console.print(f"{len(paths)} files and folders, and in {state} the tasks of: {', '.join(experiments) or 'none'}")
     if not yes:
         typer.confirm("Remove them for good?", abort=True)
+    try:
+        traces.remove(paths)
+    except OSError as error:
+        stop(f"{error.filename}: {error.strerror}; put it right and repeat the command")
     forgotten = forgetting.forget(open_state(state), experiments) if state.exists() and experiments else set()
-    traces.remove(paths)
     for each in experiments:
         listed.remove_experiment(each)
     traces.drop(data, forgotten)

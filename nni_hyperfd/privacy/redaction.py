@@ -6,6 +6,8 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -54,7 +56,8 @@ def install(folder: Path) -> None:
 
     def record(*args: Any, **kwargs: Any) -> logging.LogRecord:
         entry = made(*args, **kwargs)
-        entry.msg, entry.args = redaction(entry.getMessage()), ()
+        with suppress(TypeError, ValueError):  # arguments that do not fit: logging says so when it writes the record
+            entry.msg, entry.args = redaction(entry.getMessage()), ()
         return entry
 
     logging.setLogRecordFactory(record)
@@ -70,6 +73,10 @@ class _Redacted:
     def write(self, text: str) -> int:
         self._stream.write(self._redaction(text))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -51,10 +51,13 @@ from nni_hyperfd.privacy.redaction import install
 install(Path({str(data)!r}))
 print("printed", Path({str(data)!r}) / "images" / "11.png", flush=True)
 logging.warning("logged %s", "Hans Mustermann.JPG")
+logging.warning("%d", "no number")
+sys.stderr.writelines(["several ", "11.png", "\\n"])
 warnings.warn({str(data / "train.json")!r})
 raise RuntimeError({str(data)!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "printed DATA/IMAGE\n" and done.returncode == 1
-    assert "logged IMAGE\n" in done.stderr and "UserWarning: DATA/train.json\n" in done.stderr
+    assert "logged IMAGE\n" in done.stderr and "several IMAGE\n" in done.stderr and "Logging error" in done.stderr
+    assert "UserWarning: DATA/train.json\n" in done.stderr
     assert done.stderr.endswith("RuntimeError: DATA\n") and str(data) not in done.stderr
