@@ -40,7 +40,10 @@ class Dataset(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Where the data set lies, for the owner's privacy ledger; it stays on this machine. None: he names a place."""
+        """Where the data set lies, for the owner's ledger and for `hyperfd privacy forget`; it stays on this machine.
+
+        None: the owner's settings name a place for the ledger.
+        """
 
     @property
     def num_images(self) -> int:
