@@ -5,8 +5,9 @@
     python describe.py --whole --images 64 --data FOLDER_OF_DATA_SETS --out FOLDER ...
 
 The platform needs them to transform old meta-features for a newer extractor (eq. 4, docs/method.md). The sub-data-sets
-are clusters of image features, so that they differ. With --whole, --data is a folder of data sets, and each of them
-becomes one file with its name, as `hyperfd warmup train` reads them. The files contain features and counts, no pixels.
+are clusters of image features, so that they differ. With --whole, each data set becomes one file with its name, as
+`hyperfd warmup train` reads them: --data, or all those in that folder. The files contain features and counts, no
+pixels.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Options.parser(__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for one .safetensors file per sub-data-set")
     parser.add_argument("--subsets", type=int, default=6, help="maximum number of sub-data-sets")
-    parser.add_argument("--whole", action="store_true", help="describe each data set in the folder --data as one")
+    parser.add_argument("--whole", action="store_true", help="describe --data, or each data set in this folder, as one")
     parser.add_argument("--images", type=int, help="with --whole: maximum number of images of each, drawn by --seed")
     arguments = parser.parse_args(argv)
     options = Options.from_arguments(arguments)
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         for path in describe(FaceDataset(options), arguments.out, arguments.subsets, options.seed):
             print(path)
         return
-    folders = sorted(path.parent for path in options.data.glob("*/train.json"))
+    alone = (options.data / "train.json").is_file()
+    folders = [options.data] if alone else sorted(path.parent for path in options.data.glob("*/train.json"))
     if not folders:
         raise ScriptError(f"no folder in {options.data} is a data set (train.json, val.json, images/).")
     for folder in folders:

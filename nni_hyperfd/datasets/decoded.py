@@ -38,7 +38,7 @@ def sizes_or_reasons(folder: Path, paths: Sequence[Path]) -> list[Size | str]:
     Returns:
         For each file its size as the detector sees it (after Exif rotation), or why it cannot be decoded.
     """
-    cache = _cache_file(folder)
+    cache = cache_file(folder)
     entries = _read(cache)
     names, stamps = [str(path.absolute()) for path in paths], [_stamp(path) for path in paths]
     found: list[Size | str | None] = [
@@ -55,11 +55,14 @@ def sizes_or_reasons(folder: Path, paths: Sequence[Path]) -> list[Size | str]:
     if missing:
         # The cache only saves time: a folder that cannot be written must not stop anyone.
         with suppress(OSError):
-            files.write_json(cache, entries, indent=None)
+            with files.atomic(cache) as partial:
+                partial.touch(0o600)
+                partial.write_text(json.dumps(entries))
     return [size for size in found if size is not None]
 
 
-def _cache_file(folder: Path) -> Path:
+def cache_file(folder: Path) -> Path:
+    """Where the sizes of a folder's files are kept, readable by their user alone."""
     name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()
     return Path(platformdirs.user_cache_path("nni_hyperfd"), "decoded", f"{name}.json")
 

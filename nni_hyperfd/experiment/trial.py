@@ -32,7 +32,6 @@ _logger = logging.getLogger(__name__)
 _IMAGES = 300  # of the training split, drawn once; the meta-feature is a mean, so more change little
 _IMAGES_SEED = 0  # the same images for extract and learn, which share the cached features
 _LARGEST_CACHE = 2**30
-_AP_DIGITS = 2  # of the AP before fine-tuning, which no noise covers
 _RECORD_SECONDS = 30  # the manager writes a trial's record a moment after it has started the trial
 
 
@@ -41,7 +40,10 @@ class Dataset(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """Where the data set lies, for the owner's privacy ledger; it stays on this machine. None: he names a place."""
+        """Where the data set lies, for the owner's ledger and for `hyperfd privacy forget`; it stays on this machine.
+
+        None: the owner's settings name a place for the ledger.
+        """
 
     @property
     def num_images(self) -> int:
@@ -84,7 +86,8 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
 
     NNI 3.0 hands its parameters out in the order in which trials happen to ask; this returns the ones that NNI's web
     UI shows for this very trial. A trial that is sent a service job instead (`extract`, `learn`) does it here, reports
-    to the platform and ends with exit code 0.
+    to the platform and ends with exit code 0. In any other trial that names its data set, what `nni.report_*` sends
+    from now on is rounded to two digits, unless the owner's settings say ``off`` or ``ap=exact`` (docs/privacy.md).
 
     Args:
         dataset: the data set that the experiment is about. Without one the trial works as any NNI trial does; the
@@ -95,10 +98,13 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
 
     Raises:
         WireError: the job was sent by another version of nni_hyperfd, or is damaged.
+        PrivacyError: the owner's settings are wrong, or do not allow the job.
         RuntimeError: the NNI manager does not name this trial's parameters.
     """
     record = _own_record()
     job = wire.job_in(record)
+    if dataset is not None:
+        _guard(dataset, has_results=job is None and record.get("parameter_id") is not None)
     if job is None:
         return dict(record.get("parameters") or {})
     if dataset is None:
@@ -136,17 +142,43 @@ def _own_record() -> dict[str, Any]:
     return record
 
 
+def _guard(dataset: Dataset, has_results: bool) -> None:
+    """Let this trial report and print what its owner's settings allow, and note where NNI keeps it.
+
+    Args:
+        dataset: its data set.
+        has_results: whether it reports results of its own to NNI.
+    """
+    from nni_hyperfd.experiment.reporting import report_through
+    from nni_hyperfd.privacy import redaction, settings, traces
+    from nni_hyperfd.privacy.results import rounded
+
+    owner, folder, output = settings.of_owner(), _folder(dataset), os.environ.get("NNI_OUTPUT_DIR")
+    if has_results and owner.rounds_ap:
+        report_through(rounded)
+    if folder is not None and output is not None:
+        traces.leave(folder, traces.Trace(output, nni.get_experiment_id()))
+        if not owner.off:
+            redaction.install(folder)
+
+
+def _folder(dataset: Dataset) -> Path | None:
+    """Where the data set lies; None where it does not say, or is of before this attribute."""
+    folder = getattr(dataset, "folder", None)
+    return None if folder is None else Path(folder)
+
+
 def _extract(dataset: Dataset, job: ExtractJob) -> None:
     """Describe the data set as far as its owner allows, and tell the AP@50 that fine-tuning has to beat."""
     from nni_hyperfd.privacy import settings
+    from nni_hyperfd.privacy.results import rounded
 
     begin, owner = time.monotonic(), settings.of_owner()
     network = _network(job.extractor)
     baseline = float(dataset.evaluate())
-    if owner.off:
-        described = _described(dataset, network, job, owner, baseline)
-    else:
-        described = _described_privately(dataset, network, job, owner, round(baseline, _AP_DIGITS))
+    baseline = rounded(baseline) if owner.rounds_ap else baseline
+    describe = _described if owner.off else _described_privately
+    described = describe(dataset, network, job, owner, baseline)
     seconds = float(round(time.monotonic() - begin))  # in full it would tell the number of images
     described = replace(described, seconds=seconds, among=owner.among if owner.learn else 0, share=owner.share)
     nni.report_intermediate_result(wire.intermediate_result(described))
@@ -181,8 +213,7 @@ def _described_privately(
     from nni_hyperfd.privacy import release
     from nni_hyperfd.privacy.settings import Unit
 
-    folder = getattr(dataset, "folder", None)  # data sets of before this attribute do not have it
-    data = release.DataSet(None if folder is None else Path(folder), dataset.fingerprint())
+    data = release.DataSet(_folder(dataset), dataset.fingerprint())
     door = release.Door(data, release.Extractor(_digest(job), job.versions), owner)
     described: release.Description | release.Withheld | None = door.again()
     if described is None:
@@ -242,7 +273,7 @@ def _features(dataset: Dataset, limit: int) -> Tensor:
     """The data set's image features, kept on this machine for a while: another job needs them again."""
     from nni_hyperfd.method import features as image_features
     from nni_hyperfd.method import weights
-    from nni_hyperfd.privacy import caches
+    from nni_hyperfd.privacy import caches, traces
 
     folder = Path(platformdirs.user_cache_path("nni_hyperfd"))
     caches.expire(folder)
@@ -254,6 +285,8 @@ def _features(dataset: Dataset, limit: int) -> Tensor:
     except weights.WeightsError as error:
         _logger.warning("The cached image features in %s are not usable (%s); they are computed anew.", path, error)
     features = dataset.image_features(limit, _IMAGES_SEED)
+    if (data := _folder(dataset)) is not None:
+        traces.leave(data, traces.Trace(str(path)))
     caches.write(path, weights.dumps(image_features.pack_images(features)))
     return features
 

@@ -152,6 +152,37 @@ def crafted_cosine(rows: Vectors, radius: float | None, scale: float, runs: int,
     return float(np.mean(cosines))
 
 
+def history_auc(rows: Vectors, size: int, scale: float, times: int, runs: int, rng: np.random.Generator) -> float:
+    """How well an attacker tells which of two images is in a data set that is described again whenever it has grown.
+
+    The data set grows by one image each time. The attacker knows all images but that one, and adds up what all
+    descriptions say.
+
+    Args:
+        rows: (N, k), with N >= size + times + 1.
+        size: number of images at the first description.
+        scale: of the noise of each description.
+        times: number of descriptions.
+        runs: number of data sets.
+        rng: draws everything.
+
+    Returns:
+        Probability that the right one of the two scores higher; 0.5 is guessing.
+    """
+    scores: list[list[float]] = [[], []]
+    for _ in range(runs):
+        drawn = rows[rng.choice(len(rows), size + times + 1, replace=False)]
+        pair, known = drawn[:2], drawn[2:]
+        for which in (0, 1):
+            score = 0.0
+            for count in range(size, size + times):
+                others, direction = known[: count - 1].sum(axis=0), (pair[1] - pair[0]) / count
+                told = (others + pair[which]) / count + scale * rng.standard_normal(rows.shape[1])
+                score += float((told - (others + pair.mean(axis=0)) / count) @ direction)
+            scores[which].append(score / max(float(direction @ direction), 1e-300))
+    return auc(np.array(scores[1]), np.array(scores[0]))
+
+
 def auc(high: NDArray[np.float64], low: NDArray[np.float64]) -> float:
     """Probability that a number of `high` is above one of `low`, ties counting half."""
     ranks = stats.rankdata(np.concatenate([high, low]))[: len(high)]

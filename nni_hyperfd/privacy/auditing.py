@@ -127,7 +127,7 @@ def audit(audited: Audited, settings: PrivacySettings, runs: int, seed: int) -> 
     rows += [_crafted(audited, size, multiplier, runs, rng) for size in SIZES[1:4]]
     if len(audited.data_sets) > 1:
         rows += [row for size in SIZES[1:] for row in _recognised(audited, size, multiplier, runs, rng)]
-    return rows
+    return rows + _history(audited, settings, multiplier, runs, np.random.default_rng([seed, 1]))
 
 
 def _scale(audited: Audited, size: int, multiplier: float) -> float:
@@ -145,6 +145,22 @@ def _membership(audited: Audited, size: int, multiplier: float, runs: int, rng: 
     on = [attacks.membership_auc(one.bounded, size, scale, runs, rng) for one in enough]
     bound = float(stats.norm.cdf(1 / (multiplier * math.sqrt(2))))
     return [Row(f"one of {size} images: AUC", 0.5, float(np.mean(off)), float(np.mean(on)), bound)]
+
+
+def _history(
+    audited: Audited, settings: PrivacySettings, multiplier: float, runs: int, rng: np.random.Generator
+) -> list[Row]:
+    """One image of a data set that grows by an image before each of ten tasks, all others known."""
+    size, tasks = 100, 10
+    enough = [one for one in audited.data_sets.values() if len(one.exact) > size + tasks]
+    if not enough:
+        return []
+    total = mechanism.noise_multiplier(settings.total, settings.delta)
+    times, scale = min(tasks, int((multiplier / total) ** 2 + 1e-9)), _scale(audited, size, multiplier)
+    on = [attacks.history_auc(one.bounded, size, scale, times, runs, rng) for one in enough]
+    bound = float(stats.norm.cdf(math.sqrt(times) / (multiplier * math.sqrt(2))))
+    attack = f"one image, all others known, {times} descriptions of a set that grows from {size}: AUC"
+    return [Row(attack, 0.5, 1.0, float(np.mean(on)), bound)]
 
 
 def _crafted(audited: Audited, size: int, multiplier: float, runs: int, rng: np.random.Generator) -> Row:

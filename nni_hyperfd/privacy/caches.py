@@ -11,6 +11,8 @@ from nni_hyperfd.files import atomic
 DAYS = 30
 """Days after which a cached file is removed, counted from when it was written."""
 
+_DAY = 86400  # seconds; clocks of a shared folder's machines may differ by some
+
 
 def write(path: Path, content: bytes, durable: bool = False) -> None:
     """Write a file completely or not at all, readable by its owner alone.
@@ -35,11 +37,14 @@ def write(path: Path, content: bytes, durable: bool = False) -> None:
 
 
 def expire(folder: Path) -> None:
-    """Remove the image features in a folder that were written more than `DAYS` ago."""
-    oldest = time.time() - DAYS * 86400
-    for path in folder.glob("*.safetensors"):
+    """Remove the image features and image sizes in a folder that were written more than `DAYS` ago.
+
+    A file from the future is removed as well: the clock was set back, so its age is not known.
+    """
+    now = time.time()
+    for path in (*folder.glob("*.safetensors"), *folder.glob("decoded/*.json")):
         try:
-            if path.stat().st_mtime < oldest:
+            if not now - DAYS * _DAY < path.stat().st_mtime < now + _DAY:
                 path.unlink()
         except FileNotFoundError:
             continue  # another trial was faster

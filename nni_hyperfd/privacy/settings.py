@@ -24,6 +24,14 @@ class Unit(str, Enum):
     """All images with the same `group` in the annotations: those of a person, or of a camera."""
 
 
+class AP(str, Enum):
+    """How APs leave, which no guarantee covers."""
+
+    ROUNDED = "rounded"
+    """To two digits (`privacy.results`)."""
+    EXACT = "exact"
+
+
 class PrivacyError(ValueError):
     """The owner's settings or his ledger do not allow to go on; nothing has left. The message says what to do."""
 
@@ -38,6 +46,7 @@ class PrivacySettings:
         total: the epsilon of all descriptions of a data set together, at the same delta.
         minimum: number of units below which a data set is not described.
         unit: what is protected.
+        ap: how the APs of trials leave; with `off` they leave exact.
         learn: whether the paper's learn job may send an update of the extractor, which is not covered by any guarantee.
         among: number of owners' updates that must be averaged before anything of this one is handed on.
         share: whether this data set's description may be given to other owners' learn jobs.
@@ -55,6 +64,7 @@ class PrivacySettings:
     total: float = 8.0
     minimum: int = 100
     unit: Unit = Unit.IMAGE
+    ap: AP = AP.ROUNDED
     learn: bool = False
     among: int = 5
     share: bool = False
@@ -80,6 +90,11 @@ class PrivacySettings:
                 f"{VARIABLE}: learn=allow discloses the mean of the data set, which no noise of use could hide; say "
                 "off,learn=allow if that is intended, or leave learn out"
             )
+
+    @property
+    def rounds_ap(self) -> bool:
+        """Whether the APs of trials leave rounded."""
+        return not self.off and self.ap is AP.ROUNDED
 
 
 def of_owner() -> PrivacySettings:
@@ -128,7 +143,7 @@ def read(text: str, source: str) -> PrivacySettings:
             raise PrivacyError(f"{source}: {name}={value}: this is no value for it") from None
     if not values:
         raise PrivacyError(f"{source}: it holds no setting; say off, or leave it out for the defaults")
-    bounded = {"epsilon", "delta", "total", "minimum", "unit"} & set(values)
+    bounded = {"epsilon", "delta", "total", "minimum", "unit", "ap"} & set(values)
     if "off" in values and bounded:
         raise PrivacyError(f"{source}: off and {min(bounded)} contradict each other; leave one of them out")
     return PrivacySettings(**values)
@@ -151,6 +166,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "total": float,
     "minimum": int,
     "unit": Unit,
+    "ap": AP,
     "learn": {"allow": True, "deny": False}.__getitem__,
     "among": int,
     "share": {"allow": True, "deny": False}.__getitem__,

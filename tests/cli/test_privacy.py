@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from nni_hyperfd.method import features, weights
 from nni_hyperfd.privacy.ledger import new_entry
 from nni_hyperfd.privacy.mechanism import noise_multiplier
 from nni_hyperfd.privacy.release import DataSet, ledger_of
 from nni_hyperfd.privacy.settings import of_owner
+from support import ROOT
 from support.command import one_line_error
 
 
@@ -43,6 +48,13 @@ def test_ledger_lists_what_was_spent(hyperfd, set_to, tmp_path):
     assert code == 0 and out.count("100 or more") == 2 and "aaaaaaaaaaaa" in out
     assert out.count("3.00") == 3, "each, and the first one in all"
     assert f"{book.accountant().epsilon(1e-5):.2f} spent at delta 1e-05, of epsilon 8" in out
+    assert "3 more descriptions of epsilon 3 are left" in out and "APs, of which two digits leave" in out
+    set_to("epsilon=3,total=3,ap=exact")
+    _, out, _ = hyperfd("privacy", "ledger", tmp_path)
+    assert "0 more descriptions" in out and "APs, which leave exact" in out
+    set_to("off")
+    assert "epsilon does not bound what leaves: off" in hyperfd("privacy", "ledger", tmp_path)[1]
+    set_to("epsilon=3")
     code, out, _ = hyperfd("privacy", "ledger", tmp_path / "new")
     assert code == 0 and "0.00 spent" in out
 
@@ -68,11 +80,42 @@ def test_audit_attacks_ones_own_data_and_spends_nothing(hyperfd, set_to, tmp_pat
     assert not list(tmp_path.rglob("ledger.json"))
 
 
-def test_what_cannot_be_audited_is_named(hyperfd, set_to, tmp_path, described):
+def test_what_cannot_be_audited_is_named(hyperfd, set_to, tmp_path, described, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     set_to("off")
     one_line_error(hyperfd("privacy", "audit", *described), "the settings are off")
     set_to("epsilon=3")
     one_line_error(hyperfd("privacy", "audit", tmp_path / "none"), "No such file")
+    one_line_error(hyperfd("privacy", "audit", tmp_path), "there is no trial_code/describe.py; name")
     (tmp_path / "bad").write_bytes(b"x")
     one_line_error(hyperfd("privacy", "audit", tmp_path / "bad"), "not intact safetensors")
     one_line_error(hyperfd("privacy", "audit", *described, "--state", tmp_path / "bad"), "it has no extractor")
+
+
+@pytest.mark.slow
+def test_audit_describes_a_folder_by_the_trials_detector(hyperfd, set_to, tmp_path):
+    set_to("epsilon=3,minimum=20")
+    rng, images = np.random.default_rng(0), []
+    (tmp_path / "faces" / "images").mkdir(parents=True)
+    for number in range(1, 31):
+        name = f"{number}.png"
+        pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "faces" / "images" / name)
+        images.append({"id": number, "file_name": name, "width": 64, "height": 64})
+    box = {"category_id": 1, "bbox": [9, 9, 40, 40], "area": 1600, "iscrowd": 0}
+    boxes = [{"id": image["id"], "image_id": image["id"], **box} for image in images]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "face"}]}
+    (tmp_path / "faces" / "train.json").write_text(json.dumps(content))
+    audit = ("privacy", "audit", tmp_path / "faces", "--runs", 20, "--trial-code", ROOT / "trial_code")
+    code, out, err = hyperfd(*audit)
+    assert (code, err) == (0, "") and "one of 10 images: AUC" in out
+    assert not list(tmp_path.rglob("ledger.json")) and not list((tmp_path / "faces").rglob("*.safetensors"))
+    (tmp_path / "faces" / "train.json").write_text("{}")
+    code, _, err = hyperfd(*audit)
+    assert code == 1 and "faces cannot be described: describe.py: " in err and "is not COCO" in err
+
+
+def test_nothing_is_known_of_a_data_set_that_no_trial_has_seen(hyperfd, set_to, tmp_path, monkeypatch):
+    monkeypatch.setattr("nni.tools.nnictl.config_utils.Experiments.__init__.__defaults__", (str(tmp_path / "nni"),))
+    code, out, err = hyperfd("privacy", "forget", tmp_path, "--state", tmp_path / "none", "--yes")
+    assert (code, err) == (0, "") and "0 files and folders" in out and "tasks of: none" in out

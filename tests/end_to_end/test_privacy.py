@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import stat
 import struct
 import sys
 from collections.abc import Callable, Iterator
@@ -12,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
+from nni_hyperfd import Platform
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 from nni_hyperfd.privacy import projection
 from nni_hyperfd.space import SearchSpace
 from support import SUPPORT
-from support.harness import Experiment
+from support.harness import BIN, Experiment
 from support.made_up import MadeUpDataset
 from support.own_datasets import begin_warm
 
@@ -181,6 +184,7 @@ def guarded(experiments: Callable[..., Experiment], tmp_path_factory: pytest.Tem
         settings = f"minimum={minimum},projection={folder / 'p.json'},ledger={folder / 'ledgers'},name=faces"
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("HYPERFD_PRIVACY", settings)
+            patch.setenv("HYPERFD_LISTEN", "127.0.0.1")
             ended.append(experiments({"budget": 1}, f"--data {data}", state=state, space=SPACE).create().wait_done())
     return ended
 
@@ -195,9 +199,45 @@ def test_noised_numbers_leave_and_are_the_same_for_the_same_data_set(guarded: li
     assert tuple(entry["released"]) == first.meta_feature
 
 
+def test_aps_of_picks_leave_with_two_digits(guarded: list[Experiment], recorded: Experiment) -> None:
+    for experiment, digits in ((guarded[0], 2), (recorded, 3)):
+        (pick, *_) = experiment.picks()
+        metrics = [
+            metric for metric in experiment.rest("/metric-data") if metric["parameterId"] == str(pick.parameter_id)
+        ]
+        sent = {metric["type"]: json.loads(json.loads(metric["data"]))["default"] for metric in metrics}
+        assert sent["FINAL"] == pick.performance
+        assert sent["PERIODICAL"] == float(f"{pick.performance / 2:.{digits}g}"), "off leaves all digits"
+
+
 def test_a_data_set_that_is_not_described_says_so(guarded: list[Experiment]) -> None:
     assert "its data set is not described (it has fewer images" in guarded[2].log("dispatcher")
     assert guarded[2].task().closed is not None and len(guarded[2].picks()) == 1
+
+
+def test_nni_can_be_made_to_listen_on_loopback_only(guarded: list[Experiment], recorded: Experiment) -> None:
+    for experiment, place in ((guarded[0], "127.0.0.1"), (recorded, "::")):
+        (manager,) = experiment.processes.managers()
+        (address,) = {each.laddr.ip for each in manager.net_connections() if each.status == psutil.CONN_LISTEN}
+        assert address == place
+
+
+def test_what_is_forgotten_leaves_no_trace_but_what_it_has_cost(recorded: Experiment, images: Path) -> None:
+    """The last test of these fixtures, for it removes the experiment."""
+    forget = (BIN / "hyperfd", "privacy", "forget", images, "--state", recorded.state, "--yes")
+    assert f"has not ended; run 'nnictl stop {recorded.id}' first" in recorded.run(*forget, check=False)
+    home, kept = recorded.home, recorded.folder / "nni-experiments" / recorded.id
+    traces = [path for path in home.rglob("traces/*/*.json")]
+    assert kept.is_dir() and list(home.rglob("*.safetensors")) and len(traces) == 1 + 4, "of a cache and of four trials"
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in traces)
+    secret = recorded.task().meta_feature
+    recorded.stop()
+    said = recorded.run(*forget)
+    assert str(kept) in said and f"Removed, and 1 tasks in {recorded.state}" in said.replace("\n", " ")
+    assert not kept.exists() and not list(home.rglob("*.safetensors")) and not list(home.rglob("traces/*/*.json"))
+    assert recorded.id not in json.loads((home / "nni-experiments" / ".experiment").read_text())
+    assert Platform(recorded.state).tasks() == [] and repr(secret[0]).encode() not in recorded.state.read_bytes()
+    assert "Removed, and 0 tasks" in recorded.run(*forget), "there is nothing left"
 
 
 # -- reading a recording -----------------------------------------------------------------------------------------------

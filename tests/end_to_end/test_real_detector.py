@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,11 +44,14 @@ def ended(
         experiment = experiments({"budget": BUDGET, "preset": "paper"}, state=state, space=space)
         proxy = f"{sys.executable} {SUPPORT / 'recording_proxy.py'} {experiment.folder}/$NNI_TRIAL_JOB_ID.bytes --"
         sizes = "--size 160 --epochs 2 --val-interval 1 --batch-size 8 --workers 0"
-        trial = f"finetune.py --data {data} --weights {weights} --config configs/retinaface_mobilenet025.py {sizes}"
+        detector = f"--weights {weights} --config configs/retinaface_mobilenet025.py"
+        trial = f'finetune.py --data "$HYPERFD_DATA" {detector} {sizes}'
         experiment.configure(
             trialCommand=f"{proxy} {sys.executable} {trial}", trialCodeDirectory=str(ROOT / "trial_code")
         )
-        made.append(experiment.create().wait_done(400))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HYPERFD_DATA", str(data))  # as the examples do, so that NNI does not know the folder
+            made.append(experiment.create().wait_done(400))
     return made
 
 
@@ -103,6 +107,20 @@ def test_nothing_of_an_image_leaves_any_trial(ended: list[Experiment], data_sets
         assert len(recordings) == 2 + BUDGET and all(recordings.values())
         for needle in _needles(data):
             assert not [path for path, sent in recordings.items() if needle in sent], needle[:40]
+
+
+def test_nothing_that_nni_keeps_names_an_image_or_its_place(ended: list[Experiment], data_sets: list[Path]) -> None:
+    for experiment, data in zip(ended, data_sets, strict=True):
+        names = [path.name.encode() for path in (data / "images").iterdir()]
+        kept = {
+            path: path.read_bytes() for path in (experiment.folder / "nni-experiments").rglob("*") if path.is_file()
+        }
+        assert {"nni.sqlite", "trial.log", "epoch_2.pth", "detector.safetensors"} <= {path.name for path in kept}
+        for needle in (str(data).encode(), *names):
+            assert not [path for path, content in kept.items() if needle in content], needle
+        caches = [path for path in (experiment.home / ".cache" / "nni_hyperfd").rglob("*") if path.is_file()]
+        assert {path.suffix for path in caches} == {".json", ".safetensors"}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in caches} == {0o600}
 
 
 def _needles(data: Path) -> Iterator[bytes]:

@@ -67,13 +67,16 @@ def test_outside_nni_there_are_no_parameters_and_no_error():
     assert (done.returncode, done.stdout.strip()) == (0, "{} {}"), done.stderr
 
 
-def given(lab, monkeypatch, record, dataset):
-    """What the hook returns for a record of the tuner."""
+def given(lab, monkeypatch, record, dataset, reported=None):
+    """What the hook returns for a record of the tuner; what the trial reports from then on is added to a list."""
     import nni.runtime.trial_command_channel as nni_channel
 
     class Channel(nni_channel.TrialCommandChannel):
         def receive_parameter(self):
             return record
+
+        def send_metric(self, type, parameter_id, trial_job_id, sequence, value):
+            reported.append((type, parameter_id, value))
 
     monkeypatch.setattr(nni_channel, "_channel", Channel())
     return nni_hyperfd.get_next_parameter(dataset)
@@ -84,6 +87,34 @@ def test_an_ordinary_trial_gets_its_configuration_and_does_not_touch_the_data(la
     untouched = object()
     assert given(lab, monkeypatch, record, untouched) == {"x": 1, "phase": "my own name"}
     assert given(lab, monkeypatch, TrialRequest({"x": 1}).record(3), untouched) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "dataset", "sent"),
+    [
+        ("epsilon=3", object(), {"default": 0.12, "epochs": 7, "phase": "fine-tune", "others": [0.0067, 81.0]}),
+        ("ap=exact", object(), None),
+        ("off", object(), None),
+        ("epsilon=3", None, None),
+    ],
+)
+def test_aps_leave_an_ordinary_trial_rounded_unless_its_owner_says_otherwise(lab, monkeypatch, settings, dataset, sent):
+    import nni
+
+    monkeypatch.setenv("HYPERFD_PRIVACY", settings)
+    reported, metric = [], {"default": 0.123456, "epochs": 7, "phase": "fine-tune", "others": [0.0067123, 81.23]}
+    with monkeypatch.context() as patch:
+        given(lab, patch, {"parameter_id": 3, "parameters": {}}, dataset, reported)
+        nni.report_intermediate_result(0.98765)
+        nni.report_final_result(metric)
+    number = 0.99 if sent else 0.98765
+    assert reported == [("PERIODICAL", 3, number), ("FINAL", 3, sent or metric)]
+
+
+def test_wrong_settings_end_an_ordinary_trial_too(lab, monkeypatch):
+    monkeypatch.setenv("HYPERFD_PRIVACY", "epsilon=0")
+    with pytest.raises(PrivacyError, match="epsilon must be above 0"):
+        given(lab, monkeypatch, {"parameter_id": 3, "parameters": {}}, object())
 
 
 @pytest.mark.parametrize("record", [None, {"parameter_id": None, "parameters": None}])

@@ -70,5 +70,17 @@ def test_a_crafted_extractor_sees_everything_without_clipping_and_little_with_no
     assert attacks.crafted_cosine(rows, RADIUS, scale(3, 300), 200, rng()) < 0.25
 
 
+def test_what_a_history_tells_adds_up_as_the_accountant_says():
+    """Of two vectors as far apart as any can be; n grows by 1, so the noise stays the same."""
+    rows = np.zeros((120, 1))
+    rows[::2], rows[1::2] = RADIUS, -RADIUS
+    for times in (1, 5):
+        told = attacks.history_auc(rows, 100, scale(3, 100), times, 2000, rng())
+        worst = stats.norm.cdf(times**0.5 / (mechanism.noise_multiplier(3, DELTA) * 2**0.5))
+        same = 59 / 119  # of pairs that are alike
+        assert told <= worst + 0.02 and told == pytest.approx(same / 2 + (1 - same) * worst, abs=0.05)
+    assert attacks.history_auc(images(), 100, 1e-9, 3, 20, rng()) == 1.0, "without noise"
+
+
 def test_auc_by_hand():
     assert attacks.auc(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(3.5 / 4)

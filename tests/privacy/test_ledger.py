@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from datetime import datetime
 
 import pytest
 
@@ -111,10 +112,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_the_clock_does_not_matter(ledger, monkeypatch):
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime(1970, 1, 1, tzinfo=tz)
+
     first = ledger.release(entry("1"), {"e"}, TOTAL)
-    monkeypatch.setattr(time, "time", lambda: 0.0)
-    ledger.release(entry("2"), {"e"}, TOTAL)
-    assert ledger.again("1", {"e"}, "t") == first and len(ledger.entries()) == 2
+    monkeypatch.setattr("nni_hyperfd.privacy.ledger.datetime", SetBack)
+    second = ledger.release(entry("2"), {"e"}, TOTAL)
+    assert second.when < first.when and ledger.entries() == [first, second]
+    assert ledger.again("1", {"e"}, "t") == first and ledger.accountant().rho == pytest.approx(1 / MULTIPLIER**2)
 
 
 # -- several processes -------------------------------------------------------------------------------------------------

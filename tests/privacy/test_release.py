@@ -121,6 +121,16 @@ def test_a_spent_total_withholds_new_descriptions_and_keeps_old_ones(data, setti
     assert describe(data, tight) == first
 
 
+def test_a_total_that_is_lowered_below_what_was_spent_ends_descriptions(data, settings):
+    for fingerprint in ("a", "b"):
+        describe(DataSet(data.folder, fingerprint), settings)
+    lowered = changed(settings, total=3)
+    assert describe(DataSet(data.folder, "c"), lowered) is Withheld.SPENT
+    assert isinstance(describe(DataSet(data.folder, "b"), lowered), Description), "what has left may leave again"
+    weaker = changed(settings, epsilon=0.1, total=3)
+    assert describe(DataSet(data.folder, "b"), weaker) is Withheld.SPENT, "other terms are another description"
+
+
 def test_the_ledger_lies_with_the_data_or_where_the_owner_says(data, settings, tmp_path):
     describe(data, settings)
     assert (data.folder / ".hyperfd" / "ledger.json").is_file()

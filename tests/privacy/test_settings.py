@@ -32,6 +32,11 @@ def test_the_environment_decides_before_the_users_file(monkeypatch, tmp_path):
     assert settings.of_owner() == open_
 
 
+def test_aps_are_rounded_unless_the_owner_says_otherwise():
+    rounds = {text: settings.read(text, "it").rounds_ap for text in ("epsilon=3", "ap=rounded", "ap=exact", "off")}
+    assert rounds == {"epsilon=3": True, "ap=rounded": True, "ap=exact": False, "off": False}
+
+
 def test_the_environment_may_name_a_file(monkeypatch, tmp_path):
     file = tmp_path / "mine"
     monkeypatch.setenv(settings.VARIABLE, str(file))
@@ -62,6 +67,8 @@ def test_the_environment_may_name_a_file(monkeypatch, tmp_path):
         ("minimum=1", "minimum must be 2 or more"),
         ("minimum=30.5", "minimum=30.5: this is no value"),
         ("unit=face", "unit=face: this is no value"),
+        ("ap=private", "ap=private: this is no value"),
+        ("off,ap=rounded", "off and ap contradict"),
         ("among=0,off", "among must be 1 or more"),
         ("learn=yes", "learn=yes: this is no value"),
         ("learn=allow", "learn=allow discloses the mean of the data set"),

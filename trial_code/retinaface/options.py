@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 TRIAL_CODE = Path(__file__).resolve().parent.parent
 CONFIGS = TRIAL_CODE / "configs"
 WEIGHTS = TRIAL_CODE / "weights"
+_DATA_VARIABLE = "HYPERFD_DATA"
+"""Names the data set's folder to configs that are used without these options."""
 _SHORT = "_short"
 """Ending of the configs that differ from another one in the schedule only."""
 
@@ -127,7 +131,8 @@ class Options:
         if not self.config.is_file():
             raise ScriptError(f"there is no config file {self.config}; {CONFIGS} has those of this folder.")
         self._check_gpus()
-        config = Config.fromfile(self.config, import_custom_modules=False)
+        with _unset(_DATA_VARIABLE):  # mmengine would print its value
+            config = Config.fromfile(self.config, import_custom_modules=False)
         self._set_sizes(config)
         if self.amp:
             config.optim_wrapper.type = "AmpOptimWrapper"
@@ -167,6 +172,17 @@ class Options:
         if self.workers is not None:
             for loader in (train, val):
                 loader.update(num_workers=self.workers, persistent_workers=self.workers > 0)
+
+
+@contextmanager
+def _unset(variable: str) -> Iterator[None]:
+    """Without an environment variable within the block."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
 
 
 def run_script(main: Callable[[], object]) -> None:

@@ -25,6 +25,8 @@ _PLAIN = ("meta", "message_hub", "param_schedulers")
 """The parts of a checkpoint that may hold types of mmengine and of NumPy."""
 
 _BEST = "best_ckpt"
+_FILES = (_BEST, "last_ckpt")
+_CONFIG = "cfg"
 
 
 @RUNNERS.register_module()
@@ -60,12 +62,20 @@ class StrictRunner(Runner):
 
 
 class _SavePlainValues(Hook):
-    """Replaces the values of a checkpoint that `torch.load` refuses when only weights are allowed."""
+    """Replaces the values of a checkpoint that `torch.load` refuses when only weights are allowed.
+
+    The config and the folders of files are left out, so that a checkpoint does not tell where anything lies.
+    """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         for part in _PLAIN:
             if part in checkpoint:
                 checkpoint[part] = apply_to(checkpoint[part], _is_special, _plain)
+        checkpoint["meta"].pop(_CONFIG, None)
+        if hub := checkpoint.get("message_hub"):
+            paths = {name: Path(hub["runtime_info"][name]).name for name in _FILES if name in hub["runtime_info"]}
+            info = {name: value for name, value in hub["runtime_info"].items() if name != _CONFIG} | paths
+            checkpoint["message_hub"] = {**hub, "runtime_info": info}
 
 
 def _is_special(value: object) -> bool:

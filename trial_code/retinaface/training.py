@@ -43,7 +43,7 @@ def train(
         config: the detector and how it is trained; not changed.
         train: annotations to train on.
         val: annotations to validate on.
-        work_dir: folder for everything that is written.
+        work_dir: folder for everything that is written; no name or box of an image is among it.
         report: called with the AP@50 of each validation.
         gpus: number of GPUs of this machine to train on.
 
@@ -53,12 +53,14 @@ def train(
         WeightsError: the weights to start from, or the checkpoint to resume from, are refused.
     """
     config = copy.deepcopy(config)
-    use_split(config.train_dataloader, train, work_dir)
-    use_split(config.val_dataloader, val, work_dir)
-    config.resume = _is_interrupted(config, work_dir)
-    if gpus > 1:
-        return run_on(gpus, config, work_dir, report)
-    return run(config, work_dir, report)
+    _forget_data_root(config)
+    with TemporaryDirectory() as folder:  # names and boxes of images do not belong into what NNI keeps of a trial
+        use_split(config.train_dataloader, train, Path(folder))
+        use_split(config.val_dataloader, val, Path(folder))
+        config.resume = _is_interrupted(config, work_dir)
+        if gpus > 1:
+            return run_on(gpus, config, work_dir, report)
+        return run(config, work_dir, report)
 
 
 def tuned(config: Config, outcome: Outcome) -> Config:
@@ -98,10 +100,21 @@ def validate(config: Config, val: CocoSplit) -> float:
     return evaluate(config, val)["face/ap50"]
 
 
+def _forget_data_root(config: Config) -> None:
+    """Remove the data set's folder, which mmengine would write down with the config; `use_split` has it otherwise."""
+    config.pop("data_root", None)
+    for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if config.get(loader):
+            config[loader].dataset.data_root = None
+
+
 def _is_interrupted(config: Config, work_dir: Path) -> bool:
     """Whether `work_dir` has a checkpoint of a run that began like this one; records how this one begins."""
-    parts = [json.dumps(config.to_dict(), sort_keys=True).encode()]
     inputs = [config.train_dataloader.dataset.ann_file, config.val_dataloader.dataset.ann_file]
+    text = json.dumps(config.to_dict(), sort_keys=True)
+    for file in inputs:  # their contents matter, not their temporary places
+        text = text.replace(json.dumps(file), "")
+    parts = [text.encode()]
     if config.model.get("weights") is not None:
         inputs.append(weights_file(config.model.weights))
     parts += [Path(file).read_bytes() for file in inputs]
