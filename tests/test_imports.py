@@ -42,7 +42,7 @@ ROOMS = {
         "space",
         "wire",
     },  # fmt: skip
-    "detector": {"datasets", "files"},
+    "detector": {"datasets", "files", "privacy"},
     "report": {"datasets", "detector", "files", "platform", "privacy", "recommenders", "space", "state", "task"},
     "warmup": {"experiment", "files", "method", "platform", "privacy", "space", "state", "task", "wire"},
     "weights": {"method"},  # public names for trials of one's own

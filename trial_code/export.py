@@ -16,12 +16,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retinaface.options import run_script
+from retinaface.options import ScriptError, run_script
 from retinaface.record import Record
 
 from nni_hyperfd import files
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.detector.onnx_detector import MODEL, OnnxDetector, open_image
+from nni_hyperfd.privacy import traces
 
 if TYPE_CHECKING:
     from mmdet.models import BaseDetector
@@ -68,7 +69,10 @@ def export(record: Record, weights: Path, out: Path, images: int) -> dict[str, A
     shutil.copyfile(weights, out / "detector.safetensors")
     write_config(record.tuned(None), out / "config.py")
 
-    split = coco.load(record.data, "val")
+    data = traces.place_of(record.data)
+    if data is None:
+        raise ScriptError("the data set of the trial is not known here; run this where its images are.")
+    split = coco.load(data, "val")
     runner = OnnxDetector(out)
     shown = split.images[:: max(1, split.num_images // images)][:images]
     pixels = [runner.prepare(open_image(split.image_path(image))) for image in shown]

@@ -17,6 +17,7 @@ from nni_hyperfd.datasets import coco
 from nni_hyperfd.detector import trial_code
 from nni_hyperfd.detector.onnx_detector import OnnxDetector, as_records, open_image
 from nni_hyperfd.files import FolderError
+from nni_hyperfd.privacy import traces
 
 START = "start.onnx"
 """The detector before fine-tuning, beside `model.onnx`."""
@@ -32,7 +33,7 @@ class FinishedTrial:
         work: its folder, with `trial.json` and `detector.safetensors`.
         id: NNI's id of it.
         parameters: values of the search space.
-        data: folder of the data set.
+        data: folder of the data set; None if it is not known on this machine.
         start: weights that it started from.
         best: AP@50 on the validation split, in [0, 1].
         epochs: number of epochs.
@@ -42,7 +43,7 @@ class FinishedTrial:
     work: Path
     id: str
     parameters: dict[str, Any]
-    data: Path
+    data: Path | None
     start: Path
     best: float
     epochs: int
@@ -58,7 +59,7 @@ class FinishedTrial:
         path = work / "trial.json"
         try:
             values = json.loads(path.read_text())
-            places = Path(values["data"]), Path(values["start"])
+            places = traces.place_of(str(values["data"])), Path(values["start"])
             best, epochs, seconds = float(values["best"]), int(values["epochs"]), float(values["seconds"])
             return cls(work, str(values["trial"]), dict(values["parameters"]), *places, best, epochs, seconds)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -76,11 +77,13 @@ class FinishedTrial:
         Raises:
             FolderError: the data set is not on this machine any more, or cannot be used.
         """
-        if not self.data.is_dir():
-            raise FolderError(f"{self.data}: the data set of the experiment is not here; run this where its images are")
-        present = [name for name in ("train", "val", "test") if name != "test" or (self.data / "test.json").is_file()]
+        data = self.data
+        if data is None or not data.is_dir():
+            where = f"trial {self.id}" if data is None else str(data)
+            raise FolderError(f"{where}: the data set of the experiment is not here; run this where its images are")
+        present = [name for name in ("train", "val", "test") if name != "test" or (data / "test.json").is_file()]
         try:
-            return {name: coco.load(self.data, name) for name in present}
+            return {name: coco.load(data, name) for name in present}
         except coco.AnnotationError as error:
             raise FolderError(str(error)) from error
 

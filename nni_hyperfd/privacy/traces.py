@@ -17,6 +17,9 @@ import platformdirs
 
 from nni_hyperfd.privacy import caches
 
+_PLACE = "place"
+"""File with the folder of the data set."""
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -37,6 +40,20 @@ def leave(data: Path, trace: Trace) -> None:
     file = _home(data) / f"{hashlib.sha256(content).hexdigest()[:16]}.json"
     if not file.exists():
         caches.write(file, content)
+
+
+def name_of(data: Path) -> str:
+    """A name for the folder of a data set that does not tell where it lies, noted here so that `place_of` finds it."""
+    note = _home(data) / _PLACE
+    if not note.exists():
+        caches.write(note, str(data.resolve()).encode())
+    return _digest(data)
+
+
+def place_of(name: str) -> Path | None:
+    """The folder of a data set of this user on this machine, by its name; None if it is unknown."""
+    note = _notes_of(Path(name).name) / _PLACE
+    return Path(note.read_text()) if note.is_file() else None
 
 
 def left(data: Path) -> list[Trace]:
@@ -67,6 +84,7 @@ def drop(data: Path, gone: Collection[str | None]) -> None:
     for file, trace in _notes(data):
         if trace.experiment is None or trace.experiment in gone:
             file.unlink()
+    (_home(data) / _PLACE).unlink(missing_ok=True)
 
 
 def _notes(data: Path) -> list[tuple[Path, Trace]]:
@@ -76,5 +94,12 @@ def _notes(data: Path) -> list[tuple[Path, Trace]]:
 
 def _home(data: Path) -> Path:
     """Of the notes about one data set."""
-    name = hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
+    return _notes_of(_digest(data))
+
+
+def _notes_of(name: str) -> Path:
     return Path(platformdirs.user_data_path("nni_hyperfd")) / "traces" / name
+
+
+def _digest(data: Path) -> str:
+    return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]

@@ -132,7 +132,7 @@ def _sent(folder: Path) -> Table | str:
     return Table(["metrics sent to NNI", "messages", "trials", "bytes"], rows)
 
 
-def _ledger(data: Path) -> Markup | Table | str:
+def _ledger(data: Path | None) -> Markup | Table | str:
     """The privacy ledger of the data set."""
     try:
         owner = owner_settings.of_owner()

@@ -99,8 +99,8 @@ class Subject:
         if not self.trials:
             raise MissingError("No trial has left a detector on this machine.")
         trial = max(self.trials, key=lambda trial: trial.best)
-        if not trial.data.is_dir():
-            raise MissingError(f"The images of the task are not on this machine ({trial.data} is not here).")
+        if trial.data is None or not trial.data.is_dir():
+            raise MissingError(f"The images of the task are not on this machine ({trial.data or 'unknown'}).")
         return trial
 
     @cached_property

@@ -29,9 +29,9 @@ class Record:
     Attributes:
         trial: NNI's id of the trial; empty without NNI.
         parameters: values of the search space.
-        data: folder of the data set, absolute.
+        data: name of the data set's folder in `nni_hyperfd.privacy.traces`: NNI keeps this file, and is not to know it.
         start: weights that it started from, absolute.
-        base: mmengine config of the detector that it started from, without the files of annotations.
+        base: mmengine config of the detector that it started from, without place and files of the data set.
         config: the same with the parameters applied.
         best: highest AP@50 on the validation split, in [0, 1].
         epochs: number of epochs.

@@ -52,8 +52,7 @@ def train(
         ScriptError: the GPU has too little memory, or the batch cannot be divided among the GPUs.
         WeightsError: the weights to start from, or the checkpoint to resume from, are refused.
     """
-    config = copy.deepcopy(config)
-    _forget_data_root(config)
+    config = without_place(config)
     with TemporaryDirectory() as folder:  # names and boxes of images do not belong into what NNI keeps of a trial
         use_split(config.train_dataloader, train, Path(folder))
         use_split(config.val_dataloader, val, Path(folder))
@@ -100,12 +99,14 @@ def validate(config: Config, val: CocoSplit) -> float:
     return evaluate(config, val)["face/ap50"]
 
 
-def _forget_data_root(config: Config) -> None:
-    """Remove the data set's folder, which mmengine would write down with the config; `use_split` has it otherwise."""
+def without_place(config: Config) -> Config:
+    """A copy without the data set's folder, which mmengine would write down with it; `use_split` has it otherwise."""
+    config = copy.deepcopy(config)
     config.pop("data_root", None)
     for loader in ("train_dataloader", "val_dataloader", "test_dataloader"):
         if config.get(loader):
             config[loader].dataset.data_root = None
+    return config
 
 
 def _is_interrupted(config: Config, work_dir: Path) -> bool:
