@@ -1,6 +1,6 @@
 """Measures how fast features are extracted, compared with the bare forward pass of the same detector.
 
-    python benchmark_extract.py --data FOLDER [--config ...] [--eval-size 720] [--limit 200] ...
+    python benchmark_extract.py --data FOLDER [--eval-size 720] [--limit 200] ...
 
 Both are images per second of one run. "extract" is everything from the JPEG file to the group means, an image at a
 time. "forward" is backbone, neck and head, as in a trial's validation, on batches that are already decoded, padded and
@@ -40,11 +40,9 @@ def measure(dataset: FaceDataset, limit: int, repeats: int) -> tuple[float, floa
     """Print and return images per second of extraction and of the forward pass, medians of `repeats` measurements."""
     import torch
     from mmengine.dataset import pseudo_collate
-    from retinaface.build import load_detector
     from retinaface.features import extract, frozen
 
-    config = dataset.options.load_config()
-    detector = load_detector(config, dataset.weights)
+    config, detector = dataset.describer()
     detector.to("cuda" if torch.cuda.is_available() else "cpu")
     extractor = frozen(detector)
     images = dataset.training_images(config, limit, dataset.options.seed)

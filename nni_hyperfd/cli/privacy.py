@@ -95,12 +95,6 @@ def audit(
     state: Annotated[Path | None, typer.Option(help="State with the extractor; the package's own by default.")] = None,
     runs: Annotated[int, typer.Option(min=20, help="Simulated data sets for each figure.")] = 300,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    trial_code: Annotated[
-        Path, typer.Option(help="This repository's folder of that name, whose detector describes folders.")
-    ] = Path("trial_code"),
-    config: Annotated[
-        Path, typer.Option(help="In that folder, of a detector with weights; by default the package's extractor's.")
-    ] = Path("configs/retinaface_mobilenetv2.py"),
 ) -> None:
     """Attack descriptions of data sets before any is sent, without noise and under this user's settings.
 
@@ -119,7 +113,7 @@ def audit(
         stop(f"state {state}: it has no extractor of this format; name another by --state")
     try:
         with TemporaryDirectory() as folder:
-            files = [_described(path, trial_code, config, Path(folder)) if path.is_dir() else path for path in data]
+            files = [_described(path, Path(folder)) if path.is_dir() else path for path in data]
             vectors = auditing.read(files, head[0], owner)
         found = auditing.audit(vectors, owner, runs, seed)
     except (ProjectionError, auditing.AuditError) as error:
@@ -131,17 +125,15 @@ def audit(
     console.print(table)
 
 
-def _described(data: Path, trial_code: Path, config: Path, out: Path) -> Path:
-    """The image features of a data set's folder, made by the trials' detector in a process of its own."""
-    script = trial_code / "describe.py"
-    if not script.is_file():
-        stop(f"there is no {script}; name this repository's folder trial_code by --trial-code")
+def _described(data: Path, out: Path) -> Path:
+    """The image features of a data set's folder, made by the trials' code in a process of its own."""
+    from nni_hyperfd.detector import trial_code
+
     console.print(f"Describing {data} ...", soft_wrap=True, highlight=False, markup=False)
-    options = ["--whole", "--images", str(_AUDITED), "--workers", "0", "--config", str(config)]
-    places = ["--data", str(data.resolve()), "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, script.name, *options, *places], cwd=trial_code, capture_output=True, text=True
-    )
+    options = ["--whole", "--images", str(_AUDITED), "--workers", "0"]
+    places = ["--data", str(data.resolve()), "--out", str(out.resolve())]
+    command = [sys.executable, "describe.py", *options, *places]
+    done = subprocess.run(command, cwd=trial_code(), capture_output=True, text=True)
     if done.returncode:
         stop(f"{data} cannot be described: {done.stderr.strip().splitlines()[-1]}")
     return out / f"{data.resolve().name}.safetensors"

@@ -10,7 +10,7 @@ import typer
 from rich.table import Column, Table
 
 from nni_hyperfd.cli.console import State, console, read_json, say, stop
-from nni_hyperfd.cli.tune import Config, Options, StartOption, tuning_errors
+from nni_hyperfd.cli.tune import Options, tuning_errors
 from nni_hyperfd.platform import Platform, Ranking, TaskView
 from nni_hyperfd.space import PARAMETERS, Architecture, Configuration, SearchSpace
 from nni_hyperfd.task import Preset, TaskSettings
@@ -31,8 +31,6 @@ def recommend(
         bool, typer.Option("--dry-run", help="Only print; trials are started by NNI. DATA needs no such word.")
     ] = False,
     task: Annotated[int | None, typer.Option(help="Rank for the data set of this past task.")] = None,
-    start: StartOption = None,
-    config: Config = None,
     candidates: Annotated[int, typer.Option(min=1)] = TaskSettings.candidates,
     seed: Annotated[int, typer.Option(min=0)] = TaskSettings.seed,
     preset: Annotated[Literal["default", "paper"], typer.Option(help="How to rank.")] = "default",
@@ -57,7 +55,7 @@ def recommend(
     with state_or_warm_up(state) as platform:
         if not state.exists():
             say(f"State {state}: there is none yet, so the warm-up of the package is what is known.")
-        described = None if data is None else _describe(platform, data, search_space.kind, start, config, options)
+        described = None if data is None else _describe(platform, data, options)
         ranking = platform.rank(search_space, task, settings, None if described is None else described.meta_feature)
         known = [past for past in platform.tasks() if past.space.signature == search_space.signature]
     gains = described is not None and ranking.recommendations[0].deviation is not None
@@ -74,14 +72,11 @@ def _definition(space: str) -> object:
     return space_definition(space) if space in SPACES else read_json(Path(space))
 
 
-def _describe(
-    platform: Platform, data: Path, kind: str, start: Path | None, config: Path | None, options: str
-) -> Description:
-    from nni_hyperfd.tuning import data_set, describing, plan
+def _describe(platform: Platform, data: Path, options: str) -> Description:
+    from nni_hyperfd.tuning import data_set, describing
 
     with tuning_errors(data), data_set.looked_at(data, say) as loaded:
-        named = None if start is None and config is None else plan.start_of(kind, start, config)
-        return describing.describe(platform, loaded.train, named, options)
+        return describing.describe(platform, loaded.train, options)
 
 
 def _print_ranking(space: SearchSpace, ranking: Ranking, scale: float | None, top: int) -> None:

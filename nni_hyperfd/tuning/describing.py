@@ -22,10 +22,8 @@ from nni_hyperfd.privacy import release
 from nni_hyperfd.privacy.settings import PrivacySettings
 from nni_hyperfd.tuning.errors import TuningError
 from nni_hyperfd.tuning.first_look import faces_in_words
-from nni_hyperfd.tuning.plan import Start, start_of, start_with
 
 _IMAGES = 100  # that are described; the mean of more differs little
-_BOX_FEATURES = 4  # of an image's features, beside the channels of the detector
 
 
 @dataclass(frozen=True)
@@ -41,31 +39,26 @@ class Description:
     words: str
 
 
-def describe(platform: Platform, data: coco.CocoSplit, start: Start | None, options: str = "") -> Description:
+def describe(platform: Platform, data: coco.CocoSplit, options: str = "") -> Description:
     """Describe a data set by the newest extractor of a state.
 
     Args:
         platform: of the state.
         data: the training split.
-        start: the detector whose features are described; by default that of the package which the state knows.
         options: more options of `trial_code/describe.py`, as on a command line.
 
     Raises:
-        TuningError: the detector cannot describe it, or is not of the kind that the state knows.
+        TuningError: it cannot be described, or the state was learned with another detector than the trials describe by.
     """
     extractor, digest = _extractor(platform)
-    if start is None:
-        start = start_of("hpo", None, None) if extractor is None else start_with(extractor.feature_dim - _BOX_FEATURES)
-    if start is None:
-        raise TuningError("the state knows no detector of the package; name yours with --start and --config")
-    features, _ = unpack(weights.loads(_features(data.folder, start, options)))
+    features, _ = unpack(weights.loads(_features(data.folder, options)))
     width = features.shape[-1]
     if extractor is None:
         extractor = MetaFeatureExtractor.initial(width, INITIAL_SEED)
     if extractor.feature_dim != width:
         raise TuningError(
-            f"the state was learned with another detector ({extractor.feature_dim - _BOX_FEATURES} channels, "
-            f"{start.config.name} has {width - _BOX_FEATURES}); leave --start out, or name another state"
+            f"the state was learned with image features of {extractor.feature_dim} numbers, and those of this version "
+            f"have {width}; name another state"
         )
     door = release.Extractor(digest, platform.versions.digests())
     projection = release.projection_for(door, width, PrivacySettings(off=True))
@@ -85,14 +78,14 @@ def _extractor(platform: Platform) -> tuple[MetaFeatureExtractor | None, str | N
     return MetaFeatureExtractor.from_weights(known), weights.sha256(weights.dumps(known))
 
 
-def _features(folder: Path, start: Start, options: str) -> bytes:
+def _features(folder: Path, options: str) -> bytes:
     """The image features of a data set, by the trials' own script, as safetensors."""
     with TemporaryDirectory() as place:
         links = Path(place) / "data"
         links.mkdir()
         (links / "described").symlink_to(folder.resolve(), target_is_directory=True)
         command = [sys.executable, "describe.py", "--whole", "--images", str(_IMAGES), "--data", str(links)]
-        command += ["--out", place, "--weights", str(start.weights), "--config", str(start.config), "--workers", "0"]
+        command += ["--out", place, "--workers", "0"]
         ended = subprocess.run(
             [*command, *shlex.split(options)], cwd=trial_code(), capture_output=True, text=True, check=False
         )

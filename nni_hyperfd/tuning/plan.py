@@ -22,8 +22,6 @@ _STARTS = {
     "retinaface_wider.py": "retinaface_wider.safetensors",
     "retinaface_proxylessnas.py": "retinaface_mobilenetv2.safetensors",
 }
-_CHANNELS = {"retinaface_wider.py": 64, "retinaface_proxylessnas.py": 80}
-"""Channels of each detector's pyramid, on which extractors depend."""
 _HEAD = """\
 # Made by `hyperfd {command}`. `nnictl create --config {name}` runs it as well.
 # Web UI: http://localhost:8080; what came out: `hyperfd tasks`; the best detector: `hyperfd best`.
@@ -173,15 +171,6 @@ def start_of(kind: str, weights: Path | None, config: Path | None) -> Start:
             " leave it out for the detector that comes with the package"
         )
     return Start(weights.resolve(), config, own=True)
-
-
-def start_with(channels: int) -> Start | None:
-    """Find the detector of the package whose pyramid has so many channels; None if there is none."""
-    code = trial_code()
-    for config, own in _CHANNELS.items():
-        if own == channels:
-            return Start(code / "weights" / _STARTS[config], code / "configs" / config, own=False)
-    return None
 
 
 def _in_trial_code(config: Path) -> Path:

@@ -12,7 +12,6 @@ from nni_hyperfd.privacy.ledger import new_entry
 from nni_hyperfd.privacy.mechanism import noise_multiplier
 from nni_hyperfd.privacy.release import DataSet, ledger_of
 from nni_hyperfd.privacy.settings import of_owner
-from support import ROOT
 from support.command import one_line_error
 
 
@@ -106,7 +105,7 @@ def test_audit_describes_a_folder_by_the_trials_detector(hyperfd, set_to, tmp_pa
     boxes = [{"id": image["id"], "image_id": image["id"], **box} for image in images]
     content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "face"}]}
     (tmp_path / "faces" / "train.json").write_text(json.dumps(content))
-    audit = ("privacy", "audit", tmp_path / "faces", "--runs", 20, "--trial-code", ROOT / "trial_code")
+    audit = ("privacy", "audit", tmp_path / "faces", "--runs", 20)
     code, out, err = hyperfd(*audit)
     assert (code, err) == (0, "") and "one of 10 images: AUC" in out
     assert not list(tmp_path.rglob("ledger.json")) and not list((tmp_path / "faces").rglob("*.safetensors"))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import safetensors.numpy
 
@@ -138,6 +139,7 @@ def test_the_command_names_the_task_and_what_comes_next(
     (home / "nni-experiments").mkdir(parents=True)
     known = {ID: {"id": ID, "logDir": str(finished.folder.parent)}}
     (home / "nni-experiments" / ".experiment").write_text(json.dumps(known))
+    monkeypatch.setenv("XDG_DATA_HOME", str(platformdirs.user_data_path()))  # it knows where the data lies
     monkeypatch.setenv("HOME", str(home))
 
     def run(*arguments: object) -> tuple[int, str, str]:

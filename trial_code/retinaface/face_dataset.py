@@ -6,19 +6,27 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from nni_hyperfd.datasets import coco
-from retinaface.options import Options
+from retinaface.options import CONFIGS, Options
 from retinaface.pipelines import use_split
 
 if TYPE_CHECKING:
+    from mmdet.models import BaseDetector
     from mmengine.config import Config
     from torch import Tensor
     from torch.utils.data import Dataset
+
+DESCRIBER = CONFIGS / "retinaface_mobilenetv2.py"
+"""The detector, with the weights that come with it, that describes data sets, whichever is tuned.
+
+So one extractor, that of the package for instance, serves all search spaces and all starting detectors.
+"""
 
 
 class FaceDataset:
@@ -65,13 +73,8 @@ class FaceDataset:
         return self.train.num_boxes
 
     def fingerprint(self) -> str:
-        """Name of the data, the detector's weights and the settings that features and AP depend on: sha256 (hex)."""
-        from retinaface.weight_files import weights_file
-
-        config = self.options.load_config()
-        config.model.weights = hashlib.sha256(weights_file(self.weights).read_bytes()).hexdigest()
-        evaluation = {**config.val_dataloader.dataset, "data_root": None}  # the place of the data does not matter
-        settings = {"model": config.model, "evaluation": evaluation}
+        """Name of the data, and of the weights and settings that features and AP depend on: sha256 (hex)."""
+        settings = [_settings(options) for options in (self.options, self._describing)]
         parts = [self.train.fingerprint(), self.val.fingerprint(), json.dumps(settings, sort_keys=True)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -91,14 +94,23 @@ class FaceDataset:
 
         Returns:
             float32 (n, 3, 3, C + 4) on the CPU with n = min(limit, num_images), in the order of the annotation file;
-            see `features.image_features` for the axes.
+            see `features.image_features` for the axes. The detector is `DESCRIBER`.
         """
-        from retinaface.build import load_detector
         from retinaface.features import extract, frozen
 
-        config = self.options.load_config()
-        detector = frozen(load_detector(config, self.weights))
-        return extract(detector, self.training_images(config, limit, seed))
+        config, detector = self.describer()
+        return extract(frozen(detector), self.training_images(config, limit, seed))
+
+    def describer(self) -> tuple[Config, BaseDetector]:
+        """The detector that describes, and its config with this data set's sizes."""
+        from retinaface.build import load_detector
+
+        config = self._describing.load_config()
+        return config, load_detector(config, self._describing.require_weights())
+
+    @property
+    def _describing(self) -> Options:
+        return replace(self.options, config=DESCRIBER, weights=None).with_start()
 
     def groups(self, limit: int, seed: int) -> list[str | None] | None:
         """The key `group` of the images that `image_features` uses, None for one without; None if no image has it."""
@@ -119,6 +131,16 @@ class FaceDataset:
             return hashlib.sha256(f"{seed} {self.train.images[place]['file_name']}".encode()).digest()
 
         return sorted(sorted(range(self.num_images), key=draw)[:limit])
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    """A detector and how images come to it, with the sha256 of its weights."""
+    from retinaface.weight_files import weights_file
+
+    config = options.load_config()
+    config.model.weights = hashlib.sha256(weights_file(options.require_weights()).read_bytes()).hexdigest()
+    # The place of the data does not matter.
+    return {"model": config.model, "evaluation": {**config.val_dataloader.dataset, "data_root": None}}
 
 
 def images_of(config: Config, split: coco.CocoSplit) -> Dataset[dict[str, Any]]:
