@@ -20,6 +20,7 @@ from nni_hyperfd.detector import best, detecting, experiments, onnx_detector
 from nni_hyperfd.detector.best import Detector
 from nni_hyperfd.detector.onnx_detector import OnnxDetector, open_image, suppress
 from nni_hyperfd.files import FolderError
+from nni_hyperfd.privacy import traces
 from support.command import one_line_error
 from support.finished import ID, Finished
 
@@ -169,11 +170,13 @@ def test_the_command_names_the_task_and_what_comes_next(
     assert not (tmp_path / "new").exists() and not list(tmp_path.glob(".new*"))
 
 
-def test_a_data_set_that_is_gone_is_named(finished: Finished, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_data_set_that_is_gone_is_named(finished: Finished, tmp_path: Path, known: bool) -> None:
     folder = shutil.copytree(finished.folder, tmp_path / ID)
+    name = traces.name_of(tmp_path / "gone") if known else "0" * 16
     for record in folder.glob("environments/*/trials/*/work/trial.json"):
-        record.write_text(record.read_text().replace(str(finished.data), str(tmp_path / "gone")))
-    with pytest.raises(FolderError, match="gone: the data set of the experiment is not here"):
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"data": name}))
+    with pytest.raises(FolderError, match=rf"{'gone' if known else 'trial'}.*: the data set of the experiment is not"):
         best.write(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
