@@ -8,7 +8,7 @@ DATA ?=
 WEIGHTS ?=
 PYTEST = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -q
 
-.PHONY: install demo test test-fast lint clean
+.PHONY: install demo test test-fast lint docs clean
 
 install: $(VENV)/.installed
 
@@ -37,5 +37,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The documentation as a site in site/.
+docs: install
+	$(BIN)/pip install -q -c .ci/constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) demo artefacts build *.egg-info
+	rm -rf $(VENV) demo artefacts build site *.egg-info
