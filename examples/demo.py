@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="RetinaFace-MobileNet0.25 that was trained on WIDER-Face")
     parser.add_argument("--folder", type=Path, help="for everything the demo writes; by default one for each detector")
     arguments = parser.parse_args()
-    # Experiments share a state only where they start from the same detector: its features are what the state speaks of.
+    # Experiments share a state only where they start from the same detector: what is best depends on it.
     own = ROOT / "demo" / (arguments.weights.stem if arguments.weights else "synthetic")
     folder = (arguments.folder or own).resolve()
     try:
