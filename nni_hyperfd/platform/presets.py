@@ -224,10 +224,10 @@ class DefaultPreset(Preset):
         for other in tasks:
             results = other.results
             h = meta_features[other.id].numpy() if other.id in meta_features else None
-            inputs = space.encode(results.configurations).inputs
+            inputs = space.encode(results.configurations).vectors
             sampled = other.id in offline or 2 * len(inputs) >= space.size
             past.append(PastTask(inputs, np.array(results.performance), h, sampled))
-        pool = space.encode(planning.candidates(space, task.settings, task.id, task.settings.candidates)).inputs
+        pool = space.encode(planning.candidates(space, task.settings, task.id, task.settings.candidates)).vectors
         serves_all = any(other.whole for other in past)
         before = known.model if known is not None and serves_all else None
         model = BeliefModel.learned(past, pool, seed, before)

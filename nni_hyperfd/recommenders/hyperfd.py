@@ -24,7 +24,7 @@ from nni_hyperfd.space import EncodedConfigurations
 class HyperFD(Recommender):
     """The default recommender. One set of constants for hyper-parameters and architectures.
 
-    Search spaces are told apart by the width of their configurations' inputs. Learning looks at a limited number of
+    Search spaces are told apart by the width of their encoded configurations. Learning looks at a limited number of
     past tasks (`method.drawing.tasks_to_believe`), so its cost does not grow.
 
     Args:
@@ -55,7 +55,7 @@ class HyperFD(Recommender):
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set, and learn from the past ones if there is more to learn from."""
         self.task, self.candidates = task, candidates
-        self.search = self._model(candidates.inputs).search(candidates.inputs, task.meta_feature)
+        self.search = self._model(candidates.vectors).search(candidates.vectors, task.meta_feature)
         self._asked: list[int] = []
         self._pending: list[int] = []
         # Equal scores, as of equal candidates, are ordered at random.
@@ -104,8 +104,8 @@ class HyperFD(Recommender):
     ) -> None:
         """Keep a task's results, unless they are all the same: then there is nothing to rank."""
         if len(set(performance.tolist())) > 1:
-            past = PastTask(configurations.inputs, performance, task.meta_feature, sampled)
-            self._past.setdefault(past.inputs.shape[1], []).append(past)
+            past = PastTask(configurations.vectors, performance, task.meta_feature, sampled)
+            self._past.setdefault(configurations.width, []).append(past)
 
     def _model(self, candidates: NDArray[np.float32]) -> BeliefModel:
         """What the past tasks of a space have taught, some of whose configurations are the candidates (n, d)."""

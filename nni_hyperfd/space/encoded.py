@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nni_hyperfd.space.graphs import Graphs
-from nni_hyperfd.space.sketch import graph_sketch
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +55,3 @@ class EncodedConfigurations:
     def width(self) -> int:
         """Numbers in a configuration's vector."""
         return int(self.vectors.shape[1])
-
-    @cached_property
-    def inputs(self) -> NDArray[np.float32]:
-        """(n, d or more), the vectors and, in a space with architectures, the graphs' sketches (eq. B18)."""
-        return self.vectors if self.graphs is None else np.hstack([self.vectors, graph_sketch(self.graphs)])
