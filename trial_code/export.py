@@ -22,7 +22,7 @@ from retinaface.record import Record
 from nni_hyperfd import files
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.detector.onnx_detector import MODEL, OnnxDetector, open_image
-from nni_hyperfd.privacy import traces
+from nni_hyperfd.privacy.traces import place_of
 
 if TYPE_CHECKING:
     from mmdet.models import BaseDetector
@@ -69,7 +69,7 @@ def export(record: Record, weights: Path, out: Path, images: int) -> dict[str, A
     shutil.copyfile(weights, out / "detector.safetensors")
     write_config(record.tuned(None), out / "config.py")
 
-    data = traces.place_of(record.data)
+    data = place_of(record.data)
     if data is None:
         raise ScriptError("the data set of the trial is not known here; run this where its images are.")
     split = coco.load(data, "val")

@@ -71,12 +71,12 @@ def finetune(
     from retinaface.training import train, without_place
     from retinaface.weight_files import weights_file
 
-    from nni_hyperfd.privacy import traces
+    from nni_hyperfd.privacy.traces import name_of
 
     base = dataset.options.load_config()
     config = apply_parameters(base, parameters)
     outcome = train(config, dataset.train, dataset.val, work_dir, _report, dataset.options.gpus)
-    places = traces.name_of(dataset.options.data), str(Path(weights_file(dataset.weights)).resolve())
+    places = name_of(dataset.options.data), str(Path(weights_file(dataset.weights)).resolve())
     configs = (without_place(each).to_dict() for each in (base, config))
     figures = outcome.best, outcome.epochs, round(outcome.seconds, 1)
     Record(trial_id(), dict(parameters or {}), *places, *configs, *figures).write(work_dir)

@@ -30,7 +30,7 @@ PUBLIC = (
     "nni_hyperfd.detector.onnx_detector",
     "nni_hyperfd.files",
     "nni_hyperfd.method",
-    "nni_hyperfd.privacy",
+    "nni_hyperfd.privacy.traces",
     "nni_hyperfd.space",
     "nni_hyperfd.weights",
 )
