@@ -187,7 +187,7 @@ def load(folder: str | os.PathLike[str], split: str, *, strict: bool = False) ->
     problems.warn()
     checked = CocoSplit(folder, split, category, list(images.values()), annotations)
     if split == "val" and (text := caution(checked.num_boxes)) is not None:
-        warnings.warn(f"{path}: {text}.", FewFacesWarning, stacklevel=2)
+        warnings.warn(f"{path.name}: {text}.", FewFacesWarning, stacklevel=2)
     return checked
 
 
