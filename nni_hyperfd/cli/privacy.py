@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from nni_hyperfd.cli.console import State, console, open_state, stop
+from nni_hyperfd.cli.console import State, console, open_state, say, stop
 
 _NOT_COVERED = {
     True: "APs, of which two digits leave; durations; whether the data set has changed; what it is like as a whole.",
@@ -166,7 +166,7 @@ def forget(
     paths = [path for path in (*folders, *(Path(trace.path) for trace in found), cache_file(data)) if path.exists()]
     for path in paths:
         console.print(f"{path}", soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{len(paths)} files and folders, and in {state} the tasks of: {', '.join(experiments) or 'none'}")
+    say(f"{len(paths)} files and folders, and in {state} the tasks of: {', '.join(experiments) or 'none'}")
     if not yes:
         typer.confirm("Remove them for good?", abort=True)
     try:
@@ -177,8 +177,6 @@ def forget(
     for each in experiments:
         listed.remove_experiment(each)
     traces.drop(data, forgotten)
-    console.print(f"Removed, and {len(forgotten)} tasks in {state}. The ledger stays: what was spent is spent.")
+    say(f"Removed, and {len(forgotten)} tasks in {state}. The ledger stays: what was spent is spent.")
     if elsewhere := sorted(set(experiments) - forgotten):
-        console.print(
-            f"Tasks of {', '.join(elsewhere)} are not in it: if they are in another state, repeat with --state."
-        )
+        say(f"Tasks of {', '.join(elsewhere)} are not in it: if they are in another state, repeat with --state.")

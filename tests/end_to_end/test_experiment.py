@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -99,7 +100,8 @@ def first_picks(told: Experiment, platform: Platform) -> dict[str, float]:
     task = told.task()
     replayed = platform.open_task("replayed", task.space, task.settings)
     platform.start(platform.next_trial(replayed).id, 0)
-    platform.describe(replayed, 0, Description.unpack(described))
+    # By whichever extractor the platform has: one of them has not learned what made the description.
+    platform.describe(replayed, 0, replace(Description.unpack(described), extractor=None))
     platform.next_trial(replayed)
     planned = [trial for trial in platform.task(replayed).trials if trial.phase is Phase.FINE_TUNE]
     assert planned
