@@ -753,6 +753,7 @@ def test_a_search_space_that_cannot_be_ranked_is_refused(lab, definition):
         lab.tuner("e", definition)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("set_by_user", "threads"), [(None, 1), ("2", 2)])
 def test_it_learns_on_one_thread_unless_the_user_wants_more(lab, set_by_user, threads):
     code = f"""

@@ -27,6 +27,7 @@ def test_drawing_tasks_does_not_import_torch():
     )
 
 
+@pytest.mark.slow
 def test_only_architectures_import_torch_geometric():
     run(
         "import sys; sys.path.insert(0, 'tests')\n"

@@ -79,6 +79,7 @@ def test_past_tasks_lead_the_first_pick(lab):
     assert run(platform, "four", candidates=200, budget=1)[0] in best
 
 
+@pytest.mark.slow
 def test_results_lead_to_the_place_that_this_data_set_likes(lab):
     platform = Platform(lab.state)
     for place in (0.1, 0.5, 0.9, 0.3, 0.7):

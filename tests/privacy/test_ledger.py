@@ -160,6 +160,7 @@ def test_two_at_once_release_an_unchanged_data_set_once(ledger):
     assert answers == {f"same {ledger.entries()[0].id}\n"} and len(ledger.entries()) == 1
 
 
+@pytest.mark.slow
 def test_many_at_once_do_not_pass_the_total(ledger):
     processes = [releasing(ledger, [f"{number}-a", f"{number}-b"]) for number in range(4)]
     for process in processes:
@@ -170,6 +171,7 @@ def test_many_at_once_do_not_pass_the_total(ledger):
     assert {e.id for e in ledger.entries()} == {line.split()[1] for line in lines} - {"refused"}
 
 
+@pytest.mark.slow
 def test_whoever_is_killed_has_paid_for_all_that_has_left(ledger):
     rng = random.Random(0)
     for round_ in range(4):

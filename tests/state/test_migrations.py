@@ -258,6 +258,7 @@ def open_state(path, barrier):
     Store(path).close()
 
 
+@pytest.mark.slow
 def test_two_at_once_upgrade_it_once(tmp_path):
     path = earlier("format1", tmp_path)
     context = multiprocessing.get_context("spawn")
