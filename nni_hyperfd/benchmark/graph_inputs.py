@@ -2,7 +2,7 @@
 
     hyperfd benchmark TABLE --recommenders hyperfd,nni_hyperfd.benchmark.graph_inputs:GraphHyperFD
 
-It is why the default preset keeps flat vectors; docs/benchmarks.md has the figures.
+The default preset keeps flat vectors; docs/benchmarks.md has the figures of another way to let it see graphs.
 """
 
 from __future__ import annotations

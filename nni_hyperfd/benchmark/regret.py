@@ -28,11 +28,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Printed
 
-from nni_hyperfd.benchmark import lookup, measured, results, tables
+from nni_hyperfd.benchmark import results, tables
 from nni_hyperfd.benchmark.measured import MeasuredTrial
 from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.benchmark.results import RecommenderRun
-from nni_hyperfd.benchmark.spread import Spread, spread_of
+from nni_hyperfd.benchmark.spread import Spread, read, spread_of
 from nni_hyperfd.files import FolderError, RowFile, write_text
 
 
@@ -156,10 +156,7 @@ def main(
 ) -> None:
     """Regret in AP of recommenders' picks, beside what another seed changes."""
     try:
-        table, meta = tables.load(folder), tables.read_meta(folder)
-        if "settings" not in meta:
-            raise tables.TableError(f"{folder} has no trials with several seeds; name a table that hyperfd table made.")
-        trials = measured.read_trials(folder / lookup.TRIALS)
+        table, meta, trials = read(folder)
         every = results.read(RowFile(runs / results.FILE, results.COLUMNS))
         own = [run for run in every if run.table == table.name]
         if not own:

@@ -245,16 +245,25 @@ def _draw_matrix(panel: Axes, between: NDArray[np.float64], names: Sequence[str]
     return image
 
 
+def read(folder: Path) -> tuple[tables.Table, dict[str, Any], list[MeasuredTrial]]:
+    """Read a table that `hyperfd table` made: the table, its `meta.json`, and its trials.
+
+    Raises:
+        TableError: it cannot be read, or has no trials with several seeds.
+    """
+    table, meta = tables.load(folder), tables.read_meta(folder)
+    if "settings" not in meta:
+        raise tables.TableError(f"{folder} has no trials with several seeds; name a table that hyperfd table made.")
+    return table, meta, measured.read_trials(folder / lookup.TRIALS)
+
+
 def main(
     folder: Annotated[Path, typer.Argument(help="Folder of a table that `hyperfd table` made.", metavar="TABLE")],
     out: Annotated[Path, typer.Option(help="Folder for the CSVs and the figure.")] = Path("spread"),
 ) -> None:
     """Whether a table's configurations differ by more than chance; the paper's Figures 7 to 9 of it."""
     try:
-        table, meta = tables.load(folder), tables.read_meta(folder)
-        if "settings" not in meta:
-            raise tables.TableError(f"{folder} has no trials with several seeds; name a table that hyperfd table made.")
-        trials = measured.read_trials(folder / lookup.TRIALS)
+        table, meta, trials = read(folder)
         out.mkdir(parents=True, exist_ok=True)
     except (tables.TableError, OSError) as error:
         raise typer.BadParameter(str(error)) from None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nni_hyperfd.cli.console import State, console, readable_errors, stop
+from nni_hyperfd.cli.console import State, readable_errors, say, stop
 from nni_hyperfd.platform import Platform, TaskView
 
 TaskArgument = Annotated[
@@ -31,7 +31,7 @@ def best(
     with readable_errors(out, "detector"):
         from nni_hyperfd.detector import best as writer
 
-        detector = writer.write(experiment, out, lambda line: console.print(line, highlight=False), name)
+        detector = writer.write(experiment, out, say, name)
     boxes, scores = detector.onnx_difference
     test = "" if detector.test is None else f", {detector.test:.4f} on the test split"
     lines = (
@@ -41,7 +41,7 @@ def best(
         f"{out / 'card.md'} has more. Next: hyperfd detect {out} IMAGES --draw drawn",
     )
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line)
 
 
 def experiment_of(task: str | None, state: Path) -> tuple[str, int | None]:

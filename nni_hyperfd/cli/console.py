@@ -87,6 +87,7 @@ def readable_errors(path: Path, extra: str) -> Iterator[None]:
 
 
 def stop(message: str) -> NoReturn:
-    """End the command with status 1 and a message."""
-    Console(stderr=True).print(f"hyperfd: {message}", soft_wrap=True, highlight=False, markup=False)
+    """End the command with status 1 and a message, in which bytes of names that are no text are written out."""
+    text = message.encode("utf-8", errors="backslashreplace").decode()
+    Console(stderr=True).print(f"hyperfd: {text}", soft_wrap=True, highlight=False, markup=False)
     raise SystemExit(1)

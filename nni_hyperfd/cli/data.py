@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nni_hyperfd.cli.console import stop
+from nni_hyperfd.cli.console import readable_errors, say, stop
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Prepare face data sets.")
 
@@ -56,15 +56,15 @@ def show_conversion(report: Mapping[str, Any], out: Path) -> None:
     table.add_section()
     table.add_row("in the source", *(str(report["annotated"][key]) for key in ("images", "faces")))
     console.print(table)
-    _say(f"Splits: {report['rule']}.")
+    say(f"Splits: {report['rule']}.")
     if "val" in report["splits"] and (text := caution(report["splits"]["val"]["faces"])) is not None:
-        _say(f"Caution: {text}.")
+        say(f"Caution: {text}.")
     if report["changes"]:
         table = Table("dropped or changed", "number", "first")
         for kind, items in report["changes"].items():
             table.add_row(kind, str(len(items)), Text(items[0], overflow="fold"))
         console.print(table)
-    _say(f"{out / REPORT} lists them all.")
+    say(f"{out / REPORT} lists them all.")
 
 
 @data.command()
@@ -81,7 +81,7 @@ def relabel(
 
         changes = weak_labels.relabel(folder, split, detections, iou=iou, confidence=confidence)
     counts = ", ".join(f"{len(items)} {kind}" for kind, items in changes.items())
-    _say(f"Boxes: {counts}. {folder / f'{split}.changes.json'} lists them all.")
+    say(f"Boxes: {counts}. {folder / f'{split}.changes.json'} lists them all.")
 
 
 @data.command()
@@ -125,14 +125,10 @@ def subsets(
             overlap=overlap,
             seed=seed,
             workers=workers,
-            say=_say,
+            say=say,
         )
     dropped = ", ".join(f"{count} {reason}" for reason, count in report["dropped"].items())
-    _say(f"Dropped: {dropped}. {out / 'subsets.csv'} and {out / 'spread.png'} show the others.")
-
-
-def _say(text: str) -> None:
-    Console().print(text, soft_wrap=True, highlight=False, markup=False)
+    say(f"Dropped: {dropped}. {out / 'subsets.csv'} and {out / 'spread.png'} show the others.")
 
 
 @contextmanager
@@ -142,20 +138,13 @@ def _one_line_errors(folder: Path) -> Iterator[None]:
     Args:
         folder: what is named when the system does not say which file it could not use.
     """
-    try:
+    with readable_errors(folder, "subsets"):
         from nni_hyperfd.datasets.coco import AnnotationError
         from nni_hyperfd.datasets.convert.record import ConvertError
         from nni_hyperfd.datasets.subsets.errors import SubsetsError
         from nni_hyperfd.files import FolderError
 
-        yield
-    except ModuleNotFoundError as error:
-        message = f"{error.name} is not installed; `pip install 'nni-hyperfd[subsets]'` brings what this command needs."
-    except (AnnotationError, ConvertError, SubsetsError, FolderError) as error:
-        message = str(error)
-    except OSError as error:
-        message = f"{error.filename or folder}: {error.strerror}; make room or correct it, and run the command again"
-    else:
-        return
-    text = message.encode("utf-8", errors="backslashreplace").decode()
-    stop(text)
+        try:
+            yield
+        except (AnnotationError, ConvertError, SubsetsError, FolderError) as error:
+            stop(str(error))

@@ -74,7 +74,7 @@ def ledger(data: Annotated[Path, typer.Argument(help="Folder of a data set.")]) 
         lines.append("Sent each time: 64 numbers that follow from the noised ones, and the rounded number of images.")
     lines.append(f"Not covered: {_NOT_COVERED[owner.rounds_ap]}")
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False)
+        say(line)
 
 
 def _descriptions(total: float, epsilon: float, delta: float, spent: float = 0.0) -> int:
@@ -129,7 +129,7 @@ def _described(data: Path, out: Path) -> Path:
     """The image features of a data set's folder, made by the trials' code in a process of its own."""
     from nni_hyperfd.detector import trial_code
 
-    console.print(f"Describing {data} ...", soft_wrap=True, highlight=False, markup=False)
+    say(f"Describing {data} ...")
     options = ["--whole", "--images", str(_AUDITED), "--workers", "0"]
     places = ["--data", str(data.resolve()), "--out", str(out.resolve())]
     command = [sys.executable, "describe.py", *options, *places]
@@ -165,7 +165,7 @@ def forget(
     folders = [Path(known[each]["logDir"], each) for each in experiments if each in known]
     paths = [path for path in (*folders, *(Path(trace.path) for trace in found), cache_file(data)) if path.exists()]
     for path in paths:
-        console.print(f"{path}", soft_wrap=True, highlight=False, markup=False)
+        say(str(path))
     say(f"{len(paths)} files and folders, and in {state} the tasks of: {', '.join(experiments) or 'none'}")
     if not yes:
         typer.confirm("Remove them for good?", abort=True)

@@ -22,7 +22,7 @@ from nni_hyperfd.privacy import traces
 START = "start.onnx"
 """The detector before fine-tuning, beside `model.onnx`."""
 
-_TRIALS = "environments/*/trials/*/work/trial.json"  # where NNI's local training service and finetune.py put it
+_TRIALS = str(Path("environments", "*", "trials", "*", "work", "trial.json"))  # of NNI's local service and finetune.py
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from nni_hyperfd.detector import experiments as experiments_of_nni
 from nni_hyperfd.report import task as report
 from nni_hyperfd.task import Phase
 from support import ROOT, SUPPORT
+from support.finished import part_of
 from support.harness import Experiment
 
 pytestmark = pytest.mark.nni
@@ -28,7 +28,7 @@ BUDGET, IMAGES = 2, {"train": 24, "val": 12}
 @pytest.fixture(scope="module")
 def data_sets(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The first images of two real data sets."""
-    return [_part_of(real_data / name, tmp_path_factory.mktemp("data") / name) for name in DOMAINS]
+    return [part_of(real_data / name, tmp_path_factory.mktemp("data") / name, IMAGES) for name in DOMAINS]
 
 
 @pytest.fixture(scope="module")
@@ -136,17 +136,3 @@ def _needles(data: Path) -> Iterator[bytes]:
                 yield run
                 yield base64.b64encode(run)
                 yield base64.urlsafe_b64encode(run)
-
-
-def _part_of(source: Path, target: Path) -> Path:
-    """A data set folder with the first images of another one."""
-    (target / "images").mkdir(parents=True)
-    for split, count in IMAGES.items():
-        content = json.loads((source / f"{split}.json").read_text())
-        content["images"] = content["images"][:count]
-        kept = {image["id"] for image in content["images"]}
-        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
-        (target / f"{split}.json").write_text(json.dumps(content))
-        for image in content["images"]:
-            shutil.copy(source / "images" / image["file_name"], target / "images")
-    return target
