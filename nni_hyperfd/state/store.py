@@ -34,6 +34,10 @@ class RefusedError(ValueError):
     """What was asked for does not fit what the state holds; nothing was changed."""
 
 
+class UnknownTaskError(RefusedError):
+    """There is no task, or no trial, of that id."""
+
+
 def default_state() -> Path:
     """The state that experiments share unless `state` names another: a file in the user's data folder."""
     return Path(platformdirs.user_data_path("nni_hyperfd")) / "state.sqlite"
