@@ -34,6 +34,14 @@ class EmbeddedPlatform(Platform, PlatformClient):
         """What a service trial of the task is to do; None for a phase whose trials try a configuration."""
         return jobs.job_of(self, task_id, phase)
 
+    def check(self) -> None:
+        """Read from the state.
+
+        Raises:
+            StateError: it cannot be read now.
+        """
+        self.versions.digests()
+
     def close(self) -> None:
         """Let go of the state."""
         self.store.close()

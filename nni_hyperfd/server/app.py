@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 import nni_hyperfd
 from nni_hyperfd.method import weights
-from nni_hyperfd.platform import PlatformClient, messages
+from nni_hyperfd.platform import EmbeddedPlatform, PlatformClient, messages
 from nni_hyperfd.server import problems
 from nni_hyperfd.server.bodies import LimitedBodies
 from nni_hyperfd.task import Phase, TaskSettings
@@ -29,24 +29,30 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def application(platform: PlatformClient) -> FastAPI:
+def application(platform: EmbeddedPlatform) -> FastAPI:
     """The application that serves a platform."""
     app = FastAPI(title="HyperFD platform", version=nni_hyperfd.__version__, docs_url=None, redoc_url=None)
     problems.add_handlers(app)
     app.add_middleware(LimitedBodies)
-    app.include_router(_health())
+    app.include_router(_health(platform), responses=_PROBLEM)
     app.include_router(_tasks(platform), prefix="/v1", responses=_PROBLEM)
     app.include_router(_service_trials(platform), prefix="/v1", responses=_PROBLEM)
     return app
 
 
-def _health() -> APIRouter:
+def _health(platform: EmbeddedPlatform) -> APIRouter:
+    """What a supervisor and a load balancer ask."""
     router = APIRouter(prefix="/health")
 
     @router.get("/live")
     def live() -> dict[str, str]:
         """Whether the process answers."""
         return {"version": nni_hyperfd.__version__}
+
+    @router.get("/ready", status_code=204)
+    def ready() -> None:
+        """Whether it can work: its database answers."""
+        platform.check()
 
     return router
 

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from nni_hyperfd.platform import StateError
 from nni_hyperfd.platform.problems import ERRORS, PROBLEMS, word_of
 
 _logger = logging.getLogger(__name__)
@@ -32,8 +33,11 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def _of_platform(_request: Request, error: Exception) -> JSONResponse:
+def _of_platform(request: Request, error: Exception) -> JSONResponse:
     word = word_of(error)
+    if isinstance(error, StateError):  # its sentence is for the operator: it names files and addresses
+        _logger.error("%s %s: %s", request.method, request.url.path, error)
+        return problem(word, ERRORS[word][1], "the server cannot use its state now; its log says why; try again later")
     return problem(word, ERRORS[word][1], str(error))
 
 

@@ -14,6 +14,7 @@ from nni_hyperfd.platform import EmbeddedPlatform
 from nni_hyperfd.platform.problems import PROBLEMS
 from nni_hyperfd.server import bodies
 from nni_hyperfd.server.app import application
+from nni_hyperfd.state.store import sqlite_engine
 from support.platform_contract import SPACE, described, opened
 
 
@@ -84,6 +85,18 @@ def test_a_fault_of_the_server_tells_nothing_of_its_inside(http, platform, monke
     answer = http.get("/v1/tasks/1")
     assert answer.status_code == 500 and answer.json()["type"] == PROBLEMS + "server"
     assert "engine" not in answer.text and http.get("/health/live").status_code == 200
+
+
+def test_a_state_that_cannot_be_read_is_a_503_with_the_time_to_try_again(http, platform, monkeypatch, tmp_path, caplog):
+    assert http.get("/health/ready").status_code == 204
+    monkeypatch.setattr(platform.store.database, "engine", sqlite_engine(tmp_path / "gone" / "state.sqlite"))
+    for place in ("/health/ready", "/v1/tasks/1"):
+        answer = http.get(place)
+        refused(answer, 503, "state", "cannot use its state now")
+        path = str(platform.store.path)
+        assert path not in answer.text and path in caplog.text, "it is for the operator"
+        assert int(answer.headers["retry-after"]) > 0
+    assert http.get("/health/live").status_code == 200
 
 
 def test_the_description_of_the_routes_names_the_models(http):
