@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support import postgresql
 from support.finished import Finished, finish
 from support.lab import Lab
 
@@ -46,6 +48,15 @@ def finished(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finis
     return finish(
         tmp_path_factory.mktemp("finished"), real_data / "toon_dexter", {"train": 16, "val": 8, "test": 6}, budget=2
     )
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgresql.Cluster]:
+    """A PostgreSQL server."""
+    if reason := postgresql.missing():
+        pytest.skip(reason)
+    with postgresql.cluster() as running:
+        yield running
 
 
 SLOW = (

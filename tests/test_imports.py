@@ -20,6 +20,8 @@ ROOMS = {
     "experiment": {"platform", "space", "task", "wire"},
     "experiment.trial": {"method", "privacy", "wire"},  # it runs in trials, where there is no platform
     "platform": {"belief", "method", "privacy", "recommenders", "space", "state", "task", "wire"},
+    "client": {"method", "platform", "space", "task", "wire"},
+    "server": {"", "method", "platform", "task", "wire"},
     "state": {"files", "method", "space", "task", "wire"},
     "recommenders": {"belief", "method", "space"},
     "method": {"space"},

@@ -18,6 +18,7 @@ from nni_hyperfd.cli.privacy import privacy
 from nni_hyperfd.cli.recommend import recommend
 from nni_hyperfd.cli.report import report
 from nni_hyperfd.cli.reproduce import reproduce
+from nni_hyperfd.cli.serve import serve
 from nni_hyperfd.cli.setup import register, synthetic
 from nni_hyperfd.cli.state import status, tasks
 from nni_hyperfd.cli.tune import tune
@@ -50,6 +51,7 @@ for command in (
     register,
     benchmark,
     reproduce,
+    serve,
 ):
     app.command()(command)
 app.command("export")(export_experience)

@@ -15,8 +15,7 @@ from nni.tuner import Tuner
 
 from nni_hyperfd import wire
 from nni_hyperfd.experiment.class_args import ClassArgs, ClassArgsError
-from nni_hyperfd.platform import Platform, RefusedError, own_datasets
-from nni_hyperfd.platform.jobs import job_of
+from nni_hyperfd.platform import EmbeddedPlatform, PlatformClient, RefusedError
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.task import Phase
 from nni_hyperfd.wire import Description, ExtractorUpdate, WireError
@@ -79,10 +78,10 @@ class HyperFDTuner(Tuner):
         # For torch, which is imported when there is something to learn. Where trials of the same machine keep all cores
         # busy, our small networks learn many times slower on two threads than on one.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-        self.platform = Platform(arguments.state, arguments.warm_start)
+        self.platform = _platform(arguments)
         self.task_id = -1
         """Of the experiment's task, once there is a search space."""
-        self._warm_start, self._kind = arguments.warm_start, arguments.space
+        self._kind = arguments.space
         self._warned = False
 
     # -- NNI's protocol ------------------------------------------------------------------------------------------------
@@ -90,8 +89,6 @@ class HyperFDTuner(Tuner):
     def update_search_space(self, search_space: dict[str, Any]) -> None:
         """Open this experiment's task, or go on with it. A later change of the search space is refused."""
         space = SearchSpace.from_nni(search_space, self._kind)
-        if self._warm_start is not None:
-            own_datasets.renew_extractor(self.platform, self._warm_start)
         self.task_id = self.platform.open_task(experiment_id(), space, self.settings)
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Configuration:
@@ -153,7 +150,7 @@ class HyperFDTuner(Tuner):
         if trial.phase is Phase.FINE_TUNE and not self._warned:
             self._warn_without_meta_feature()
         self.platform.start(trial.id, parameter_id)
-        return TrialRequest(trial.configuration, job_of(self.platform, self.task_id, trial.phase))
+        return TrialRequest(trial.configuration, self.platform.job(self.task_id, trial.phase))
 
     def _warn_without_meta_feature(self) -> None:
         task = self.platform.task(self.task_id)
@@ -222,6 +219,11 @@ class ServiceTuner(HyperFDTuner):
     def release(self, still_running: set[int]) -> None:
         """After a resume: plan anew what NNI does not run again."""
         self.platform.release(self.task_id, still_running)
+
+
+def _platform(arguments: ClassArgs) -> PlatformClient:
+    """The platform that `classArgs` name."""
+    return EmbeddedPlatform(arguments.state, arguments.warm_start)
 
 
 def experiment_id() -> str:

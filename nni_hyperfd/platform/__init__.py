@@ -1,13 +1,17 @@
 """The way of a task, from opening to closing: what all experiments share."""
 
+from nni_hyperfd.platform.client import PlatformClient
+from nni_hyperfd.platform.embedded import EmbeddedPlatform
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.presets import Neighbour, Ranking, Recommendation
-from nni_hyperfd.state.store import RefusedError, StateError, default_state
+from nni_hyperfd.state.store import RefusedError, StateError, UnknownTaskError, default_state
 from nni_hyperfd.state.views import Results, TaskView, TrialView
 
 __all__ = [
+    "EmbeddedPlatform",
     "Neighbour",
     "Platform",
+    "PlatformClient",
     "Ranking",
     "Recommendation",
     "RefusedError",
@@ -15,5 +19,6 @@ __all__ = [
     "StateError",
     "TaskView",
     "TrialView",
+    "UnknownTaskError",
     "default_state",
 ]

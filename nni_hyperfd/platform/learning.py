@@ -52,7 +52,7 @@ class Learning:
         """Learn from a task, and close it."""
         while True:
             with self._store.read() as session:
-                task = TaskView.of(session.get_one(TaskRow, task_id))
+                task = TaskView.of(experience.task_row(session, task_id))
             if task.closed is not None:
                 return
             heads, encoder = self._after(task)

@@ -135,7 +135,7 @@ def begin_with(
     encoder = weights.dumps(warm.encoder.state_dict())
     known = warm_extractor(platform, space)
     if known is not None and weights.dumps(known.state_dict()) != given:
-        raise RefusedError(f"state {platform.store.path}: its extractor is not the one of this warm-up; repeat it")
+        raise RefusedError(f"state {platform.store.name}: its extractor is not the one of this warm-up; repeat it")
 
     with platform.store.write() as session:
         extractor, signature = _only_warm_ups(platform, session, space), keep_space(session, space)
@@ -224,7 +224,7 @@ def renew_extractor(platform: Platform, source: Path) -> None:
     _logger.warning(
         "State %s: its extractor was of an earlier format, so it has taken over that of %s; data sets that were "
         "described before are compared by their results alone.",
-        platform.store.path,
+        platform.store.name,
         source,
     )
 
@@ -246,7 +246,7 @@ def _only_warm_ups(platform: Platform, session: Session, space: SearchSpace) -> 
     own = [task for task in tasks if task.space_signature == space.signature or task.dataset is None]
     if own or not tasks:
         raise RefusedError(
-            f"state {platform.store.path}: it holds more than warm-ups in other spaces; name a new file for this one"
+            f"state {platform.store.name}: it holds more than warm-ups in other spaces; name a new file for this one"
         )
     return extractor
 

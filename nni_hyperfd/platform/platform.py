@@ -19,7 +19,7 @@ from nni_hyperfd.platform.planning import Step
 from nni_hyperfd.platform.presets import DefaultPreset, PaperPreset, Preset, Ranking, Recommendation
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.state import experience
-from nni_hyperfd.state.store import RefusedError, Store
+from nni_hyperfd.state.store import RefusedError, Store, UnknownTaskError
 from nni_hyperfd.state.tables import EncoderRow, ExtractorRow, OfflineDatasetRow, SpaceRow, TaskRow, TrialRow, now
 from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.state.views import TaskView, TrialView, space_of
@@ -105,10 +105,18 @@ class Platform:
     def start(self, trial_id: int, parameter_id: int) -> None:
         """Note that a planned trial was handed out under NNI's parameter id.
 
-        After a resume NNI may give out an id for the second time; from then on it means the newer trial.
+        After a resume NNI may give out an id for the second time; from then on it means the newer trial. A trial that
+        has started under this id already stays as it is, so that the call may be repeated.
+
+        Raises:
+            UnknownTaskError: there is no such trial.
         """
         with self.store.write() as session:
-            trial = session.get_one(TrialRow, trial_id)
+            trial = session.get(TrialRow, trial_id)
+            if trial is None:
+                raise UnknownTaskError(f"there is no trial {trial_id}")
+            if trial.status is not Status.PLANNED and trial.parameter_id == parameter_id:
+                return
             for other in trial.task.trials:
                 if other.parameter_id == parameter_id:
                     other.parameter_id = None
@@ -180,7 +188,7 @@ class Platform:
             SpaceError: the configuration lies outside the task's search space.
         """
         with self.store.write() as session:
-            task = session.get_one(TaskRow, task_id)
+            task = experience.task_row(session, task_id)
             configuration = space_of(task.space).canonical(configuration)
             known = [trial for trial in task.trials if trial.configuration == configuration]
             if any(trial.is_result and trial.performance == performance for trial in known):
@@ -196,7 +204,7 @@ class Platform:
     def release(self, task_id: int, still_running: set[int]) -> None:
         """After a resume: every trial that NNI does not run again is planned anew."""
         with self.store.write() as session:
-            for trial in session.get_one(TaskRow, task_id).trials:
+            for trial in experience.task_row(session, task_id).trials:
                 if trial.status is Status.RUNNING and trial.parameter_id not in still_running:
                     trial.status, trial.started = Status.PLANNED, None
 
@@ -240,9 +248,13 @@ class Platform:
             return list(experience.tasks(session))
 
     def task(self, task_id: int) -> TaskView:
-        """A task as it stands now."""
+        """A task as it stands now.
+
+        Raises:
+            UnknownTaskError: there is no such task.
+        """
         with self.store.read() as session:
-            return TaskView.of(session.get_one(TaskRow, task_id))
+            return TaskView.of(experience.task_row(session, task_id))
 
     def counts(self) -> dict[str, int]:
         """How many versions and data sets of its own the platform holds."""
@@ -352,15 +364,19 @@ class Platform:
             return
         extractor = self.versions.checked_update(update)
         with self.store.write() as session:
-            task = session.get_one(TaskRow, task_id)
-            if task.closed is not None:
-                return
+            task = experience.task_row(session, task_id)
+            if task.closed is not None or any(_has_learned(trial) for trial in task.trials):
+                return  # this update is known, and its answer was lost
             for trial in task.trials:
                 if trial.phase is Phase.LEARN and trial.status is Status.RUNNING:
                     trial.status, trial.ended = Status.SUCCEEDED, now()
             task.meta_feature = list(update.meta_feature)
             row = self.versions.add_extractor(session, task.extractor_id, extractor, task.among or 1)
             task.extractor_id = row.id
+
+
+def _has_learned(trial: TrialRow) -> bool:
+    return trial.phase is Phase.LEARN and trial.status is Status.SUCCEEDED
 
 
 def keep_space(session: Session, space: SearchSpace) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.space import SearchSpace
+from nni_hyperfd.state.store import UnknownTaskError
 from nni_hyperfd.state.tables import TaskRow, TrialRow
 from nni_hyperfd.state.views import TaskView
 
@@ -37,6 +38,18 @@ def closed_ids(session: Session, space: SearchSpace) -> tuple[list[int], list[in
         .order_by(TaskRow.id)
     ).all()
     return [id for id, dataset in rows if dataset is None], [id for id, dataset in rows if dataset is not None]
+
+
+def task_row(session: Session, task_id: int) -> TaskRow:
+    """The row of a task.
+
+    Raises:
+        UnknownTaskError: there is no such task.
+    """
+    row = session.get(TaskRow, task_id)
+    if row is None:
+        raise UnknownTaskError(f"there is no task {task_id}")
+    return row
 
 
 def tasks(session: Session, ids: Iterable[int] | None = None) -> Sequence[TaskView]:

@@ -6,7 +6,19 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Dialect, Float, ForeignKey, Index, LargeBinary, UniqueConstraint, and_
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    UniqueConstraint,
+    and_,
+)
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -44,6 +56,8 @@ class Base(DeclarativeBase):
     """Of all tables."""
 
     type_annotation_map = {
+        # SQLite's integers have 64 bits, and its keys count by themselves under this name only.
+        int: BigInteger().with_variant(Integer, "sqlite"),
         dict[str, Any]: JSON,
         list[float]: JSON,
         bytes: LargeBinary,

@@ -219,8 +219,8 @@ def test_the_revisions_alone_make_the_tables(tmp_path):
 KILLED = textwrap.dedent("""
     import os, signal, sys
     from sqlalchemy import event
-    from nni_hyperfd.state import store
-    engine_of = store.sqlite_engine
+    from nni_hyperfd.state import sqlite_file, store
+    engine_of = sqlite_file.sqlite_engine
     left = int(sys.argv[2])
 
     def engine(path, foreign_keys=True):
@@ -234,7 +234,7 @@ KILLED = textwrap.dedent("""
                     os.kill(os.getpid(), signal.SIGKILL)
         return made
 
-    store.sqlite_engine = engine
+    sqlite_file.sqlite_engine = engine
     store.Store(sys.argv[1])
 """)
 

@@ -1,0 +1,34 @@
+"""The command that shares a platform over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nni_hyperfd.cli.console import readable_errors
+from nni_hyperfd.experiment.class_args import WARM_STATE
+
+
+def serve(
+    database: Annotated[
+        str, typer.Option(help="postgresql+psycopg://USER@HOST/DATABASE, or a state file for a first look.")
+    ],
+    host: Annotated[str, typer.Option(help="Name or address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8440,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM file.", exists=True, dir_okay=False)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.", exists=True, dir_okay=False)] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Answer other machines without TLS; for a proxy that adds it.")
+    ] = False,
+    warm_start: Annotated[
+        bool, typer.Option(help="Whether a new state begins with the warm-up of the package.")
+    ] = True,
+) -> None:
+    """Share a platform with other machines. There are no tenants yet: whoever reaches the server may use it."""
+    with readable_errors(tls_certificate or Path(host), "server"):
+        from nni_hyperfd.server import running
+
+        listening = running.Listening(host, port, tls_certificate, tls_key, insecure)
+        running.serve(database, WARM_STATE if warm_start else None, listening)

@@ -1,0 +1,180 @@
+"""A platform behind a server: the calls of `PlatformClient` as HTTP requests."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+from urllib.parse import quote
+
+import requests
+from pydantic import ValidationError
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from nni_hyperfd.platform import PlatformClient, StateError, TaskView, TrialView, messages
+from nni_hyperfd.platform.problems import ERRORS, PROBLEMS
+from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.task import Phase, TaskSettings
+from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, Job, LearnJob, is_finite_number
+
+_M = TypeVar("_M", bound=messages.Message)
+
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10, 300  # an answer may wait for a ranking, or for learning
+_AGAIN = (502, 503, 504)  # what a proxy says for a server that is away, and the server for its database
+_LONGEST_REASON = 2000
+
+
+class RemotePlatform(PlatformClient):
+    """A platform that a server shares.
+
+    A request whose answer does not come is sent again, with growing pauses; every one may be repeated.
+
+    Args:
+        address: the server, such as ``https://hyperfd.example.org``.
+        token: says which tenant asks; None for a server without tenants.
+        ca_file: certificates that the server's is checked against, in place of the system's.
+        retries: how often a request is sent again.
+
+    Raises:
+        StateError: from any method, when the server cannot be reached or does not speak this protocol.
+    """
+
+    def __init__(self, address: str, token: str | None = None, ca_file: str | None = None, retries: int = 6) -> None:
+        self._address = address.rstrip("/")
+        self._session = requests.Session()
+        # All methods: each request may be repeated, POST included.
+        again = Retry(
+            retries, status_forcelist=_AGAIN, allowed_methods=None, backoff_factor=0.25, raise_on_status=False
+        )
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(max_retries=again))
+        if token is not None:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+        if ca_file is not None:
+            self._session.verify = ca_file
+
+    # -- the way of one task -------------------------------------------------------------------------------------------
+
+    def open_task(self, experiment: str, space: SearchSpace, settings: TaskSettings) -> int:
+        """Begin the task of an experiment, or go on with it, and return its id."""
+        asked = messages.OpenTask(
+            experiment=experiment, space=messages.SpaceMessage.of(space), settings=settings.to_json()
+        )
+        return self._ask(messages.OpenedTask, "POST", "tasks", asked).id
+
+    def next_trial(self, task_id: int) -> TrialView | None:
+        """The next planned trial, or None while there is none to run."""
+        found = self._ask(messages.NextTrial, "POST", f"tasks/{task_id}/next-trial").trial
+        return None if found is None else found.view()
+
+    def start(self, trial_id: int, parameter_id: int) -> None:
+        """Note that a planned trial was handed out under NNI's parameter id."""
+        self._send("PUT", f"trials/{trial_id}/start", messages.Start(parameter_id=parameter_id))
+
+    def job(self, task_id: int, phase: Phase) -> Job | None:
+        """What a service trial of the task is to do; None for a phase whose trials try a configuration."""
+        from nni_hyperfd.method import weights
+
+        place = f"tasks/{task_id}/jobs/{quote(phase.value)}"
+        packed = self._ask(messages.JobMessage, "GET", place).job
+        if packed is None:
+            return None
+        data = self._send("GET", f"{place}/weights/{packed.get('sha256')}").content
+        kind = ExtractJob if phase is Phase.EXTRACT else LearnJob
+        return kind.unpack(packed | {"tensors": weights.to_text(data)})
+
+    def describe(self, task_id: int, parameter_id: int, description: Description) -> None:
+        """Keep what the extract trial found out, which ends that phase."""
+        said = messages.Described(description=description.pack())
+        self._send("PUT", f"tasks/{task_id}/descriptions/{parameter_id}", said)
+
+    def observe(self, task_id: int, parameter_id: int, performance: float | None, reason: str | None = None) -> None:
+        """Keep a trial's performance, or None for a failed one."""
+        if performance is not None and not is_finite_number(performance):  # which JSON has no word for
+            performance, reason = None, f"reported {performance}"
+        result = messages.Result(performance=performance, reason=None if reason is None else reason[:_LONGEST_REASON])
+        self._send("PUT", f"tasks/{task_id}/results/{parameter_id}", result)
+
+    def add_experience(
+        self, task_id: int, configuration: Configuration, performance: float, phase: Phase = Phase.FINE_TUNE
+    ) -> None:
+        """Keep a result that comes with its configuration only."""
+        result = messages.Experience(configuration=dict(configuration), performance=performance, phase=phase)
+        self._send("POST", f"tasks/{task_id}/experience", result)
+
+    def settle(self, task_id: int) -> None:
+        """Plan the learn trial, or close the task, if its trials have ended and the budget is spent."""
+        self._send("POST", f"tasks/{task_id}/settle")
+
+    def prepare(self, task_id: int) -> None:
+        """Learn now what the task's first pick will need."""
+        self._send("POST", f"tasks/{task_id}/prepare")
+
+    def release(self, task_id: int, still_running: set[int]) -> None:
+        """After a resume: every trial that NNI does not run again is planned anew."""
+        self._send("POST", f"tasks/{task_id}/release", messages.Release(still_running=sorted(still_running)))
+
+    def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:
+        """Take in the client's update of the extractor, learn from the task, and close it."""
+        self._send("POST", f"tasks/{task_id}/close", messages.Close(update=None if update is None else update.pack()))
+
+    def forget(self, task_id: int) -> bool:
+        """Remove a task without any result; whether it was removed."""
+        return self._ask(messages.Forgotten, "DELETE", f"tasks/{task_id}").removed
+
+    # -- looking in ----------------------------------------------------------------------------------------------------
+
+    def task(self, task_id: int) -> TaskView:
+        """A task as it stands now."""
+        return self._ask(messages.TaskMessage, "GET", f"tasks/{task_id}").view()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._session.close()
+
+    # -- behind it -----------------------------------------------------------------------------------------------------
+
+    def _ask(self, kind: type[_M], method: str, place: str, message: messages.Message | None = None) -> _M:
+        """Send a request, and read its answer."""
+        response = self._send(method, place, message)
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise StateError(
+                f"platform {self._address}: its answer is not understood ({where}: {first['msg']}); install the same "
+                "nni_hyperfd here and there"
+            ) from None
+
+    def _send(self, method: str, place: str, message: messages.Message | None = None) -> requests.Response:
+        """Send a request; what the server refuses becomes the error that it stands for."""
+        headers = {} if message is None else {"Content-Type": "application/json"}
+        try:
+            response = self._session.request(
+                method,
+                f"{self._address}/v1/{place}",
+                data=None if message is None else message.model_dump_json().encode(),
+                headers=headers,
+                timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS),
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise StateError(
+                f"platform {self._address}: it cannot be reached ({error}); see that the address is right and the "
+                "server runs"
+            ) from None
+        if not response.ok:
+            raise self._error(response)
+        return response
+
+    def _error(self, response: requests.Response) -> Exception:
+        try:
+            told = messages.Problem.model_validate_json(response.content)
+        except ValidationError:
+            return StateError(
+                f"platform {self._address}: it answers {response.status_code} {response.reason} and no reason; see "
+                "that the address is that of a HyperFD server"
+            )
+        kind, _ = ERRORS.get(told.type.removeprefix(PROBLEMS), (StateError, 0))
+        ours = kind is not StateError
+        return kind(told.detail if ours else f"platform {self._address}: {told.detail} ({told.title})")

@@ -1,0 +1,103 @@
+"""What the data owner's side needs of a platform, wherever that is: the one interface of advisor and tuner."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.state.views import TaskView, TrialView
+from nni_hyperfd.task import Phase, TaskSettings
+from nni_hyperfd.wire import Description, ExtractorUpdate, Job
+
+
+class PlatformClient(ABC):
+    """A platform as a data owner sees it.
+
+    Every method that changes something may be called again with the same arguments when its answer was lost: the second
+    call changes nothing and answers as the first one did. So a result is neither lost nor kept twice over a network.
+
+    Raises:
+        StateError: from any method, when the platform cannot read or write its state now.
+    """
+
+    # -- the way of one task -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open_task(self, experiment: str, space: SearchSpace, settings: TaskSettings) -> int:
+        """Begin the task of an experiment, or go on with it, and return its id.
+
+        Raises:
+            SpaceError: the experiment was begun with another search space, or the space uses a reserved name.
+        """
+
+    @abstractmethod
+    def next_trial(self, task_id: int) -> TrialView | None:
+        """The next planned trial, or None while there is none to run. It stays the next one until it is started."""
+
+    @abstractmethod
+    def start(self, trial_id: int, parameter_id: int) -> None:
+        """Note that a planned trial was handed out under NNI's parameter id."""
+
+    @abstractmethod
+    def job(self, task_id: int, phase: Phase) -> Job | None:
+        """What a service trial of the task is to do; None for a phase whose trials try a configuration."""
+
+    @abstractmethod
+    def describe(self, task_id: int, parameter_id: int, description: Description) -> None:
+        """Keep what the extract trial found out, which ends that phase; the first description stands.
+
+        Raises:
+            RefusedError: it was made by an extractor that the platform does not have or does not accept.
+        """
+
+    @abstractmethod
+    def observe(self, task_id: int, parameter_id: int, performance: float | None, reason: str | None = None) -> None:
+        """Keep a trial's performance, or None for a failed one. Durable on return; the first performance stands."""
+
+    @abstractmethod
+    def add_experience(
+        self, task_id: int, configuration: Configuration, performance: float, phase: Phase = Phase.FINE_TUNE
+    ) -> None:
+        """Keep a result that comes with its configuration only; one that is there already is not kept twice.
+
+        Raises:
+            SpaceError: the configuration lies outside the task's search space.
+        """
+
+    @abstractmethod
+    def settle(self, task_id: int) -> None:
+        """Plan the learn trial, or close the task, if its trials have ended and the budget is spent."""
+
+    @abstractmethod
+    def prepare(self, task_id: int) -> None:
+        """Learn now, while no trial waits for it, what the task's first pick will need."""
+
+    @abstractmethod
+    def release(self, task_id: int, still_running: set[int]) -> None:
+        """After a resume: every trial whose parameter id NNI does not run again is planned anew."""
+
+    @abstractmethod
+    def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:
+        """Take in the client's update of the extractor, learn from the task, and close it.
+
+        Raises:
+            RefusedError: the update does not fit the extractor. Nothing has changed then; call again without it.
+        """
+
+    @abstractmethod
+    def forget(self, task_id: int) -> bool:
+        """Remove a task without any result; whether it was removed."""
+
+    # -- looking in ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def task(self, task_id: int) -> TaskView:
+        """A task as it stands now.
+
+        Raises:
+            UnknownTaskError: there is no such task.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of files and connections."""

@@ -1,0 +1,1 @@
+"""A platform for many data owners, over HTTP. Needs `pip install 'nni-hyperfd[server]'`."""

@@ -1,0 +1,105 @@
+"""What the server refuses, and how it says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+pytest.importorskip("httpx", reason="httpx is not installed")
+from starlette.testclient import TestClient
+
+from nni_hyperfd.platform import EmbeddedPlatform
+from nni_hyperfd.platform.problems import PROBLEMS
+from nni_hyperfd.server import bodies
+from nni_hyperfd.server.app import application
+from nni_hyperfd.state.store import sqlite_engine
+from support.platform_contract import SPACE, described, opened
+
+
+@pytest.fixture
+def platform(tmp_path):
+    platform = EmbeddedPlatform(tmp_path / "state.sqlite")
+    yield platform
+    platform.close()
+
+
+@pytest.fixture
+def http(platform):
+    return TestClient(application(platform), raise_server_exceptions=False)
+
+
+def refused(response, status, word, detail):
+    assert response.status_code == status and response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["type"] == PROBLEMS + word and problem["status"] == status
+    assert detail in problem["detail"], problem["detail"]
+
+
+SPACE_MESSAGE = {"kind": SPACE.kind, "definition": dict(SPACE.definition)}
+OPEN = {"experiment": "e", "space": SPACE_MESSAGE, "settings": {}}
+
+
+def test_every_refusal_has_a_word_and_changes_nothing(platform, http):
+    task_id = described(platform)
+    before = platform.tasks()
+    refused(http.get("/v1/tasks/77"), 404, "unknown-task", "there is no task 77")
+    refused(http.get("/v1/nothing"), 404, "request", "Not Found")
+    refused(http.put(f"/v1/tasks/{task_id}"), 405, "request", "Method Not Allowed")
+    refused(http.get(f"/v1/tasks/{10**30}"), 422, "request", "task_id")
+    refused(http.post("/v1/tasks", json=OPEN | {"settings": {"budget": 0}}), 422, "settings", "budget: 0 is no whole")
+    refused(http.post("/v1/tasks", json=OPEN | {"colour": 1}), 422, "request", "colour: Extra inputs")
+    changed = {"kind": "hpo", "definition": {"y": {"_type": "choice", "_value": [1]}}}
+    refused(http.post("/v1/tasks", json=OPEN | {"space": changed}), 422, "search-space", "another search space")
+    result = f"/v1/tasks/{task_id}/results/1"
+    refused(http.put(result, json={"performance": "0.5x"}), 422, "request", "performance")
+    for body in (
+        b'{"performance": NaN}',
+        b'{"performance": 1e39}',
+        b'{"performance"',
+        b"\x80\x04K\x01.",
+        b"[" * 100_000,
+    ):
+        answer = http.put(result, content=body, headers={"content-type": "application/json"})
+        assert answer.status_code in (400, 422) and answer.json()["type"] == PROBLEMS + "request"
+    place = f"/v1/tasks/{task_id}/descriptions/0"
+    refused(http.put(place, json={"description": {"version": 1}}), 422, "message", "has version 1 of the protocol")
+    refused(http.get(f"/v1/tasks/{task_id}/jobs/extract/weights/{64 * '0'}"), 404, "request", "other weights now")
+    assert platform.tasks() == before
+
+
+def test_a_body_that_is_too_large_is_refused_announced_or_not(http, platform, monkeypatch):
+    task_id = opened(platform)
+    monkeypatch.setattr(bodies, "MAX_BYTES", 1000)
+    place, body = f"/v1/tasks/{task_id}/close", json.dumps({"update": {"x": "y" * 2000}}).encode()
+    headers = {"content-type": "application/json"}
+    refused(http.post(place, content=body, headers=headers), 413, "too-large", "larger than")
+    answer = http.post(place, content=iter([body[:900], body[900:]]), headers=headers)
+    assert answer.status_code >= 400
+    assert platform.task(task_id).closed is None
+
+
+def test_a_fault_of_the_server_tells_nothing_of_its_inside(http, platform, monkeypatch):
+    monkeypatch.setattr(platform.store.database, "engine", None)
+    answer = http.get("/v1/tasks/1")
+    assert answer.status_code == 500 and answer.json()["type"] == PROBLEMS + "server"
+    assert "engine" not in answer.text and http.get("/health/live").status_code == 200
+
+
+def test_a_state_that_cannot_be_read_is_a_503_with_the_time_to_try_again(http, platform, monkeypatch, tmp_path, caplog):
+    assert http.get("/health/ready").status_code == 204
+    monkeypatch.setattr(platform.store.database, "engine", sqlite_engine(tmp_path / "gone" / "state.sqlite"))
+    for place in ("/health/ready", "/v1/tasks/1"):
+        answer = http.get(place)
+        refused(answer, 503, "state", "cannot use its state now")
+        path = str(platform.store.path)
+        assert path not in answer.text and path in caplog.text, "it is for the operator"
+        assert int(answer.headers["retry-after"]) > 0
+    assert http.get("/health/live").status_code == 200
+
+
+def test_the_description_of_the_routes_names_the_models(http):
+    described = http.get("/openapi.json").json()
+    assert {"TaskMessage", "TrialMessage", "Problem"} <= set(described["components"]["schemas"])
+    assert all(path.startswith(("/v1/", "/health/")) for path in described["paths"])
