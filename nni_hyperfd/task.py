@@ -44,6 +44,14 @@ class Status(_Word):
     FAILED = "failed"
 
 
+class Scope(_Word):
+    """What a tenant's token lets do on a server."""
+
+    READ = "read"
+    CLIENT = "client"
+    ADMIN = "admin"
+
+
 class Preset(_Word):
     """How picks are chosen."""
 

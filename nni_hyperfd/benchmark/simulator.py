@@ -240,7 +240,12 @@ def fill(
         tasks = []
         for number, extractor, (picks, performance, h) in zip(numbers, extractors, picked, strict=True):
             twin = state.copied(
-                task, experiment=f"simulated {number}", extractor_id=extractor.id, meta_feature=h.tolist(), closed=now()
+                task,
+                experiment=f"simulated {number}",
+                extractor_id=extractor.id,
+                meta_feature=h.tolist(),
+                closed=now(),
+                learned=now(),
             )
             fine_tuned = iter(picks)
             for trial in task.trials:
@@ -275,6 +280,7 @@ def know(platform: TablePlatform, world: World, settings: TaskSettings, count: i
                 extractor_id=platform.versions.head(session).id,
                 meta_feature=h.tolist(),
                 closed=now(),
+                learned=now(),
             )
             session.add(task)
             _import(platform, task, platform.rows(settings.seed, number + 1, most), performance)

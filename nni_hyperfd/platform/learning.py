@@ -180,7 +180,8 @@ class Learning:
             if heads != _Heads(self._versions.encoder_id(session, space), self._versions.head(session).id):
                 return False
             if closing:
-                session.get_one(TaskRow, task_id).closed = now()
+                task = session.get_one(TaskRow, task_id)
+                task.closed = task.learned = now()
             if packed is not None:
                 self._versions.add_encoder(session, space, task_id, packed)
             self._versions.drop_unneeded(session)

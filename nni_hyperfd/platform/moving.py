@@ -191,6 +191,7 @@ def _task_row(session: Session, exported: ExportedTask) -> TaskRow:
         settings=exported.settings,
         dataset=exported.dataset,
         closed=now(),
+        learned=now(),
         trials=[
             TrialRow(
                 phase=result.phase,

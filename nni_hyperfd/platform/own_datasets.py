@@ -175,6 +175,7 @@ def _closed_task(data_set: OfflineResults, space: SearchSpace, meta_feature: tup
         num_images=int(data_set.counts[0]),
         num_boxes=int(data_set.counts[1]),
         closed=now(),
+        learned=now(),
         trials=[
             TrialRow(
                 phase=Phase.IMPORT,

@@ -18,13 +18,15 @@ from sqlalchemy import (
     LargeBinary,
     UniqueConstraint,
     and_,
+    func,
+    text,
 )
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
-from nni_hyperfd.task import RESULT_PHASES, Phase, Status, TaskSettings
+from nni_hyperfd.task import RESULT_PHASES, Phase, Scope, Status, TaskSettings
 
 
 def now() -> datetime:
@@ -64,6 +66,7 @@ class Base(DeclarativeBase):
         TaskSettings: SettingsType,
         Phase: words(Phase),
         Status: words(Status),
+        Scope: words(Scope),
     }
 
 
@@ -103,11 +106,37 @@ class ExtractorRow(Base):
     created: Mapped[datetime] = mapped_column(default=now)
 
 
+class TenantRow(Base):
+    """A client's name on a server, and what it may use of it; None: no limit."""
+
+    __tablename__ = "tenants"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    open_tasks: Mapped[int | None]
+    tasks_a_day: Mapped[int | None]
+    created: Mapped[datetime] = mapped_column(default=now)
+
+
+class TokenRow(Base):
+    """A tenant's key, of which only the hash is kept."""
+
+    __tablename__ = "tokens"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[int] = mapped_column(ForeignKey("tenants.id"), index=True)
+    sha256: Mapped[str] = mapped_column(unique=True)
+    scope: Mapped[Scope]
+    created: Mapped[datetime] = mapped_column(default=now)
+    expires: Mapped[datetime]
+    revoked: Mapped[datetime | None]
+
+
 class TaskRow(Base):
     """One data set's turn: one NNI experiment on one data set.
 
-    `dataset` names one of the platform's own data sets, if the task stands for that and not for a client's. `among` and
-    `share` are what the owner has said in his description (`wire.Description`).
+    `tenant_id` is None on a platform without tenants. `dataset` names one of the platform's own data sets, if the task
+    stands for that and not for a client's. `among` and `share` are what the owner has said in his description
+    (`wire.Description`). `holder` names the advisor that has opened the task last. `learned` is when the encoder had
+    learned from the closed task.
     """
 
     __tablename__ = "tasks"
@@ -115,9 +144,13 @@ class TaskRow(Base):
     __table_args__ = (
         Index("ix_tasks_closed", "space_signature", "closed"),
         Index("ix_tasks_extractor", "closed", "extractor_id"),
+        Index("ix_tasks_learned", "learned", "closed"),
+        # Without a tenant, too, an experiment has one task; NULL alone would differ from NULL.
+        Index("ix_tasks_experiment", func.coalesce(text("tenant_id"), 0), "experiment", unique=True),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    experiment: Mapped[str] = mapped_column(unique=True)
+    tenant_id: Mapped[int | None] = mapped_column(ForeignKey("tenants.id"), index=True)
+    experiment: Mapped[str]
     space_signature: Mapped[str] = mapped_column(ForeignKey("spaces.signature"))
     settings: Mapped[TaskSettings]
     dataset: Mapped[str | None]
@@ -130,6 +163,8 @@ class TaskRow(Base):
     share: Mapped[bool | None]
     created: Mapped[datetime] = mapped_column(default=now)
     closed: Mapped[datetime | None]
+    learned: Mapped[datetime | None]
+    holder: Mapped[str | None]
     trials: Mapped[list[TrialRow]] = relationship(back_populates="task", order_by="TrialRow.id", lazy="selectin")
     space: Mapped[SpaceRow] = relationship(lazy="joined")
 

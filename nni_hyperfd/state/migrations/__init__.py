@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 if TYPE_CHECKING:
     from alembic.config import Config
 
-FORMAT = 4
+FORMAT = 5
 """The format that this version reads and writes; the file's `user_version` in SQLite."""
 
 
