@@ -19,6 +19,8 @@ from nni_hyperfd.server import problems
 from nni_hyperfd.server.auth import Authentication
 from nni_hyperfd.server.bodies import LimitedBodies
 from nni_hyperfd.server.dependencies import Own, Served
+from nni_hyperfd.server.limits import Limits, RateLimited, TimeLimited
+from nni_hyperfd.server.versions import OneVersion
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
 
@@ -33,14 +35,23 @@ _PROBLEM: dict[int | str, dict[str, Any]] = {
 }
 
 
-def application(platform: EmbeddedPlatform) -> FastAPI:
-    """The application that serves a platform."""
+def application(platform: EmbeddedPlatform, limits: Limits | None = None) -> FastAPI:
+    """The application that serves a platform.
+
+    Args:
+        platform: of all tenants.
+        limits: of the requests; None for those of `Limits`.
+    """
+    limits = limits or Limits()
     app = FastAPI(title="HyperFD platform", version=nni_hyperfd.__version__, docs_url=None, redoc_url=None)
     app.state.platform = platform
     problems.add_handlers(app)
     # The last one is asked first.
+    app.add_middleware(RateLimited, limits=limits)
     app.add_middleware(Authentication, tenants=platform.tenants)
     app.add_middleware(LimitedBodies)
+    app.add_middleware(OneVersion)
+    app.add_middleware(TimeLimited, limits=limits)
     token = Security(HTTPBearer(auto_error=False))  # for the description of the routes; `Authentication` looks at it
     app.include_router(_health, prefix="/health", responses=_PROBLEM)
     app.include_router(_tasks, prefix="/v1", responses=_PROBLEM, dependencies=[token])

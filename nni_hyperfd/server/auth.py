@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import time
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -20,14 +22,16 @@ from nni_hyperfd.task import Scope as TokenScope
 OPEN = frozenset({"/health/live", "/health/ready", "/openapi.json"})
 """Paths that need no token."""
 
+SECONDS = 2.0
+"""How long an answer of the state about a token is used; so a revoked or expired one may be let through that long."""
+
 _LOOKING = ("GET", "HEAD", "OPTIONS")
 
 
 class Authentication:
     """Lets through the requests of tenants; the others are refused.
 
-    A token of scope `read` may look, one of scope `client` may also change something. The token is looked up for every
-    request, so a revoked one is refused at once.
+    A token of scope `read` may look, one of scope `client` may also change something.
 
     Args:
         app: what answers the requests.
@@ -36,6 +40,7 @@ class Authentication:
 
     def __init__(self, app: ASGIApp, tenants: Tenants) -> None:
         self._app, self._tenants = app, tenants
+        self._known: dict[bytes, tuple[Caller, float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -44,7 +49,7 @@ class Authentication:
             return
         request = Request(scope)
         try:
-            found = await run_in_threadpool(self._tenants.caller, _token(request))
+            found = await self._caller(_token(request))
             if found.scope is TokenScope.READ and request.method not in _LOOKING:
                 raise ScopeError("this token may look only; use one of scope 'client'")
         except (TokenError, StateError) as error:
@@ -52,6 +57,15 @@ class Authentication:
             return
         request.state.caller = found
         await self._app(scope, receive, send)
+
+    async def _caller(self, token: str) -> Caller:
+        key, now = hashlib.sha256(token.encode()).digest(), time.monotonic()
+        found, until = self._known.get(key, (None, now))
+        if found is None or until <= now:
+            self._known.pop(key, None)
+            found = await run_in_threadpool(self._tenants.caller, token)
+            self._known[key] = found, now + SECONDS  # no more of them than there are valid tokens
+        return found
 
 
 def caller(request: Request) -> Caller:
