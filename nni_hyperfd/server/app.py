@@ -111,7 +111,7 @@ def _tasks(platform: PlatformClient) -> APIRouter:
     @router.post("/tasks/{task_id}/release", status_code=204)
     def release(task_id: _TaskId, said: messages.Release) -> None:
         """Plan anew what does not run any more."""
-        platform.release(task_id, set(said.still_running))
+        platform.release(task_id, set(said.gone))
 
     return router
 
