@@ -93,6 +93,14 @@ def revoke(
 
 
 @tenant.command()
+def adopt(name: _Name, database: Database) -> None:
+    """Give a tenant the tasks that have none, as after `hyperfd db copy` of a single user's state."""
+    with _tenants(database) as known:
+        count = known.adopt(name)
+    say(f"{name} has {count} tasks more.")
+
+
+@tenant.command()
 def remove(name: _Name, database: Database) -> None:
     """Remove a tenant that has no tasks, and its tokens."""
     with _tenants(database) as known:

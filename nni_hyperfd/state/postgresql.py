@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from nni_hyperfd.state import migrations
 from nni_hyperfd.state.copying import copy_rows
@@ -21,6 +22,8 @@ _WRITERS = 0x48464431  # "HFD1": the advisory lock that writers of one database 
 _TABLES = {"blobs", "spaces", "extractors", "tasks", "trials", "encoders", "offline_datasets", "alembic_version"}
 """By which a state is known, in every format that PostgreSQL has held."""
 _CONNECT_SECONDS = 10
+CONNECTIONS = 20
+"""Most connections of one process: five servers and workers fit into PostgreSQL's default of 100."""
 _UNREACHABLE = ("08", "57P")  # SQLSTATE classes: connection exceptions, and a server that shuts down or starts
 
 
@@ -64,6 +67,11 @@ class PostgresqlDatabase(Database):
         """Within the block, errors of the database become a `StateError` that says what to do."""
         try:
             yield
+        except PoolTimeoutError as error:
+            message = (
+                f"state {self.name}: cannot {action} it, all {CONNECTIONS} connections are in use; try again later"
+            )
+            raise StateError(message) from error
         except DBAPIError as error:
             cause = " ".join(str(error.orig).split())
             state = getattr(error.orig, "sqlstate", None)
@@ -118,6 +126,8 @@ def _engine(url: str) -> Engine:
         url,
         # Times are kept without their zone, which is UTC in every table.
         connect_args={"options": "-c timezone=UTC", "connect_timeout": _CONNECT_SECONDS},
+        pool_size=CONNECTIONS,
+        max_overflow=0,
         pool_pre_ping=True,  # a connection that a restart of the server has broken is replaced
     )
 

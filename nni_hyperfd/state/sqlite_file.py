@@ -210,7 +210,8 @@ class SqliteFile(Database):
 
 def sqlite_engine(path: Path, foreign_keys: bool = True) -> Engine:
     """An SQLite file that several processes write: durable transactions, which wait for each other."""
-    pool = {} if foreign_keys else {"poolclass": NullPool}
+    # As many connections as there are threads: who waits for the lock keeps one, and readers need not wait for that.
+    pool = {"max_overflow": -1} if foreign_keys else {"poolclass": NullPool}
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_SECONDS}, **pool)
 
     @event.listens_for(engine, "connect")

@@ -12,7 +12,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.state.errors import QuotaError, RefusedError, TokenError
@@ -217,6 +217,24 @@ class Tenants:
             for token in tokens:
                 token.revoked = token.revoked or now()
             return revoked
+
+    def adopt(self, name: str) -> int:
+        """Give a tenant all clients' tasks that have none, as those of a single user's state that was copied.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            RefusedError: there is no such tenant, or it has a task of the same experiment as one of these.
+        """
+        with self._store.write() as session:
+            tenant = _tenant(session, name)
+            whose = (TaskRow.tenant_id.is_(None), TaskRow.dataset.is_(None))
+            own = select(TaskRow.experiment).where(TaskRow.tenant_id == tenant.id)
+            if twice := session.scalar(select(TaskRow.experiment).where(*whose, TaskRow.experiment.in_(own)).limit(1)):
+                raise RefusedError(f"tenant {name}: it has a task of experiment {twice} already; nothing was changed")
+            given = session.scalars(update(TaskRow).where(*whose).values(tenant_id=tenant.id).returning(TaskRow.id))
+            return len(given.all())
 
     def remove(self, name: str) -> None:
         """Remove a tenant without tasks, and its tokens.

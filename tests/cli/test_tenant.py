@@ -54,6 +54,8 @@ def test_a_state_is_copied_checked_and_found_damaged(hyperfd, state, database):
     code, out, _ = hyperfd("db", "check", "--database", database)
     assert code == 0 and "Format 5" in out and "2 tasks" in out
     assert hyperfd("db", "upgrade", "--database", database)[0] == 0
+    hyperfd("tenant", "add", "clinic", "--database", database)
+    assert hyperfd("tenant", "adopt", "clinic", "--database", database)[1] == "clinic has 2 tasks more.\n"
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("DELETE FROM spaces")
         connection.commit()

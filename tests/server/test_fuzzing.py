@@ -35,8 +35,10 @@ def place(tmp_path):
     tenants = platform.tenants
     tokens = {"a": tenants.add("a", open_tasks=0), "reads": tenants.add("a", Scope.READ), None: None}
     own = TenantPlatform(platform, tenants.caller(tokens["a"]))
-    task_id = described(own)
-    run_next(own, task_id, 1)
+    task_id = described(own, budget=4)
+    for parameter_id in (1, 2):
+        run_next(own, task_id, parameter_id)
+    own.observe(task_id, 1, 0.5)  # with a result it is not forgotten
     opened(own, "next")
     opened(TenantPlatform(platform, tenants.caller(tenants.add("b"))))
     yield SimpleNamespace(app=application(platform, Limits(10**6)), tokens=tokens, path=platform.store.path)
@@ -47,7 +49,7 @@ def aimed(case, generator):
     """Most ids become those of tasks and trials that there are."""
     for name, value in case.path_parameters.items():
         if name.endswith("_id") and str(value).isdigit() and generator.random() < 0.8:
-            case.path_parameters[name] = generator.randint(0, 5)
+            case.path_parameters[name] = generator.choice([1, 1, 1, 2, 3, 4, 5])
     return case
 
 
@@ -88,4 +90,4 @@ def test_no_request_breaks_the_server_and_no_refused_one_changes_anything(reques
                 break
     print(f"{statuses.total()} requests: {dict(sorted(statuses.items(), key=str))}")
     assert {status for kind, status in statuses if kind is None} <= {200, 204, 401, 404, 405, 413}
-    assert sum(count for (kind, status), count in statuses.items() if kind == "a" and status < 300) > requests / 50
+    assert sum(count for (kind, status), count in statuses.items() if kind == "a" and status < 300) > requests / 20

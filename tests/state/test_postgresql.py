@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import multiprocessing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
 from nni_hyperfd.platform import EmbeddedPlatform
-from nni_hyperfd.state import operating
+from nni_hyperfd.state import operating, postgresql
 from nni_hyperfd.state.store import StateError, Store
 from nni_hyperfd.state.tables import Base, BlobRow, ExtractorRow
 from support.platform_contract import SPACE, Contract
@@ -77,6 +78,18 @@ def test_a_writer_knows_all_that_earlier_ones_wrote_and_a_reader_sees_one_moment
         assert [blob.data for blob in session.scalars(select(BlobRow))] == [b"written meanwhile"]
     store.close()
     other.close()
+
+
+def test_too_many_at_once_are_asked_to_try_again(url, monkeypatch):
+    store = Store(url)
+    monkeypatch.setattr(store.engine.pool, "_timeout", 0.1)
+    with ExitStack() as held:
+        for _ in range(postgresql.CONNECTIONS):
+            held.enter_context(store.read()).execute(select(1))
+        with pytest.raises(StateError, match="cannot write it, all 20 connections are in use; try again later"):
+            keep(store, b"one more")
+    keep(store, b"one more")
+    store.close()
 
 
 def test_what_is_no_state_of_ours_is_refused_and_not_touched(url, cluster):

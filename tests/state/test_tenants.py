@@ -7,11 +7,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from nni_hyperfd.platform import Caller, EmbeddedPlatform, QuotaError, RefusedError, TenantPlatform, TokenError
+from nni_hyperfd.platform import (
+    Caller,
+    EmbeddedPlatform,
+    QuotaError,
+    RefusedError,
+    TenantPlatform,
+    TokenError,
+    UnknownTaskError,
+)
 from nni_hyperfd.state.tables import TaskRow, TokenRow, now
 from nni_hyperfd.task import Scope
-from support.platform_contract import opened
-from support.rows import all_rows
+from support.platform_contract import SPACE, opened
+from support.rows import add_task, all_rows
 
 
 @pytest.fixture
@@ -88,6 +96,21 @@ def test_a_tenant_with_tasks_stays(tenants, platform):
     for name in ("", ".a", "a b", "a\n", "ä", 65 * "a", "a/b"):
         with pytest.raises(RefusedError, match="a name has up to 64 letters"):
             tenants.add(name)
+
+
+def test_tasks_of_nobody_become_a_tenants(tenants, platform):
+    client = TenantPlatform(platform, tenants.caller(tenants.add("a")))
+    other = TenantPlatform(platform, tenants.caller(tenants.add("b")))
+    mine, own = opened(platform, "mine"), add_task(platform, SPACE, "warm-up", [0.5], dataset="s0")
+    opened(other, "mine")
+    with pytest.raises(RefusedError, match="tenant b: it has a task of experiment mine already"):
+        tenants.adopt("b")
+    with pytest.raises(UnknownTaskError):
+        client.task(mine)
+    assert (tenants.adopt("a"), tenants.adopt("a")) == (1, 0)
+    assert opened(client, "mine") == mine, "its experiment goes on"
+    with pytest.raises(UnknownTaskError):
+        client.task(own)
 
 
 def test_quotas(tenants, platform):
