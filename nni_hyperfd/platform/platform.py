@@ -227,11 +227,17 @@ class Platform:
                 trial.phase = Phase.FINE_TUNE
             trial.status, trial.performance, trial.ended = Status.SUCCEEDED, float(performance), now()
 
-    def release(self, task_id: int, still_running: set[int]) -> None:
-        """After a resume: every trial that NNI does not run again is planned anew."""
+    def release(self, task_id: int, gone: set[tuple[int, int | None]]) -> None:
+        """Plan running trials anew, which NNI does not run again after a resume.
+
+        Args:
+            task_id: of their task.
+            gone: (trial id, parameter id) of each; a trial that runs under another parameter id by now is left alone,
+                so that the call may be repeated at any later time.
+        """
         with self.store.write() as session:
             for trial in experience.task_row(session, task_id).trials:
-                if trial.status is Status.RUNNING and trial.parameter_id not in still_running:
+                if trial.status is Status.RUNNING and (trial.id, trial.parameter_id) in gone:
                     trial.status, trial.started = Status.PLANNED, None
 
     def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:

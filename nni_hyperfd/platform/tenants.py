@@ -99,10 +99,10 @@ class TenantPlatform(PlatformClient):
         self._check_own(task_id)
         self._platform.prepare(task_id)
 
-    def release(self, task_id: int, still_running: set[int]) -> None:
-        """After a resume: every trial whose parameter id NNI does not run again is planned anew."""
+    def release(self, task_id: int, gone: set[tuple[int, int | None]]) -> None:
+        """Plan running trials anew, which NNI does not run again after a resume."""
         self._check_own(task_id)
-        self._platform.release(task_id, still_running)
+        self._platform.release(task_id, gone)
 
     def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:
         """Take in the client's update of the extractor, learn from the task, and close it.

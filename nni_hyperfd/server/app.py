@@ -140,7 +140,7 @@ def prepare(platform: Own, task_id: _TaskId) -> None:
 @_tasks.post("/tasks/{task_id}/release", status_code=204)
 def release(platform: Own, task_id: _TaskId, said: messages.Release) -> None:
     """Plan anew what does not run any more."""
-    platform.release(task_id, set(said.still_running))
+    platform.release(task_id, set(said.gone))
 
 
 # -- what extract and learn trials are given and answer ----------------------------------------------------------------

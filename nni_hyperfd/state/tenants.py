@@ -125,17 +125,19 @@ class Tenants:
         name: str,
         scope: Scope = Scope.CLIENT,
         days: int = DAYS,
-        open_tasks: int | None = OPEN_TASKS,
-        tasks_a_day: int | None = TASKS_A_DAY,
+        open_tasks: int | None = None,
+        tasks_a_day: int | None = None,
     ) -> str:
-        """Add a tenant, or one more token of a tenant, whose quotas become these.
+        """Add a tenant, or one more token of a tenant.
 
         Args:
             name: of the tenant: up to 64 letters, digits, dots, dashes and underscores.
             scope: of the token.
             days: until the token expires.
-            open_tasks: how many of its tasks may be open at once; None for any number.
-            tasks_a_day: how many tasks it may begin within 24 hours; None for any number.
+            open_tasks: how many of its tasks may be open at once, 0 for any number; None for `OPEN_TASKS`, or what it
+                was.
+            tasks_a_day: how many tasks it may begin within 24 hours, 0 for any number; None for `TASKS_A_DAY`, or what
+                it was.
 
         Returns:
             The token.
@@ -151,9 +153,12 @@ class Tenants:
         with self._store.write() as session:
             tenant = session.scalar(select(TenantRow).where(TenantRow.name == name))
             if tenant is None:
-                tenant = TenantRow(name=name)
+                tenant = TenantRow(name=name, open_tasks=OPEN_TASKS, tasks_a_day=TASKS_A_DAY)
                 session.add(tenant)
-            tenant.open_tasks, tenant.tasks_a_day = open_tasks, tasks_a_day
+            if open_tasks is not None:
+                tenant.open_tasks = open_tasks or None
+            if tasks_a_day is not None:
+                tenant.tasks_a_day = tasks_a_day or None
             session.flush()
             return _new_token(session, tenant, scope, days)
 

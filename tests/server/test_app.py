@@ -79,7 +79,7 @@ def test_every_refusal_has_a_word_and_changes_nothing(platform, http, own):
 
 def test_a_body_that_is_too_large_is_refused_announced_or_not(http, platform, own, monkeypatch):
     task_id = opened(own)
-    monkeypatch.setattr(bodies, "MAX_TENSOR_BYTES", 1000)
+    monkeypatch.setattr(bodies, "MAX_UPDATE_BYTES", 1000)
     place, body = f"/v1/tasks/{task_id}/close", json.dumps({"update": {"x": "y" * 2000}}).encode()
     headers = {"content-type": "application/json"}
     refused(http.post(place, content=body, headers=headers), 413, "too-large", "larger than")
