@@ -10,6 +10,7 @@ these workers. What is to be learned is read from the state (`Learning.due`), so
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,13 +20,15 @@ from sqlalchemy import exists, func, select
 from nni_hyperfd.platform.past import past_tasks
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import experience
-from nni_hyperfd.state.store import Store
+from nni_hyperfd.state.store import StateError, Store
 from nni_hyperfd.state.tables import EncoderRow, SpaceRow, TaskRow, now
 from nni_hyperfd.state.versions import EncoderVersion, Versions
 from nni_hyperfd.state.views import TaskView, space_of
 
 if TYPE_CHECKING:
     from nni_hyperfd.method.config_encoder import ConfigurationEncoder
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,13 @@ class Learning:
             task = None if task_id is None else TaskView.of(session.get_one(TaskRow, task_id))
             row = session.get(SpaceRow, space_signature)
         if task is not None:
-            self._learn(task)
+            try:
+                self._learn(task)
+            except StateError:
+                raise  # of the database, not of the task
+            except Exception:
+                _logger.exception("Task %d cannot be learned from, and is left out.", task.id)
+                self._leave_out(task.id)
             return True
         if row is not None:
             self.encoder(space_of(row))
@@ -133,6 +142,12 @@ class Learning:
                     encoder = self._taught(encoder, task, heads.extractor_id)
             if self._commit(space, heads, max(own + offline), encoder):
                 return ndcg
+
+    def _leave_out(self, task_id: int) -> None:
+        """Count a task as learned from, so that those after it have their turn."""
+        with self._store.write() as session:
+            if (task := session.get(TaskRow, task_id)) is not None:
+                task.learned = task.learned or now()
 
     def _has_taught(self, space: SearchSpace) -> bool:
         """Whether there are learned tasks of a space, from which its encoder could be learned."""
