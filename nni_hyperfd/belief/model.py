@@ -152,11 +152,13 @@ class BeliefModel:
 
     def _candidates(self, inputs: NDArray[np.float32]) -> _Candidates:
         """What is believed of candidates (n, d) whichever the task; kept, for the next pick is often among the same."""
-        if not self._kept or not np.array_equal(self._kept[0].inputs, inputs):
+        kept = self._kept[0] if self._kept else None  # read once: on a server, several threads ask
+        if kept is None or not np.array_equal(kept.inputs, inputs):
             assert self.features is not None
             features = [view.of_inputs(inputs) for view in self.features.maps]
-            self._kept[:] = [_Candidates.of(inputs, features, self.beliefs)]
-        return self._kept[0]
+            kept = _Candidates.of(inputs, features, self.beliefs)
+            self._kept[:] = [kept]
+        return kept
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,6 +25,7 @@ from nni_hyperfd.cli.state import status, tasks
 from nni_hyperfd.cli.tenant import tenant
 from nni_hyperfd.cli.tune import tune
 from nni_hyperfd.cli.warmup import warmup
+from nni_hyperfd.cli.worker import worker
 from nni_hyperfd.files import FolderError
 from nni_hyperfd.privacy.settings import PrivacyError
 from nni_hyperfd.space import SpaceError
@@ -54,6 +55,7 @@ for command in (
     benchmark,
     reproduce,
     serve,
+    worker,
 ):
     app.command()(command)
 app.command("export")(export_experience)
