@@ -1,23 +1,29 @@
 """The way of a task, from opening to closing: what all experiments share."""
 
-from nni_hyperfd.platform.client import PlatformClient
+from nni_hyperfd.platform.client import AwayError, PlatformClient
 from nni_hyperfd.platform.embedded import EmbeddedPlatform
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.presets import Neighbour, Ranking, Recommendation
+from nni_hyperfd.state.errors import HeldError, QuotaError, ScopeError, TokenError
 from nni_hyperfd.state.store import RefusedError, StateError, UnknownTaskError, default_state
 from nni_hyperfd.state.views import Results, TaskView, TrialView
 
 __all__ = [
+    "AwayError",
     "EmbeddedPlatform",
+    "HeldError",
     "Neighbour",
     "Platform",
     "PlatformClient",
+    "QuotaError",
     "Ranking",
     "Recommendation",
     "RefusedError",
     "Results",
+    "ScopeError",
     "StateError",
     "TaskView",
+    "TokenError",
     "TrialView",
     "UnknownTaskError",
     "default_state",

@@ -88,6 +88,20 @@ def _tasks(platform: PlatformClient) -> APIRouter:
         """Note that a trial was handed out."""
         platform.start(trial_id, said.parameter_id)
 
+    @router.put("/tasks/{task_id}/picks/{parameter_id}", status_code=204)
+    def take(task_id: _TaskId, parameter_id: _ParameterId, pick: messages.Pick) -> None:
+        """Note that a pick of the client's own was handed out, made while the server was away."""
+        platform.take(task_id, parameter_id, pick.configuration, pick.rank)
+
+    @router.get("/tasks/{task_id}/ranking")
+    def ranking(task_id: _TaskId) -> messages.RankingMessage:
+        """What the client may pick from while the server is away."""
+        found = [
+            messages.Recommended(configuration=dict(one.configuration), rank=one.rank, score=one.score)
+            for one in platform.ranking(task_id)
+        ]
+        return messages.RankingMessage(recommended=found)
+
     @router.put("/tasks/{task_id}/results/{parameter_id}", status_code=204)
     def observe(task_id: _TaskId, parameter_id: _ParameterId, result: messages.Result) -> None:
         """Keep a trial's performance."""
