@@ -115,14 +115,13 @@ class PatientPlatform(RemotePlatform):
     def start(self, trial_id: int, parameter_id: int) -> None:
         """Note that the trial of `next_trial` was handed out under NNI's parameter id."""
         with self._lock:
-            trial = self._next
-            if trial is None or trial.id != trial_id:
-                raise RefusedError(f"trial {trial_id} is not the next one")
-            if trial_id < 0:
+            trial = self._next if self._next is not None and self._next.id == trial_id else None
+            if trial_id < 0 and trial is not None:
                 super().take(self._task.id, parameter_id, trial.configuration, trial.rank)
             else:
                 super().start(trial_id, parameter_id)
-            self._task = foreseen.started(self._task, trial, parameter_id)
+            if trial is not None:
+                self._task = foreseen.started(self._task, trial, parameter_id)
 
     def job(self, task_id: int, phase: Phase) -> Job | None:
         """What a service trial of the task is to do; None for a phase whose trials try a configuration.

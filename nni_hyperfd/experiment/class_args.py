@@ -53,7 +53,7 @@ class Server:
                 _check(value is None, f"{name}: it belongs to a server; name that as platform")
             return None
         for name in ("state", "warm_start"):
-            _check(given.get(name) is None, f"{name}: the server has its own; leave it out beside platform")
+            _check(given.pop(name, None) is None, f"{name}: the server has its own; leave it out beside platform")
         _check("token" not in given, "token: NNI shows and keeps classArgs; put it into a file and name token_file")
         _check(isinstance(address, str), f"platform: {address!r} is no address")
         _check(when_away in (None, *_WHEN_AWAY), f"when_away: {when_away!r} is none of {', '.join(_WHEN_AWAY)}")
