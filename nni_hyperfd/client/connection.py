@@ -18,10 +18,9 @@ from urllib3.util import Retry
 
 from nni_hyperfd.platform import AwayError, QuotaError, RefusedError, ScopeError, StateError, TokenError, messages
 from nni_hyperfd.platform.problems import ERRORS, PROBLEMS
+from nni_hyperfd.platform.protocol import HOLDER_HEADER, VERSION, VERSION_HEADER
 
 TOKEN_VARIABLE = "HYPERFD_TOKEN"
-PROTOCOL = "1"
-"""Of the HTTP interface; a server that speaks another one refuses it."""
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10, 300  # an answer may wait for a ranking, or for learning
 _AWAY = (429, 500, 502, 503, 504)
@@ -100,7 +99,7 @@ class Connection:
         )
         for scheme in ("https://", "http://"):
             self._session.mount(scheme, HTTPAdapter(max_retries=again))
-        own = {"HyperFD-Protocol": PROTOCOL, "HyperFD-Holder": uuid4().hex}
+        own = {VERSION_HEADER: str(VERSION), HOLDER_HEADER: uuid4().hex}
         self._session.headers.update(own | {"User-Agent": f"nni-hyperfd/{_version()}"})
         self._session.auth = self._authorize  # in its absence requests would take a password of ~/.netrc
         self._verify = True if ca_file is None else str(ca_file)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import requests
 
+from nni_hyperfd.platform import EmbeddedPlatform
+
 _MAIN = "from nni_hyperfd.cli import main; main()"
 
 
@@ -25,6 +27,10 @@ def free_port() -> int:
 class Server:
     """`hyperfd serve`, which comes back on the same port after it was killed.
 
+    Attributes:
+        address: of the server.
+        token: of its only tenant.
+
     Args:
         state: of the platform.
         options: more of them, for the command.
@@ -34,6 +40,9 @@ class Server:
 
     def __init__(self, state: Path, *options: str, prefix: tuple[str, ...] = (), log: Path | None = None) -> None:
         self.port, self._log = free_port(), log
+        platform = EmbeddedPlatform(state)
+        self.token = platform.tenants.add("a")
+        platform.close()
         self.address = f"http://127.0.0.1:{self.port}"
         serve = ["serve", "--database", str(state), "--port", str(self.port), "--no-warm-start", *options]
         self._command = [*prefix, sys.executable, "-c", _MAIN, *serve]
@@ -54,6 +63,11 @@ class Server:
             return requests.get(f"{self.address}/health/live", timeout=5).ok
         except requests.RequestException:
             return False
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
         """SIGKILL."""
