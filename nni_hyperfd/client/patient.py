@@ -28,7 +28,7 @@ from nni_hyperfd.platform import (
     planning,
 )
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
-from nni_hyperfd.task import Phase, SettingsError, Status, TaskSettings
+from nni_hyperfd.task import RESULT_PHASES, Phase, SettingsError, Status, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate, Job, WireError
 
 _logger = logging.getLogger(__name__)
@@ -130,9 +130,11 @@ class PatientPlatform(RemotePlatform):
             AwayError: the server is away.
         """
 
-        def away() -> Job:
+        def away() -> Job | None:
             raise AwayError("the platform is away, and only it knows the job")
 
+        if phase in RESULT_PHASES:
+            return None
         with self._lock:
             return self._asked(lambda: super(PatientPlatform, self).job(task_id, phase), away)
 

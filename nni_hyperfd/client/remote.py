@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from nni_hyperfd.client.connection import Connection
 from nni_hyperfd.platform import PlatformClient, Recommendation, StateError, TaskView, TrialView, messages
 from nni_hyperfd.space import Configuration, SearchSpace
-from nni_hyperfd.task import Phase, TaskSettings
+from nni_hyperfd.task import RESULT_PHASES, Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractJob, ExtractorUpdate, Job, LearnJob, is_finite_number
 
 _M = TypeVar("_M", bound=messages.Message)
@@ -76,7 +76,7 @@ class RemotePlatform(PlatformClient):
 
     def job(self, task_id: int, phase: Phase) -> Job | None:
         """What a service trial of the task is to do; None for a phase whose trials try a configuration."""
-        if phase not in (Phase.EXTRACT, Phase.LEARN):
+        if phase in RESULT_PHASES:
             return None
         from nni_hyperfd.method import weights
 
