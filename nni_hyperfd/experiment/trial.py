@@ -106,7 +106,7 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
     if dataset is not None:
         _guard(dataset, has_results=job is None and record.get("parameter_id") is not None)
     if job is None:
-        return dict(record.get("parameters") or {})
+        return wire.parameters_of_trial(record)
     if dataset is None:
         _logger.warning(
             "This trial was asked to describe the data set but was given none, so it runs an ordinary configuration "

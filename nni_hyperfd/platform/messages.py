@@ -152,6 +152,27 @@ class Start(Message):
     parameter_id: ParameterId
 
 
+class Pick(Message):
+    """A configuration that the client has picked, with its place in the ranking that it had."""
+
+    configuration: dict[str, Any]
+    rank: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+
+
+class Recommended(Message):
+    """A configuration that was not tried, with its place in a ranking, and its score."""
+
+    configuration: dict[str, Any]
+    rank: Annotated[int, Field(ge=1, lt=2**53)]
+    score: Number
+
+
+class RankingMessage(Message):
+    """The best untried candidates, from the best one."""
+
+    recommended: list[Recommended]
+
+
 class JobMessage(Message):
     """What a service trial is to do; its `tensors` are replaced by a body of safetensors, named by their `sha256`."""
 

@@ -113,6 +113,22 @@ def start(platform: Own, trial_id: _TrialId, said: messages.Start) -> None:
     platform.start(trial_id, said.parameter_id)
 
 
+@_tasks.put("/tasks/{task_id}/picks/{parameter_id}", status_code=204)
+def take(platform: Own, task_id: _TaskId, parameter_id: _ParameterId, pick: messages.Pick) -> None:
+    """Note that a pick of the client's own was handed out, made while the server was away."""
+    platform.take(task_id, parameter_id, pick.configuration, pick.rank)
+
+
+@_tasks.get("/tasks/{task_id}/ranking")
+def ranking(platform: Own, task_id: _TaskId) -> messages.RankingMessage:
+    """What the client may pick from while the server is away."""
+    found = [
+        messages.Recommended(configuration=dict(one.configuration), rank=one.rank, score=one.score)
+        for one in platform.ranking(task_id)
+    ]
+    return messages.RankingMessage(recommended=found)
+
+
 @_tasks.put("/tasks/{task_id}/results/{parameter_id}", status_code=204)
 def observe(platform: Own, task_id: _TaskId, parameter_id: _ParameterId, result: messages.Result) -> None:
     """Keep a trial's performance."""

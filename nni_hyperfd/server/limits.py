@@ -19,7 +19,7 @@ from nni_hyperfd.server.auth import OPEN, caller
 from nni_hyperfd.server.problems import problem
 
 _logger = logging.getLogger(__name__)
-_LEARNING = re.compile(r"/v\d+/tasks/\d+/(close|settle|prepare|next-trial|jobs/.*)")
+_LEARNING = re.compile(r"/v\d+/tasks/\d+/(close|settle|prepare|next-trial|ranking|jobs/.*)")
 
 
 @dataclass(frozen=True)
