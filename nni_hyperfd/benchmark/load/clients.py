@@ -16,6 +16,7 @@ import numpy as np
 import requests
 
 from nni_hyperfd.client import RemotePlatform
+from nni_hyperfd.client.connection import Connection
 from nni_hyperfd.platform import StateError, TrialView, messages
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.task import TaskSettings
@@ -53,8 +54,8 @@ class Record:
             self.results[task_id][parameter_id] = performance
 
 
-class TimedPlatform(RemotePlatform):
-    """A remote platform that notes how long each answer took.
+class TimedConnection(Connection):
+    """A connection that notes how long each answer took.
 
     Args:
         address: of the server.
@@ -63,14 +64,23 @@ class TimedPlatform(RemotePlatform):
     """
 
     def __init__(self, address: str, token: str, record: Record) -> None:
-        super().__init__(address, token)
+        super().__init__(address, lambda: token)
         self._record = record
 
-    def _send(self, method: str, place: str, message: messages.Message | None = None) -> requests.Response:
+    def send(self, method: str, place: str, body: str | None = None) -> requests.Response:
+        """Send a request, and note the time of its answer."""
         begin = time.perf_counter()
-        response = super()._send(method, place, message)
+        response = super().send(method, place, body)
         self._record.took(f"{method} /{_IDS.sub('{id}', place)}", time.perf_counter() - begin)
         return response
+
+
+class TimedPlatform(RemotePlatform):
+    """A remote platform over a `TimedConnection`."""
+
+    def __init__(self, address: str, token: str, record: Record) -> None:
+        super().__init__(address)
+        self._connection = TimedConnection(address, token, record)
 
 
 def run(
