@@ -10,6 +10,7 @@ from nni_hyperfd.cli.benchmark import benchmark, make_table
 from nni_hyperfd.cli.best import best
 from nni_hyperfd.cli.console import stop
 from nni_hyperfd.cli.data import data
+from nni_hyperfd.cli.db import db
 from nni_hyperfd.cli.detect import detect
 from nni_hyperfd.cli.doctor import doctor
 from nni_hyperfd.cli.init import init
@@ -21,6 +22,7 @@ from nni_hyperfd.cli.reproduce import reproduce
 from nni_hyperfd.cli.serve import serve
 from nni_hyperfd.cli.setup import register, synthetic
 from nni_hyperfd.cli.state import status, tasks
+from nni_hyperfd.cli.tenant import tenant
 from nni_hyperfd.cli.tune import tune
 from nni_hyperfd.cli.warmup import warmup
 from nni_hyperfd.cli.worker import worker
@@ -60,7 +62,9 @@ app.command("export")(export_experience)
 app.command("import")(import_experience)
 app.command("table")(make_table)
 app.add_typer(data, name="data")
+app.add_typer(db, name="db")
 app.add_typer(privacy, name="privacy")
+app.add_typer(tenant, name="tenant")
 app.add_typer(warmup, name="warmup")
 
 

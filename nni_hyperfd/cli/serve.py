@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nni_hyperfd.cli.console import readable_errors
+from nni_hyperfd.cli.console import readable_errors, say
 from nni_hyperfd.experiment.class_args import WARM_STATE
 
 
@@ -22,13 +22,14 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Answer other machines without TLS; for a proxy that adds it.")
     ] = False,
+    requests_a_minute: Annotated[int, typer.Option(min=1, help="Of one tenant, to this process.")] = 3000,
     warm_start: Annotated[
         bool, typer.Option(help="Whether a new state begins with the warm-up of the package.")
     ] = True,
 ) -> None:
-    """Share a platform with other machines. There are no tenants yet: whoever reaches the server may use it."""
+    """Share a platform with other machines. Whoever uses it needs a token, which `hyperfd tenant add` makes."""
     with readable_errors(tls_certificate or Path(host), "server"):
-        from nni_hyperfd.server import running
+        from nni_hyperfd.server import limits, running
 
         listening = running.Listening(host, port, tls_certificate, tls_key, insecure)
-        running.serve(database, WARM_STATE if warm_start else None, listening)
+        running.serve(database, WARM_STATE if warm_start else None, listening, limits.Limits(requests_a_minute), say)

@@ -109,9 +109,9 @@ class RemotePlatform(PlatformClient):
         """Learn now what the task's first pick will need."""
         self._send("POST", f"tasks/{task_id}/prepare")
 
-    def release(self, task_id: int, still_running: set[int]) -> None:
-        """After a resume: every trial that NNI does not run again is planned anew."""
-        self._send("POST", f"tasks/{task_id}/release", messages.Release(still_running=sorted(still_running)))
+    def release(self, task_id: int, gone: set[tuple[int, int | None]]) -> None:
+        """Plan running trials anew, which NNI does not run again after a resume."""
+        self._send("POST", f"tasks/{task_id}/release", messages.Release(gone=list(gone)))
 
     def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:
         """Take in the client's update of the extractor, learn from the task, and close it."""

@@ -17,7 +17,7 @@ from nni_hyperfd import wire
 from nni_hyperfd.experiment.class_args import ClassArgs, ClassArgsError
 from nni_hyperfd.platform import EmbeddedPlatform, PlatformClient, RefusedError
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
-from nni_hyperfd.task import Phase
+from nni_hyperfd.task import Phase, Status
 from nni_hyperfd.wire import Description, ExtractorUpdate, WireError
 
 __all__ = ["ClassArgsError", "HyperFDTuner", "ServiceTuner", "TrialRequest", "experiment_id"]
@@ -218,7 +218,9 @@ class ServiceTuner(HyperFDTuner):
 
     def release(self, still_running: set[int]) -> None:
         """After a resume: plan anew what NNI does not run again."""
-        self.platform.release(self.task_id, still_running)
+        running = [t for t in self.platform.task(self.task_id).trials if t.status is Status.RUNNING]
+        if gone := {(t.id, t.parameter_id) for t in running if t.parameter_id not in still_running}:
+            self.platform.release(self.task_id, gone)
 
 
 def _platform(arguments: ClassArgs) -> PlatformClient:

@@ -73,8 +73,13 @@ class PlatformClient(ABC):
         """Learn now, while no trial waits for it, what the task's first pick will need."""
 
     @abstractmethod
-    def release(self, task_id: int, still_running: set[int]) -> None:
-        """After a resume: every trial whose parameter id NNI does not run again is planned anew."""
+    def release(self, task_id: int, gone: set[tuple[int, int | None]]) -> None:
+        """Plan running trials anew, which NNI does not run again after a resume.
+
+        Args:
+            task_id: of their task.
+            gone: (trial id, parameter id) of each; a trial that runs under another parameter id by now is left alone.
+        """
 
     @abstractmethod
     def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:

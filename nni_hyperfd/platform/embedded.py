@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nni_hyperfd.platform import jobs, own_datasets
 from nni_hyperfd.platform.client import PlatformClient
-from nni_hyperfd.platform.platform import Platform
+from nni_hyperfd.platform.platform import NO_TENANT, Owner, Platform
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Job
@@ -24,11 +24,11 @@ class EmbeddedPlatform(Platform, PlatformClient):
         super().__init__(state, warm_start)
         self._warm_start = warm_start
 
-    def open_task(self, experiment: str, space: SearchSpace, settings: TaskSettings) -> int:
-        """Begin the task of an experiment, or go on with it, and return its id."""
+    def open_task(self, experiment: str, space: SearchSpace, settings: TaskSettings, owner: Owner = NO_TENANT) -> int:
+        """Begin the task of an owner's experiment, or go on with it, and return its id."""
         if self._warm_start is not None:
             own_datasets.renew_extractor(self, self._warm_start)
-        return super().open_task(experiment, space, settings)
+        return super().open_task(experiment, space, settings, owner)
 
     def job(self, task_id: int, phase: Phase) -> Job | None:
         """What a service trial of the task is to do; None for a phase whose trials try a configuration."""

@@ -180,9 +180,9 @@ class Experience(Message):
 
 
 class Release(Message):
-    """Parameter ids of the trials that still run."""
+    """Trial id and parameter id of each trial that does not run any more."""
 
-    still_running: Annotated[list[ParameterId], Field(max_length=100_000)]
+    gone: Annotated[list[tuple[Id, ParameterId | None]], Field(max_length=100_000)]
 
 
 class Close(Message):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -21,6 +22,7 @@ from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.state import experience
 from nni_hyperfd.state.store import RefusedError, Store, UnknownTaskError
 from nni_hyperfd.state.tables import EncoderRow, ExtractorRow, OfflineDatasetRow, SpaceRow, TaskRow, TrialRow, now
+from nni_hyperfd.state.tenants import Tenants, check_quotas
 from nni_hyperfd.state.versions import Versions
 from nni_hyperfd.state.views import TaskView, TrialView, space_of
 from nni_hyperfd.task import Phase, Status, TaskSettings
@@ -30,6 +32,22 @@ from nni_hyperfd.wire import RESERVED_PARAMETERS, WITHHELD, Description, Extract
 _logger = logging.getLogger(__name__)
 
 _UNFINISHED = (Status.PLANNED, Status.RUNNING)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Whose a task is.
+
+    Attributes:
+        tenant_id: of the tenant; None on a platform without tenants.
+        holder: an id of the advisor that runs the experiment now; None for one that does not say.
+    """
+
+    tenant_id: int | None = None
+    holder: str | None = None
+
+
+NO_TENANT = Owner()
 
 
 class Platform:
@@ -45,6 +63,7 @@ class Platform:
 
     def __init__(self, state: str | Path, warm_start: Path | None = None) -> None:
         self.store = Store(state, warm_start)
+        self.tenants = Tenants(self.store)
         self.versions = Versions(self.store)
         self.learning = Learning(self.store, self.versions)
         self._presets: dict[PresetName, Preset] = {
@@ -54,11 +73,12 @@ class Platform:
 
     # -- the way of one task -------------------------------------------------------------------------------------------
 
-    def open_task(self, experiment: str, space: SearchSpace, settings: TaskSettings) -> int:
-        """Begin the task of an experiment, or go on with it, and return its id.
+    def open_task(self, experiment: str, space: SearchSpace, settings: TaskSettings, owner: Owner = NO_TENANT) -> int:
+        """Begin the task of an owner's experiment, or go on with it, and return its id.
 
         Raises:
             SpaceError: the experiment was begun with another search space, or the space uses a reserved name.
+            QuotaError: the owner may not begin another task.
         """
         if reserved := RESERVED_PARAMETERS & set(space.parameters):
             raise SpaceError(
@@ -66,12 +86,18 @@ class Platform:
             )
         _ = space.size  # spaces with architectures count them once, which takes half a second
         with self.store.write() as session:
-            known = session.scalar(select(TaskRow).where(TaskRow.experiment == experiment))
+            own = func.coalesce(TaskRow.tenant_id, 0) == (owner.tenant_id or 0)  # as the index has it
+            known = session.scalar(select(TaskRow).where(own, TaskRow.experiment == experiment))
             if known is not None:
                 if known.space_signature != space.signature:
                     raise SpaceError(f"experiment {experiment} was begun with another search space; start a new one")
+                known.holder = owner.holder or known.holder
                 return known.id
+            if owner.tenant_id is not None:
+                check_quotas(session, owner.tenant_id)
             task = TaskRow(
+                tenant_id=owner.tenant_id,
+                holder=owner.holder,
                 experiment=experiment,
                 space_signature=keep_space(session, space),
                 settings=settings,
@@ -201,11 +227,17 @@ class Platform:
                 trial.phase = Phase.FINE_TUNE
             trial.status, trial.performance, trial.ended = Status.SUCCEEDED, float(performance), now()
 
-    def release(self, task_id: int, still_running: set[int]) -> None:
-        """After a resume: every trial that NNI does not run again is planned anew."""
+    def release(self, task_id: int, gone: set[tuple[int, int | None]]) -> None:
+        """Plan running trials anew, which NNI does not run again after a resume.
+
+        Args:
+            task_id: of their task.
+            gone: (trial id, parameter id) of each; a trial that runs under another parameter id by now is left alone,
+                so that the call may be repeated at any later time.
+        """
         with self.store.write() as session:
             for trial in experience.task_row(session, task_id).trials:
-                if trial.status is Status.RUNNING and trial.parameter_id not in still_running:
+                if trial.status is Status.RUNNING and (trial.id, trial.parameter_id) in gone:
                     trial.status, trial.started = Status.PLANNED, None
 
     def close_task(self, task_id: int, update: ExtractorUpdate | None = None) -> None:

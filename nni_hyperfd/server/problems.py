@@ -15,25 +15,48 @@ from nni_hyperfd.platform.problems import ERRORS, PROBLEMS, word_of
 
 _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 2
+_CHALLENGE = 'Bearer realm="HyperFD", Basic realm="HyperFD", charset="UTF-8"'
 
 
-def problem(word: str, status: int, detail: str) -> JSONResponse:
-    """An answer that says why a request was refused."""
+class Refusal(HTTPException):
+    """Raised wherever a request is handled, to refuse it with a word."""
+
+    def __init__(self, word: str, status: int, detail: str) -> None:
+        super().__init__(status, detail)
+        self.word = word
+
+
+def problem(word: str, status: int, detail: str, retry_after: int | None = None) -> JSONResponse:
+    """An answer that says why a request was refused.
+
+    Args:
+        word: of the problem.
+        status: of HTTP.
+        detail: one sentence.
+        retry_after: seconds until it may be tried again; of itself, where the server cannot answer now.
+    """
     content = {"type": PROBLEMS + word, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    headers = {"Retry-After": str(_RETRY_SECONDS)} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers = {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(_RETRY_SECONDS)
+    if retry_after is not None:
+        headers["Retry-After"] = str(retry_after)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = _CHALLENGE
     return JSONResponse(content, status, headers, media_type="application/problem+json")
 
 
 def add_handlers(app: FastAPI) -> None:
     """Let an application answer every error with problem details."""
     for kind, _ in ERRORS.values():
-        app.add_exception_handler(kind, _of_platform)
+        app.add_exception_handler(kind, of_error)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(Exception, _unforeseen)
 
 
-def _of_platform(request: Request, error: Exception) -> JSONResponse:
+def of_error(request: Request, error: Exception) -> JSONResponse:
+    """The answer for an error of the platform, one of `ERRORS`."""
     word = word_of(error)
     if isinstance(error, StateError):  # its sentence is for the operator: it names files and addresses
         _logger.error("%s %s: %s", request.method, request.url.path, error)
@@ -50,7 +73,7 @@ def _of_validation(_request: Request, error: Exception) -> JSONResponse:
 
 def _of_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return problem("request", error.status_code, str(error.detail))
+    return problem(error.word if isinstance(error, Refusal) else "request", error.status_code, str(error.detail))
 
 
 def _unforeseen(request: Request, error: Exception) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import uvicorn
 
 from nni_hyperfd.platform import EmbeddedPlatform, RefusedError
 from nni_hyperfd.server.app import application
+from nni_hyperfd.server.limits import Limits
 
 _SHUTDOWN_SECONDS = 30  # requests in progress may end within them
 
@@ -44,22 +46,36 @@ class Listening:
                 "and --tls-key, or say --insecure where a proxy in front of it adds TLS"
             )
 
+    @property
+    def address(self) -> str:
+        """As a client names it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.certificate else ''}://{host}:{self.port}"
 
-def serve(state: str, warm_start: Path | None, listening: Listening) -> None:
+
+def serve(
+    state: str, warm_start: Path | None, listening: Listening, limits: Limits, say: Callable[[str], None]
+) -> None:
     """Serve a platform until SIGTERM or SIGINT; requests in progress end first.
 
     Args:
         state: of the platform, a file or an address as `state.store.Store` takes them.
         warm_start: what a new state begins with.
         listening: where.
+        limits: of the requests.
+        say: is given what an operator should know at the start.
 
     Raises:
         StateError: the state cannot be used.
     """
     platform = EmbeddedPlatform(state, warm_start)
     try:
+        name = platform.store.name
+        say(f"Serving {name} at {listening.address}")
+        if not platform.tenants.list():
+            say(f"There is no tenant yet, and nobody is answered. Add one: hyperfd tenant add NAME --database '{name}'")
         uvicorn.run(
-            application(platform),
+            application(platform, limits),
             host=listening.host,
             port=listening.port,
             ssl_certfile=listening.certificate,

@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import Engine
 
+from nni_hyperfd.state.errors import StateError
+from nni_hyperfd.state.migrations import FORMAT
+
 READ_ONLY = "hyperfd_read_only"
 """An execution option: the transaction reads one consistent view and holds up no writer."""
 
@@ -27,6 +30,20 @@ class Database(ABC):
     @abstractmethod
     def name(self) -> str:
         """What messages call it; without a password."""
+
+    def _check_may_change(self, version: int, create: bool, upgrade: bool) -> None:
+        """See whether tables may be made in an empty database, or those of an earlier format upgraded.
+
+        Raises:
+            StateError: they may not.
+        """
+        if version == 0 and not create:
+            raise StateError(f"state {self.name}: there is none yet; see that the name is right")
+        if 0 < version < FORMAT and not upgrade:
+            raise StateError(
+                f"state {self.name}: an earlier nni_hyperfd wrote it (format {version}, this one uses {FORMAT}); stop "
+                f"what uses it, make a backup, and run hyperfd db upgrade --database '{self.name}'"
+            )
 
     @abstractmethod
     def readable_errors(self, action: str) -> AbstractContextManager[None]:

@@ -13,3 +13,19 @@ class RefusedError(ValueError):
 
 class UnknownTaskError(RefusedError):
     """There is no task, or no trial, of that id."""
+
+
+class HeldError(RefusedError):
+    """A newer advisor has taken over the experiment."""
+
+
+class QuotaError(RefusedError):
+    """The tenant has as many tasks as it may have."""
+
+
+class TokenError(RefusedError):
+    """No tenant is known by the token, or it has expired."""
+
+
+class ScopeError(TokenError):
+    """The token does not let do this."""

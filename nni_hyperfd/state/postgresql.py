@@ -27,15 +27,20 @@ _UNREACHABLE = ("08", "57P")  # SQLSTATE classes: connection exceptions, and a s
 class PostgresqlDatabase(Database):
     """Opens a database, or makes the tables in an empty one.
 
+    One of an earlier format is not upgraded by whatever opens it first: other machines may still use it.
+
     Args:
         url: ``postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE``; what it leaves out comes from libpq's variables.
         warm_start: a state file, whose content an empty database begins with.
+        create: whether tables are made in an empty database.
+        upgrade: whether one of an earlier format is upgraded.
 
     Raises:
-        StateError: the database cannot be reached, is not empty and none of ours, or was written by a newer version.
+        StateError: the database cannot be reached, is not empty and none of ours, was written by a newer version, or by
+            an earlier one and is not to be upgraded.
     """
 
-    def __init__(self, url: str, warm_start: Path | None = None) -> None:
+    def __init__(self, url: str, warm_start: Path | None = None, create: bool = True, upgrade: bool = False) -> None:
         try:
             self._url = make_url(url)
             self.engine = _engine(url)
@@ -45,8 +50,9 @@ class PostgresqlDatabase(Database):
                 "`pip install 'nni-hyperfd[server]'`"
             ) from None
         with self.readable_errors("open"):
-            if self._format() < migrations.FORMAT:
-                self._create(warm_start)
+            if (version := self._format()) < migrations.FORMAT:
+                self._check_may_change(version, create, upgrade)
+                self._create_or_upgrade(warm_start)
 
     @property
     def name(self) -> str:
@@ -89,11 +95,15 @@ class PostgresqlDatabase(Database):
             )
         return version
 
-    def _create(self, warm_start: Path | None) -> None:
-        """Make the tables of the present format, in one transaction."""
+    def _create_or_upgrade(self, warm_start: Path | None) -> None:
+        """Make the tables of the present format, or bring them to it, in one transaction, while no other writes."""
         with TemporaryDirectory() as folder, self.engine.begin() as connection:
-            if self._checked_format(connection) == migrations.FORMAT:
+            version = self._checked_format(connection)
+            if version == migrations.FORMAT:
                 return  # another process was faster
+            if version > 0:
+                migrations.upgrade(connection, version)
+                return
             Base.metadata.create_all(connection)
             migrations.stamp(connection, migrations.FORMAT)
             if warm_start is not None:

@@ -34,21 +34,33 @@ class SqliteFile(Database):
         path: the file.
         warm_start: another state, whose content a new file begins with; a file that exists is left as it is.
         backup: whether an upgrade leaves a copy of the earlier format.
+        create: whether the file is made when it does not exist.
+        upgrade: whether one of an earlier format is upgraded.
 
     Raises:
         StateError: the file is damaged, is no state of ours, was written by a newer version, or cannot be written. It
             is refused as it is, never overwritten.
     """
 
-    def __init__(self, path: Path, warm_start: Path | None = None, backup: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        warm_start: Path | None = None,
+        backup: bool = True,
+        create: bool = True,
+        upgrade: bool = True,
+    ) -> None:
         self.path = path
         with self.readable_errors("open"):
+            if not self.path.exists():
+                self._check_may_change(0, create, upgrade)
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if warm_start is not None and not self.path.exists():
                 self._begin_with(warm_start)
             self._check_header()
             self.engine = sqlite_engine(self.path)
-            if self._format() < migrations.FORMAT:
+            if (version := self._format()) < migrations.FORMAT:
+                self._check_may_change(version, create, upgrade)
                 self._create_or_upgrade(backup)
             # Only now: this is written into the file, and other people's files stay as they are.
             with closing(self.engine.raw_connection()) as connection:

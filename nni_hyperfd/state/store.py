@@ -32,14 +32,18 @@ class Store:
     Args:
         state: an SQLite file, by its path or as ``sqlite:///PATH``; or ``postgresql+psycopg://USER@HOST/DATABASE``.
         warm_start: another state file, whose content a new state begins with; one that exists is left as it is.
+        create: whether a state is made where there is none.
+        upgrade: whether a state of an earlier format is upgraded; None: a file is, a PostgreSQL database is not.
 
     Raises:
-        StateError: the state is damaged, is none of ours, was written by a newer version, or cannot be written. It is
-            refused as it is, never overwritten.
+        StateError: the state is damaged, is none of ours, was written by a newer version, cannot be written, or may
+            neither be made nor upgraded. It is refused as it is, never overwritten.
     """
 
-    def __init__(self, state: str | Path, warm_start: Path | None = None) -> None:
-        self.database = _database(state, warm_start)
+    def __init__(
+        self, state: str | Path, warm_start: Path | None = None, create: bool = True, upgrade: bool | None = None
+    ) -> None:
+        self.database = _database(state, warm_start, create, upgrade)
 
     @property
     def engine(self) -> Engine:
@@ -106,10 +110,11 @@ class Store:
         return blob.data
 
 
-def _database(state: str | Path, warm_start: Path | None) -> Database:
+def _database(state: str | Path, warm_start: Path | None, create: bool, upgrade: bool | None) -> Database:
     name = str(state)
     if name.startswith(_POSTGRESQL):
         from nni_hyperfd.state.postgresql import PostgresqlDatabase
 
-        return PostgresqlDatabase(name, warm_start)
-    return SqliteFile(Path(name.removeprefix(_SQLITE)), warm_start)
+        return PostgresqlDatabase(name, warm_start, create, upgrade=upgrade is True)
+    path = Path(name.removeprefix(_SQLITE))
+    return SqliteFile(path, warm_start, create=create, upgrade=upgrade is not False)

@@ -61,7 +61,7 @@ class Base(DeclarativeBase):
         # SQLite's integers have 64 bits, and its keys count by themselves under this name only.
         int: BigInteger().with_variant(Integer, "sqlite"),
         dict[str, Any]: JSON,
-        list[float]: JSON,
+        list[float]: JSON(none_as_null=True),
         bytes: LargeBinary,
         TaskSettings: SettingsType,
         Phase: words(Phase),

@@ -37,7 +37,7 @@ class Served(Contract):
     def client(self, state):
         platform = EmbeddedPlatform(state)
         with served(platform) as address:
-            client = RemotePlatform(address)
+            client = RemotePlatform(address, platform.tenants.add("a"))
             yield client
             client.close()
         platform.close()

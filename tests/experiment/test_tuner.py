@@ -115,7 +115,7 @@ def test_a_task_goes_from_the_extract_answer_over_its_picks_to_new_versions(lab)
     assert got == pytest.approx(expected, abs=1e-5)
     initial = MetaFeatureExtractor.initial(12, seed=0)(images).tolist()
     assert max(abs(a - b) for a, b in zip(got, initial, strict=True)) > 1e-3
-    second.platform.release(second.task_id, set())
+    second.release(set())
     lab.run(second, data)
     after_second = second.platform.counts()
     assert after_second["extractor versions"] == 3 and after_second["encoder versions"] == 2

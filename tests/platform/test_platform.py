@@ -152,6 +152,6 @@ def test_an_observation_is_durable_when_observe_returns(lab):
     task_id = open_task(platform, service=False, budget=3)
     trials = platform.task(task_id).trials
     assert [(t.status, t.performance) for t in trials] == [(Status.SUCCEEDED, 0.75), (Status.RUNNING, None)]
-    platform.release(task_id, set())
+    platform.release(task_id, {(trials[1].id, 1)})
     assert [t.status for t in platform.task(task_id).trials] == [Status.SUCCEEDED, Status.PLANNED]
     assert all(trial.phase is Phase.FINE_TUNE for trial in platform.task(task_id).trials)

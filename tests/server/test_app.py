@@ -10,11 +10,12 @@ pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 from starlette.testclient import TestClient
 
-from nni_hyperfd.platform import EmbeddedPlatform
+from nni_hyperfd.platform import Caller, EmbeddedPlatform, TenantPlatform
 from nni_hyperfd.platform.problems import PROBLEMS
 from nni_hyperfd.server import bodies
 from nni_hyperfd.server.app import application
 from nni_hyperfd.state.store import sqlite_engine
+from nni_hyperfd.task import Scope
 from support.platform_contract import SPACE, described, opened
 
 
@@ -27,7 +28,14 @@ def platform(tmp_path):
 
 @pytest.fixture
 def http(platform):
-    return TestClient(application(platform), raise_server_exceptions=False)
+    headers = {"Authorization": f"Bearer {platform.tenants.add('a')}"}
+    return TestClient(application(platform), raise_server_exceptions=False, headers=headers)
+
+
+@pytest.fixture
+def own(platform, http):
+    """The platform as the tenant sees it."""
+    return TenantPlatform(platform, Caller(1, "a", Scope.CLIENT))
 
 
 def refused(response, status, word, detail):
@@ -41,14 +49,17 @@ SPACE_MESSAGE = {"kind": SPACE.kind, "definition": dict(SPACE.definition)}
 OPEN = {"experiment": "e", "space": SPACE_MESSAGE, "settings": {}}
 
 
-def test_every_refusal_has_a_word_and_changes_nothing(platform, http):
-    task_id = described(platform)
+def test_every_refusal_has_a_word_and_changes_nothing(platform, http, own):
+    task_id = described(own)
     before = platform.tasks()
     refused(http.get("/v1/tasks/77"), 404, "unknown-task", "there is no task 77")
     refused(http.get("/v1/nothing"), 404, "request", "Not Found")
     refused(http.put(f"/v1/tasks/{task_id}"), 405, "request", "Method Not Allowed")
     refused(http.get(f"/v1/tasks/{10**30}"), 422, "request", "task_id")
     refused(http.post("/v1/tasks", json=OPEN | {"settings": {"budget": 0}}), 422, "settings", "budget: 0 is no whole")
+    refused(
+        http.post("/v1/tasks", json=OPEN | {"settings": {"candidates": 10**9}}), 422, "settings", "than this server"
+    )
     refused(http.post("/v1/tasks", json=OPEN | {"colour": 1}), 422, "request", "colour: Extra inputs")
     changed = {"kind": "hpo", "definition": {"y": {"_type": "choice", "_value": [1]}}}
     refused(http.post("/v1/tasks", json=OPEN | {"space": changed}), 422, "search-space", "another search space")
@@ -69,14 +80,14 @@ def test_every_refusal_has_a_word_and_changes_nothing(platform, http):
     assert platform.tasks() == before
 
 
-def test_a_body_that_is_too_large_is_refused_announced_or_not(http, platform, monkeypatch):
-    task_id = opened(platform)
-    monkeypatch.setattr(bodies, "MAX_BYTES", 1000)
+def test_a_body_that_is_too_large_is_refused_announced_or_not(http, platform, own, monkeypatch):
+    task_id = opened(own)
+    monkeypatch.setattr(bodies, "MAX_UPDATE_BYTES", 1000)
     place, body = f"/v1/tasks/{task_id}/close", json.dumps({"update": {"x": "y" * 2000}}).encode()
     headers = {"content-type": "application/json"}
     refused(http.post(place, content=body, headers=headers), 413, "too-large", "larger than")
     answer = http.post(place, content=iter([body[:900], body[900:]]), headers=headers)
-    assert answer.status_code >= 400
+    refused(answer, 413, "too-large", "larger than 1000")
     assert platform.task(task_id).closed is None
 
 

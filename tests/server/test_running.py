@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 
 from nni_hyperfd.client import RemotePlatform
-from nni_hyperfd.platform import RefusedError, StateError
+from nni_hyperfd.platform import RefusedError, StateError, Tenants
 from nni_hyperfd.server.running import Listening
+from nni_hyperfd.state.store import Store
 from support.platform_contract import opened
 
 
@@ -50,7 +51,9 @@ def test_a_killed_server_goes_on_where_it_was_and_the_client_does_not_notice(tmp
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    client = RemotePlatform(f"http://127.0.0.1:{port}", retries=10)
+    store = Store(tmp_path / "state.sqlite")
+    client = RemotePlatform(f"http://127.0.0.1:{port}", Tenants(store).add("a"), retries=10)
+    store.close()
     process = start(tmp_path / "state.sqlite", port)
     try:
         task_id = answered(client, process)

@@ -127,7 +127,7 @@ class Contract:
             lambda: client.task(77),
             lambda: client.next_trial(77),
             lambda: client.start(77, 0),
-            lambda: client.release(77, set()),
+            lambda: client.release(77, {(1, 0)}),
             lambda: client.add_experience(77, {"x": 1}, 0.5),
             lambda: client.settle(77),
             lambda: client.prepare(77),
@@ -140,12 +140,14 @@ class Contract:
 
     def test_failed_released_and_forgotten(self, client):
         task_id = opened(client)
-        run_next(client, task_id, 0)
-        client.release(task_id, {0})
+        trial = run_next(client, task_id, 0)
+        client.release(task_id, {(trial.id, 1), (trial.id + 1, 0)})
         assert client.task(task_id).running(0) is not None
-        client.release(task_id, set())
+        client.release(task_id, {(trial.id, 0)})
         assert client.task(task_id).running(0) is None and client.next_trial(task_id).phase is Phase.EXTRACT
         run_next(client, task_id, 4)
+        client.release(task_id, {(trial.id, 0)})
+        assert client.task(task_id).running(4) is not None, "a copy that comes late changes nothing"
         client.observe(task_id, 4, None, "no memory")
         assert [(t.status, t.reason) for t in client.task(task_id).trials] == [(Status.FAILED, "no memory")]
         assert client.forget(task_id) is True

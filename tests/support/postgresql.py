@@ -43,6 +43,25 @@ class Cluster:
         self._run("createdb", "-h", self._socket, "-U", "hyperfd", name)
         return f"postgresql+psycopg://hyperfd@/{name}?host={self._socket}"
 
+    def dump(self, url: str) -> bytes:
+        """What `pg_dump` writes of a database, as SQL."""
+        with tempfile.TemporaryDirectory() as folder:
+            if os.geteuid() == 0:
+                shutil.chown(folder, _USER)
+            self._run("pg_dump", "-h", self._socket, "-U", "hyperfd", "-f", f"{folder}/sql", _name(url))
+            return Path(folder, "sql").read_bytes()
+
+    def restored(self, sql: bytes) -> str:
+        """The address of a new database with what `dump` has written."""
+        url = self.new_database()
+        with tempfile.NamedTemporaryFile(prefix="hfpg") as file:
+            file.write(sql)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            options = ["-v", "ON_ERROR_STOP=1", "-q", "-h", self._socket, "-U", "hyperfd"]
+            self._run("psql", *options, "-f", file.name, _name(url))
+        return url
+
     def _run(self, program: str, *arguments: object) -> None:
         as_user = ["runuser", "-u", _USER, "--"] if os.geteuid() == 0 else []
         command = [*as_user, str(self._binaries / program), *map(str, arguments)]
@@ -82,6 +101,11 @@ def cluster() -> Iterator[Cluster]:
             made.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(url: str) -> str:
+    """The name of a database, out of its address."""
+    return url.partition("@/")[2].partition("?")[0]
 
 
 def _binaries() -> Path | None:

@@ -10,6 +10,20 @@ import numpy as np
 if TYPE_CHECKING:
     from nni_hyperfd.platform import Platform
     from nni_hyperfd.space import SearchSpace
+    from nni_hyperfd.state.store import Store
+
+
+def all_rows(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything that a state holds, by table."""
+    from sqlalchemy import select
+
+    from nni_hyperfd.state.tables import Base
+
+    with store.read() as session:
+        return {
+            table.name: [tuple(row) for row in session.execute(select(table).order_by(*table.primary_key.columns))]
+            for table in Base.metadata.sorted_tables
+        }
 
 
 def add_task(
