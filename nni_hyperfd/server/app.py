@@ -19,7 +19,7 @@ from nni_hyperfd.server import problems
 from nni_hyperfd.server.auth import Authentication
 from nni_hyperfd.server.bodies import LimitedBodies
 from nni_hyperfd.server.dependencies import Own, Served
-from nni_hyperfd.server.limits import Limits, RateLimited, TimeLimited
+from nni_hyperfd.server.limits import Limits, RateLimited, TimeLimited, check_settings
 from nni_hyperfd.server.versions import OneVersion
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
@@ -85,6 +85,7 @@ _tasks = APIRouter()
 def open_task(platform: Own, asked: messages.OpenTask) -> messages.OpenedTask:
     """Begin the task of an experiment, or go on with it."""
     settings = TaskSettings.from_json(asked.settings)
+    check_settings(settings)
     return messages.OpenedTask(id=platform.open_task(asked.experiment, asked.space.space(), settings))
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import uvicorn
 
-from nni_hyperfd.platform import EmbeddedPlatform, RefusedError
+from nni_hyperfd.platform import RefusedError
 from nni_hyperfd.server.app import application
 from nni_hyperfd.server.limits import Limits
+from nni_hyperfd.server.opening import served_platform
 
 _SHUTDOWN_SECONDS = 30  # requests in progress may end within them
 
@@ -68,8 +69,7 @@ def serve(
     Raises:
         StateError: the state cannot be used.
     """
-    platform = EmbeddedPlatform(state, warm_start)
-    try:
+    with served_platform(state, warm_start) as platform:
         name = platform.store.name
         say(f"Serving {name} at {listening.address}")
         if not platform.tenants.list():
@@ -83,8 +83,6 @@ def serve(
             server_header=False,
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
-    finally:
-        platform.close()
 
 
 def _is_loopback(host: str) -> bool:

@@ -57,6 +57,9 @@ def test_every_refusal_has_a_word_and_changes_nothing(platform, http, own):
     refused(http.put(f"/v1/tasks/{task_id}"), 405, "request", "Method Not Allowed")
     refused(http.get(f"/v1/tasks/{10**30}"), 422, "request", "task_id")
     refused(http.post("/v1/tasks", json=OPEN | {"settings": {"budget": 0}}), 422, "settings", "budget: 0 is no whole")
+    refused(
+        http.post("/v1/tasks", json=OPEN | {"settings": {"candidates": 10**9}}), 422, "settings", "than this server"
+    )
     refused(http.post("/v1/tasks", json=OPEN | {"colour": 1}), 422, "request", "colour: Extra inputs")
     changed = {"kind": "hpo", "definition": {"y": {"_type": "choice", "_value": [1]}}}
     refused(http.post("/v1/tasks", json=OPEN | {"space": changed}), 422, "search-space", "another search space")

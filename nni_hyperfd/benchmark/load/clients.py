@@ -17,7 +17,7 @@ import requests
 
 from nni_hyperfd.client import RemotePlatform
 from nni_hyperfd.client.connection import Connection
-from nni_hyperfd.platform import StateError, TrialView, messages
+from nni_hyperfd.platform import StateError, TrialView
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.task import TaskSettings
 from nni_hyperfd.wire import META_FEATURE_LENGTH, Description
