@@ -8,7 +8,6 @@ The past tasks are made up as in `nni_hyperfd.benchmark.state`, and so are the c
 
 from __future__ import annotations
 
-import re
 import subprocess
 import threading
 import time
@@ -32,9 +31,9 @@ from nni_hyperfd.benchmark.load.services import DatabaseServer, Program, Service
 from nni_hyperfd.platform import Platform
 from nni_hyperfd.state.store import Store
 from nni_hyperfd.state.tables import TaskRow, TrialRow
+from nni_hyperfd.state.tenants import Tenants
 
 TENANTS = 10
-_TOKEN = re.compile(r"hfd_\S+")
 _LONGEST_PAUSE = 2.0
 """Maximum number of seconds between a start and the next kill."""
 
@@ -140,7 +139,7 @@ def running(past: int, sqlite: bool) -> Iterator[Running]:
             services["worker"] = Program(["worker", "--database", database])
         address = f"http://127.0.0.1:{(port := free_port())}"
         services["server"] = Program(["serve", "--database", database, "--port", str(port)], address)
-        tokens = [_tenant(database, f"tenant-{number}") for number in range(TENANTS)]
+        tokens = _tokens(database)
         for name, service in services.items():
             if name != "database":
                 service.start()
@@ -171,15 +170,13 @@ def count(database: str, record: clients.Record) -> str:
     )
 
 
-def _tenant(database: str, name: str) -> str:
-    """Add a tenant without limits, and return its token."""
-    added = subprocess.run(
-        hyperfd("tenant", "add", name, "--database", database), check=True, capture_output=True, text=True
-    )
-    found = _TOKEN.search(added.stdout)
-    if found is None:
-        raise RuntimeError(f"`hyperfd tenant add` has shown no token: {added.stdout}")
-    return found.group()
+def _tokens(database: str) -> list[str]:
+    """Add tenants without quotas, and return their tokens."""
+    store = Store(database)
+    tenants = Tenants(store)
+    tokens = [tenants.add(f"tenant-{number}", open_tasks=0, tasks_a_day=0) for number in range(TENANTS)]
+    store.close()
+    return tokens
 
 
 if __name__ == "__main__":
