@@ -16,7 +16,7 @@ from nni_hyperfd.server import bodies
 from nni_hyperfd.server.app import application
 from nni_hyperfd.state.store import sqlite_engine
 from nni_hyperfd.task import Scope
-from support.platform_contract import SPACE, described, opened
+from support.platform_contract import SPACE, described, opened, run_next
 
 
 @pytest.fixture
@@ -78,6 +78,38 @@ def test_every_refusal_has_a_word_and_changes_nothing(platform, http, own):
     refused(http.put(place, json={"description": {"version": 1}}), 422, "message", "has version 1 of the protocol")
     refused(http.get(f"/v1/tasks/{task_id}/jobs/extract/weights/{64 * '0'}"), 404, "request", "other weights now")
     assert platform.tasks() == before
+
+
+@pytest.mark.parametrize(
+    ("parameter", "detail"),
+    [
+        ({"_type": "choice", "_value": [float("nan"), 1]}, "nan is not finite"),
+        ({"_type": "uniform", "_value": [-1.7e308, 1.7e308]}, "not finite, or too large"),
+        ({"_type": "choice", "_value": [10**400, 1]}, "a whole number is too large"),
+        ({"_type": "randint", "_value": [0, 10**30]}, "a whole number is too large"),
+        ({"_type": "choice", "_value": ["\ud800", "b"]}, "surrogates not allowed"),
+        ({"_type": "choice", "\ud800": 1}, "surrogates not allowed"),
+        ({"_type": "\ud800"}, "surrogates not allowed"),
+        ({"_value": json.loads("[" * 60 + "]" * 60)}, "nested more than 50 deep"),
+    ],
+)
+def test_numbers_and_texts_that_nothing_can_work_with_do_not_come_in(parameter, detail, http, platform):
+    body = json.dumps(OPEN | {"space": {"kind": "hpo", "definition": {"x": parameter}}})
+    answer = http.post("/v1/tasks", content=body, headers={"content-type": "application/json"})
+    refused(answer, 422, "request", detail)
+    assert platform.tasks() == []
+
+
+def test_nul_is_no_part_of_a_name_and_left_out_of_a_reason(http, platform, own):
+    """PostgreSQL does not take it in text."""
+    refused(
+        http.post("/v1/tasks", json=OPEN | {"experiment": "a\0b"}), 422, "request", "experiment: String should match"
+    )
+    task_id = opened(own)
+    run_next(own, task_id, 0)
+    result = {"performance": None, "reason": "a\0b"}
+    assert http.put(f"/v1/tasks/{task_id}/results/0", json=result).status_code == 204
+    assert platform.task(task_id).trials[0].reason == "a b"
 
 
 def test_a_body_that_is_too_large_is_refused_announced_or_not(http, platform, own, monkeypatch):
