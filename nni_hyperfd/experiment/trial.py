@@ -102,6 +102,8 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
         PrivacyError: the owner's settings are wrong, or do not allow the job.
         RuntimeError: the NNI manager does not name this trial's parameters.
     """
+    # NNI starts trials of its own machine with the environment that the experiment was started in.
+    os.environ.pop("HYPERFD_TOKEN", None)
     record = _own_record()
     job = wire.job_in(record)
     if dataset is not None:
@@ -157,9 +159,7 @@ def _manager_channel(own: str) -> str:
     environment = Path(os.environ["NNI_OUTPUT_DIR"]).parents[1]
     settings = sorted(environment.glob("trial_keeper*/trial_keeper_config.json"), key=lambda path: path.stat().st_mtime)
     if not settings:
-        raise RuntimeError(
-            f"NNI's keeper of trials on this machine has no settings in {environment}; start from NNI 3.0"
-        )
+        raise RuntimeError(f"{environment}: NNI has left no trial_keeper_config.json; trials need NNI 3.0")
     return str(json.loads(settings[-1].read_text())["managerCommandChannel"])
 
 
