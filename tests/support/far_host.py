@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+_NET = 0x40000000  # CLONE_NEWNET
 _CONFIG = """\
 Port 22
 ListenAddress {address}
@@ -89,6 +92,50 @@ def network(number: int) -> Iterator[tuple[str, str, str]]:
         yield name, there, here
     finally:
         _run("ip", "netns", "del", name)  # the pair of interfaces goes with it
+
+
+@contextmanager
+def wired(*names: str) -> Iterator[None]:
+    """New network namespaces, of which each but the first has a wire to the first.
+
+    The first is 10.84.N.1 on the wire to the N-th other one, counted from 1, which is 10.84.N.2.
+    """
+    first, *others = names
+    made: list[str] = []
+    try:
+        for name in names:
+            _run("ip", "netns", "add", name)
+            made.append(name)
+            _run("ip", "-n", name, "link", "set", "lo", "up")
+        for number, name in enumerate(others, 1):
+            ends = (f"w{number}", first, f"10.84.{number}.1/30"), (f"w{number}", name, f"10.84.{number}.2/30")
+            _run(
+                "ip", "-n", first, "link", "add", ends[0][0], "type", "veth", "peer", "name", ends[1][0], "netns", name
+            )
+            for interface, place, address in ends:
+                _run("ip", "-n", place, "addr", "add", address, "dev", interface)
+                _run("ip", "-n", place, "link", "set", interface, "up")
+        yield
+    finally:
+        for name in made:
+            _run("ip", "netns", "del", name)
+
+
+@contextmanager
+def within(namespace: str) -> Iterator[None]:
+    """Let this thread, and the threads and processes that it starts, be in a network namespace."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/proc/self/task/{threading.get_native_id()}/ns/net") as here, open(f"/run/netns/{namespace}") as there:
+        _check(libc.setns(there.fileno(), _NET))
+        try:
+            yield
+        finally:
+            _check(libc.setns(here.fileno(), _NET))
+
+
+def _check(result: int) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 @contextmanager
