@@ -108,13 +108,11 @@ def wired(*names: str) -> Iterator[None]:
             made.append(name)
             _run("ip", "-n", name, "link", "set", "lo", "up")
         for number, name in enumerate(others, 1):
-            ends = (f"w{number}", first, f"10.84.{number}.1/30"), (f"w{number}", name, f"10.84.{number}.2/30")
-            _run(
-                "ip", "-n", first, "link", "add", ends[0][0], "type", "veth", "peer", "name", ends[1][0], "netns", name
-            )
-            for interface, place, address in ends:
-                _run("ip", "-n", place, "addr", "add", address, "dev", interface)
-                _run("ip", "-n", place, "link", "set", interface, "up")
+            wire = f"w{number}"
+            _run("ip", "-n", first, "link", "add", wire, "type", "veth", "peer", "name", wire, "netns", name)
+            for place, end in ((first, 1), (name, 2)):
+                _run("ip", "-n", place, "addr", "add", f"10.84.{number}.{end}/30", "dev", wire)
+                _run("ip", "-n", place, "link", "set", wire, "up")
         yield
     finally:
         for name in made:
