@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -34,18 +35,17 @@ class Server:
     Args:
         state: of the platform.
         options: more of them, for the command.
-        prefix: words before the command, such as those that name a network namespace.
         log: file for what it prints.
     """
 
-    def __init__(self, state: Path, *options: str, prefix: tuple[str, ...] = (), log: Path | None = None) -> None:
+    def __init__(self, state: str | Path, *options: str, log: Path | None = None) -> None:
         self.port, self._log = free_port(), log
         platform = EmbeddedPlatform(state)
         self.token = platform.tenants.add("a")
         platform.close()
         self.address = f"http://127.0.0.1:{self.port}"
         serve = ["serve", "--database", str(state), "--port", str(self.port), "--no-warm-start", *options]
-        self._command = [*prefix, sys.executable, "-c", _MAIN, *serve]
+        self._command = [sys.executable, "-c", _MAIN, *serve]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Server:
@@ -86,22 +86,34 @@ def server(state: Path, *options: str) -> Iterator[Server]:
         running.kill()
 
 
-class Forgetful:
-    """Stands between client and server, and loses the first answer to every second request: the server has heard it.
+class Between:
+    """Stands between clients and a server, and hands on requests and answers.
 
     Attributes:
         address: of the way through it.
-        lost: answers so far.
+
+    Args:
+        port: of the server, on this machine.
+        host: where to listen.
+        tls: certificate to answer with, or None for plain HTTP.
     """
 
-    def __init__(self, port: int) -> None:
-        self._port, self.lost, self._count = port, 0, 0
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
+        self._server_port, self._tls = port, tls
+        self._listening = socket.create_server((host, 0))
+        self.port = self._listening.getsockname()[1]
+        self.address = f"http{'s' if tls else ''}://{host}:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._listening.close()
+
+    def hears(self, request: bytes) -> None:
+        """Called with every request."""
+
+    def loses(self) -> bool:
+        """Whether the next answer does not arrive."""
+        return False
 
     def _accept(self) -> None:
         while True:
@@ -112,16 +124,46 @@ class Forgetful:
             threading.Thread(target=self._answer, args=(client,), daemon=True).start()
 
     def _answer(self, client: socket.socket) -> None:
-        """One connection: requests with their bodies go on, and answers come back or do not."""
-        with client, socket.create_connection(("127.0.0.1", self._port)) as server:
-            while request := _message(client):
-                server.sendall(request)
-                answer = _message(server)
-                self._count += 1
-                if self._count % 2:
-                    self.lost += 1
-                    return
-                client.sendall(answer)
+        """One connection: a request with its body, its answer, and so on."""
+        try:
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+            with client, socket.create_connection(("127.0.0.1", self._server_port)) as server:
+                while request := _message(client):
+                    self.hears(request)
+                    server.sendall(request)
+                    answer = _message(server)
+                    if self.loses():
+                        return
+                    client.sendall(answer)
+        except OSError:
+            client.close()
+
+
+class Forgetful(Between):
+    """Loses every second answer: the server has heard the request.
+
+    Attributes:
+        lost: answers so far.
+    """
+
+    lost = _count = 0
+
+    def loses(self) -> bool:
+        self._count += 1
+        self.lost += self._count % 2
+        return bool(self._count % 2)
+
+
+class Recording(Between):
+    """Keeps every request, in `heard`."""
+
+    def __init__(self, port: int, host: str, tls: ssl.SSLContext) -> None:
+        self.heard: list[bytes] = []
+        super().__init__(port, host, tls)
+
+    def hears(self, request: bytes) -> None:
+        self.heard.append(request)
 
 
 def _message(source: socket.socket) -> bytes:
