@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import ColumnElement, Engine, delete, func, select, text
 from sqlalchemy.orm import Session
 
+from nni_hyperfd.platform.auditing import audit
 from nni_hyperfd.state.errors import RefusedError
 from nni_hyperfd.state.sqlite_file import head_of
 from nni_hyperfd.state.tables import EncoderRow, ExtractorRow, TaskRow, TenantRow, TrialRow
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nni_hyperfd.platform.platform import Platform
 
 _TABLES = "tasks, trials, encoders, extractors, blobs"  # whose rows are deleted
+_SHOWN = 20  # ids of a sentence
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,9 @@ class Deleted:
         if not self.task_ids:
             return ["Nothing was deleted: there are no such tasks."]
         said = [
-            f"Deleted: {len(self.task_ids)} tasks with their descriptions, trials and results.",
-            f"Learned anew from the other tasks: the encoders of {len(self.spaces)} search spaces, when they are next "
-            "needed, or by the workers of a server; and the beliefs, which are nowhere stored.",
+            f"Deleted, with descriptions, trials and results: {_tasks(self.task_ids)}.",
+            "Learned anew from the other tasks: the encoders of their search spaces, when they are next needed or by "
+            "the workers of a server; and the beliefs, which are nowhere stored.",
         ]
         if self.extractors:
             versions = ", ".join(map(str, self.extractors))
@@ -63,6 +65,11 @@ class Deleted:
         else:
             said.append("Left in what was learned: nothing.")
         return [*said, self.where]
+
+
+def _tasks(ids: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, ids[:_SHOWN]))
+    return f"task{'s' if len(ids) > 1 else ''} {shown}{f' and {len(ids) - _SHOWN} more' if len(ids) > _SHOWN else ''}"
 
 
 def forget(platform: Platform, experiments: Collection[str]) -> Deleted:
@@ -141,6 +148,7 @@ def _delete(platform: Platform, which: ColumnElement[bool]) -> Deleted:
             _delete_unused(session, version_id)
         left = session.scalars(select(ExtractorRow).where(ExtractorRow.id.in_(entered)).order_by(ExtractorRow.id)).all()
         platform.versions.drop_unneeded(session)
+    audit("tasks deleted", tasks=ids, extractors=[row.id for row in left])
     return Deleted(
         tuple(ids),
         tuple(task.experiment for task in tasks),
