@@ -13,6 +13,7 @@ from nni_hyperfd.cli.data import data
 from nni_hyperfd.cli.db import db
 from nni_hyperfd.cli.detect import detect
 from nni_hyperfd.cli.doctor import doctor
+from nni_hyperfd.cli.forget import forget
 from nni_hyperfd.cli.init import init
 from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
 from nni_hyperfd.cli.privacy import privacy
@@ -56,6 +57,7 @@ for command in (
     reproduce,
     serve,
     worker,
+    forget,
 ):
     app.command()(command)
 app.command("export")(export_experience)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
+from nni_hyperfd.platform.auditing import audit
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.state.tables import TaskRow, TrialRow, now
 from nni_hyperfd.task import Status
@@ -43,6 +44,7 @@ def _close(platform: Platform, task_id: int, since: datetime) -> bool:
             elif trial.status is Status.RUNNING:
                 trial.status, trial.ended = Status.FAILED, task.closed
                 trial.reason = f"the client has not been heard of since {since:%Y-%m-%d}"
+    audit("abandoned task closed", task=task_id)
     return True
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from sqlalchemy import exists, func, select
 
+from nni_hyperfd.platform.auditing import audit
 from nni_hyperfd.platform.past import past_tasks
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state import experience
@@ -279,4 +280,5 @@ class QueuedLearning(Learning):
             if task.closed is not None:
                 return
             task.closed = now()
+        audit("task closed", task=task_id)
         self._queue.put(task.space_signature)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from nni_hyperfd.platform import forgetting
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state.views import TaskView, TrialView
 from nni_hyperfd.task import Phase, Status, TaskSettings
@@ -219,6 +220,21 @@ class Forgotten(Message):
     """Whether a task was removed."""
 
     removed: bool
+
+
+class Deleted(Message):
+    """What was deleted, and what is left of it (`platform.forgetting.Deleted`)."""
+
+    tasks: list[int]
+    extractors: list[int]
+    newest: bool
+    said: list[str]
+
+    @classmethod
+    def of(cls, deleted: forgetting.Deleted) -> Deleted:
+        """The message that stands for it."""
+        extractors = list(deleted.extractors)
+        return cls(tasks=list(deleted.task_ids), extractors=extractors, newest=deleted.newest, said=deleted.sentences())
 
 
 class Problem(BaseModel):

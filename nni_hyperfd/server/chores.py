@@ -36,17 +36,15 @@ class Chores:
     Args:
         platform: where it learns within the call.
         pace: how often.
-
-    Attributes:
         stopping: set when the worker is to end, which it does after the task that it learns from.
     """
 
-    def __init__(self, platform: Platform, pace: Pace) -> None:
-        self._platform, self._pace, self.stopping = platform, pace, Event()
+    def __init__(self, platform: Platform, pace: Pace, stopping: Event) -> None:
+        self._platform, self._pace, self._stopping = platform, pace, stopping
 
     def learn(self, space_signature: str) -> None:
         """Learn all that is to be learned of a space, one task after another."""
-        while not self.stopping.is_set() and self._platform.learning.learn_next(space_signature):
+        while not self._stopping.is_set() and self._platform.learning.learn_next(space_signature):
             pass
 
     def due(self) -> list[str]:

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import logging
 import signal
+from threading import Event
 from typing import Any
 
 from procrastinate import App, PsycopgConnector, SyncPsycopgConnector
@@ -59,11 +60,15 @@ class JobQueue:
     """Tells the workers of a database what to learn.
 
     Args:
-        address: of the database, whose tables of the queue are there.
+        address: of the database.
     """
 
     def __init__(self, address: str) -> None:
         self._app = App(connector=SyncPsycopgConnector(conninfo=connection_info(address), **_POOL))
+
+    def begin(self, store: Store) -> None:
+        """Connect, to tables that are made unless they are there; before it, nothing can be told."""
+        make_tables(store)
         self._app.open()
 
     def put(self, space_signature: str) -> None:
@@ -101,8 +106,8 @@ class _Worker:
     """One worker process."""
 
     def __init__(self, platform: Platform, address: str, pace: Pace) -> None:
-        self._chores, self._pace = Chores(platform, pace), pace
-        self._stop = asyncio.Event()
+        self._stop, self._stopping = asyncio.Event(), Event()
+        self._chores, self._pace = Chores(platform, pace, self._stopping), pace
         connector: BaseConnector = PsycopgConnector(conninfo=connection_info(address), **_POOL)
         self._app = App(connector=connector)
         self._app.task(name=_LEARN, queue=_LEARN)(self._chores.learn)
@@ -121,7 +126,7 @@ class _Worker:
                 await self._stopped_within(_AWAY_SECONDS)
 
     def _end(self) -> None:
-        self._chores.stopping.set()
+        self._stopping.set()
         self._stop.set()
 
     async def _until_something_ends(self) -> None:

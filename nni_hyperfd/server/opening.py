@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nni_hyperfd.platform import Platform
 from nni_hyperfd.platform.served import ServedPlatform
 from nni_hyperfd.server.chores import Pace
 from nni_hyperfd.server.thread_worker import ThreadWorker
-from nni_hyperfd.state.store import Store
+
+if TYPE_CHECKING:
+    from nni_hyperfd.server.job_queue import JobQueue
 
 _POSTGRESQL = "postgresql"
 
@@ -27,26 +29,19 @@ def served_platform(state: str, warm_start: Path | None = None, pace: Pace | Non
     Raises:
         StateError: the state cannot be used.
     """
-    if state.startswith(_POSTGRESQL):
-        from nni_hyperfd.server.job_queue import JobQueue, make_tables
-
-        store = Store(state, warm_start)
-        make_tables(store)
-        store.close()
-        queue = JobQueue(state)
-        platform = ServedPlatform(state, warm_start, queue)
-        try:
-            yield platform
-        finally:
-            platform.close()
-            queue.end()
-        return
-    worker = ThreadWorker(pace or Pace())
-    platform, own = ServedPlatform(state, warm_start, worker), Platform(state)
-    worker.begin(own)
+    queue = _queue(state, pace or Pace())
+    platform = ServedPlatform(state, warm_start, queue)
     try:
+        queue.begin(platform.store)
         yield platform
     finally:
-        worker.end()
+        queue.end()
         platform.close()
-        own.store.close()
+
+
+def _queue(state: str, pace: Pace) -> JobQueue | ThreadWorker:
+    if not state.startswith(_POSTGRESQL):
+        return ThreadWorker(pace)
+    from nni_hyperfd.server.job_queue import JobQueue
+
+    return JobQueue(state)

@@ -11,6 +11,7 @@ import uvicorn
 
 from nni_hyperfd.platform import RefusedError
 from nni_hyperfd.server.app import application
+from nni_hyperfd.server.chores import Pace
 from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.server.opening import served_platform
 
@@ -55,7 +56,7 @@ class Listening:
 
 
 def serve(
-    state: str, warm_start: Path | None, listening: Listening, limits: Limits, say: Callable[[str], None]
+    state: str, warm_start: Path | None, listening: Listening, limits: Limits, pace: Pace, say: Callable[[str], None]
 ) -> None:
     """Serve a platform until SIGTERM or SIGINT; requests in progress end first.
 
@@ -64,12 +65,13 @@ def serve(
         warm_start: what a new state begins with.
         listening: where.
         limits: of the requests.
+        pace: of the worker beside a state in a file.
         say: is given what an operator should know at the start.
 
     Raises:
         StateError: the state cannot be used.
     """
-    with served_platform(state, warm_start) as platform:
+    with served_platform(state, warm_start, pace) as platform:
         name = platform.store.name
         say(f"Serving {name} at {listening.address}")
         if not platform.tenants.list():
@@ -81,6 +83,7 @@ def serve(
             ssl_certfile=listening.certificate,
             ssl_keyfile=listening.key,
             server_header=False,
+            access_log=False,  # `logs` writes one without paths
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
 
