@@ -44,6 +44,9 @@ WITHHELD = {
 }
 """Reasons for which a data set is not described, as `privacy.release.Withheld` has them, and what they mean."""
 
+WITHOUT_PLATFORM = f"{Phase.FINE_TUNE}, platform away"
+"""Stands for the phase of a trial that was picked from an earlier ranking, where NNI's web UI shows it."""
+
 RESERVED_PARAMETERS = frozenset({_PHASE})
 """Names that a search space must not use."""
 
@@ -289,12 +292,16 @@ Answer = Description | ExtractorUpdate
 # -- where messages travel ---------------------------------------------------------------------------------------------
 
 
-def trial_record(parameter_id: int, configuration: Mapping[str, Any], job: Job | None = None) -> dict[str, Any]:
+def trial_record(
+    parameter_id: int, configuration: Mapping[str, Any], job: Job | None = None, note: str | None = None
+) -> dict[str, Any]:
     """What NNI is told to start a trial with, as NNI's own tuners write it, and the job beside it.
 
-    The job is no parameter, so NNI's web UI does not draw it; of a service trial the UI shows the phase.
+    The job is no parameter, so NNI's web UI does not draw it; of a service trial the UI shows the phase, of another one
+    the note, if there is one.
     """
-    parameters = dict(configuration) if job is None else {_PHASE: str(job.phase), **configuration}
+    phase = note if job is None else str(job.phase)
+    parameters = dict(configuration) if phase is None else {_PHASE: phase, **configuration}
     record: dict[str, Any] = {
         "parameter_id": parameter_id,
         "parameter_source": "algorithm",
@@ -307,6 +314,12 @@ def trial_record(parameter_id: int, configuration: Mapping[str, Any], job: Job |
 def parameters_in(record: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration in a trial's record."""
     return {name: value for name, value in (record.get("parameters") or {}).items() if name != _PHASE}
+
+
+def parameters_of_trial(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters in an ordinary trial's record, without our note; one of any experiment may have a `phase`."""
+    parameters = dict(record.get("parameters") or {})
+    return parameters_in(record) if parameters.get(_PHASE) == WITHOUT_PLATFORM else parameters
 
 
 def job_in(record: Mapping[str, Any]) -> Job | None:

@@ -17,11 +17,11 @@ from support import ROOT
 PACKAGE = "nni_hyperfd"
 ROOMS = {
     "": {"experiment", "platform"},  # the public names
-    "experiment": {"platform", "space", "task", "wire"},
+    "experiment": {"client", "platform", "space", "task", "wire"},
     "experiment.trial": {"method", "privacy", "wire"},  # it runs in trials, where there is no platform
     "platform": {"belief", "method", "privacy", "recommenders", "space", "state", "task", "wire"},
     "client": {"method", "platform", "space", "task", "wire"},
-    "server": {"", "method", "platform", "task", "wire"},
+    "server": {"", "method", "platform", "space", "state", "task", "wire"},
     "state": {"files", "method", "space", "task", "wire"},
     "recommenders": {"belief", "method", "space"},
     "method": {"space"},

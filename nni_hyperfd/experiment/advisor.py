@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from nni_hyperfd.experiment.tuner import ServiceTuner
 
 _logger = logging.getLogger(__name__)
+
+
+_LOOK_AGAIN = object()
+"""A command of our own beside NNI's: see whether a platform that was away is back."""
 
 
 class TrialsError(RuntimeError):
@@ -56,17 +61,22 @@ class HyperFDAdvisor(MsgDispatcherBase):
         self._next_parameter_id = 0
         self._finished = False
         self._failed_trial: str | None = None  # NNI's id of the last one
+        self._timer: threading.Timer | None = None
 
-    def enqueue_command(self, command: CommandType, data: Any) -> None:
-        """Queue a command of the manager."""
+    def enqueue_command(self, command: Any, data: Any) -> None:
+        """Queue a command of the manager, or our own."""
         # The base class has two queues, each with its thread, so that a trial's end may overtake its result. One queue
         # keeps the manager's order and needs no locks.
         self.default_command_queue.put((command, data))
 
-    def process_command(self, command: CommandType, data: Any) -> None:
+    def process_command(self, command: Any, data: Any) -> None:
         """Carry out a command; an exception ends the experiment with its cause."""
         try:
-            super().process_command(command, data)
+            if command is _LOOK_AGAIN:
+                self._timer = None
+                self._flush()
+            else:
+                super().process_command(command, data)
         except Exception as error:
             # Without this the experiment would stay RUNNING for ever, and only the dispatcher's log would know why.
             cause = "" if isinstance(error, TrialsError) else f"stopped with {type(error).__name__}: "
@@ -144,6 +154,11 @@ class HyperFDAdvisor(MsgDispatcherBase):
                 self._give_up("has no result: all trials that tried a configuration have failed, the last one")
             # NNI calls an experiment done when maxTrialNumber trials have ended; it has no other word for it.
             self._manager.set_max_trial_number(self._manager.submitted_trials())
+        if (pause := self._tuner.away) is not None and self._timer is None:
+            # NNI may have nothing to say for hours. One thread and one queue do all the work, and never wait.
+            self._timer = threading.Timer(pause, self.enqueue_command, (_LOOK_AGAIN, None))
+            self._timer.daemon = True
+            self._timer.start()
 
     def _give_up(self, what: str) -> None:
         """End the experiment for the reason that its last failed trial gives, without a trace of it in the state."""

@@ -32,13 +32,14 @@ class Manager:
 
     Args:
         address: the tuner's command channel (``ws://host:port[/prefix]/tuner``) or a trial's
-            (``http://host:port[/prefix]/env/...``), as NNI puts it into the environment, or the address of the web UI
-            (``http://host:port[/prefix]``).
+            (``http://host:port[/prefix]/env/...``), as NNI puts it into the environment; that of a keeper of trials on
+            another machine (``ws://host:port[/prefix]/platform/...``), as NNI's settings there name it; or the address
+            of the web UI (``http://host:port[/prefix]``).
     """
 
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
-        prefix = parts.path.removesuffix("/tuner").split("/env/")[0].rstrip("/")
+        prefix = parts.path.removesuffix("/tuner").split("/env/")[0].split("/platform/")[0].rstrip("/")
         self._api = f"http://{parts.netloc}{prefix}/api/v1/nni"
 
     def status(self) -> ExperimentStatus:

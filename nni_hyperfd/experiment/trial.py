@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -101,12 +102,14 @@ def get_next_parameter(dataset: Dataset | None = None) -> dict[str, Any]:
         PrivacyError: the owner's settings are wrong, or do not allow the job.
         RuntimeError: the NNI manager does not name this trial's parameters.
     """
+    # NNI starts trials of its own machine with the environment that the experiment was started in.
+    os.environ.pop("HYPERFD_TOKEN", None)
     record = _own_record()
     job = wire.job_in(record)
     if dataset is not None:
         _guard(dataset, has_results=job is None and record.get("parameter_id") is not None)
     if job is None:
-        return dict(record.get("parameters") or {})
+        return wire.parameters_of_trial(record)
     if dataset is None:
         _logger.warning(
             "This trial was asked to describe the data set but was given none, so it runs an ordinary configuration "
@@ -126,7 +129,7 @@ def _own_record() -> dict[str, Any]:
     channel = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL")
     if not channel:
         return nni.trial._params or {}
-    manager, deadline = Manager(channel), time.monotonic() + _RECORD_SECONDS
+    manager, deadline = Manager(_manager_channel(channel)), time.monotonic() + _RECORD_SECONDS
     while True:
         try:
             record = manager.record_of(nni.get_trial_id())
@@ -140,6 +143,24 @@ def _own_record() -> dict[str, Any]:
             time.sleep(0.2)
     nni.trial._params = record  # metrics carry its parameter_id
     return record
+
+
+def _manager_channel(own: str) -> str:
+    """A command channel of NNI's manager.
+
+    A trial on another machine (NNI's remote training service) is told only the channel of the keeper of trials there,
+    which has no REST API. That keeper's own settings name the manager; after a resume the newest ones do.
+
+    Args:
+        own: the trial's own channel.
+    """
+    if os.environ.get("NNI_PLATFORM") != "remote":
+        return own
+    environment = Path(os.environ["NNI_OUTPUT_DIR"]).parents[1]
+    settings = sorted(environment.glob("trial_keeper*/trial_keeper_config.json"), key=lambda path: path.stat().st_mtime)
+    if not settings:
+        raise RuntimeError(f"{environment}: NNI has left no trial_keeper_config.json; trials need NNI 3.0")
+    return str(json.loads(settings[-1].read_text())["managerCommandChannel"])
 
 
 def _guard(dataset: Dataset, has_results: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from nni.runtime.env_vars import dispatcher_env_vars
 from nni.tuner import Tuner
 
 from nni_hyperfd import wire
+from nni_hyperfd.client import PatientPlatform
 from nni_hyperfd.experiment.class_args import ClassArgs, ClassArgsError
-from nni_hyperfd.platform import EmbeddedPlatform, PlatformClient, RefusedError
+from nni_hyperfd.platform import AwayError, EmbeddedPlatform, PlatformClient, RefusedError
 from nni_hyperfd.space import Configuration, SearchSpace, SpaceError
 from nni_hyperfd.task import Phase, Status
 from nni_hyperfd.wire import Description, ExtractorUpdate, WireError
@@ -32,14 +34,16 @@ class TrialRequest:
     Attributes:
         configuration: what it tries, or would try if it did not know its job.
         job: what a service trial is to do; None for a trial that tries its configuration.
+        note: what NNI's web UI is to say of it, or None.
     """
 
     configuration: Configuration
     job: wire.Job | None = None
+    note: str | None = None
 
     def record(self, parameter_id: int) -> dict[str, Any]:
         """What NNI is told, under its id of the trial's parameters."""
-        return wire.trial_record(parameter_id, self.configuration, self.job)
+        return wire.trial_record(parameter_id, self.configuration, self.job, self.note)
 
 
 class HyperFDTuner(Tuner):
@@ -64,10 +68,19 @@ class HyperFDTuner(Tuner):
         warm_start: what a new `state` begins with: ``"default"``, the package's own warm-up; ``"none"``, nothing; or
             another state (absolute, ``~`` allowed). A state that exists is left as it is, but for an extractor that an
             upgrade has dropped.
+        platform: address of a server that shares its state with other data owners (``https://...``; ``http://`` on this
+            machine only), in place of `state` and `warm_start` (docs/guides/shared-platform.md).
+        token_file: file with the token for the server (absolute, ``~`` allowed), which nobody else may read. The
+            environment variable HYPERFD_TOKEN goes first.
+        ca_file: file with the certificates that the server's is checked against (absolute, ``~`` allowed); those of the
+            system by default.
+        when_away: while the server is away, ``"wait"`` (the default) starts no trial; ``"continue"`` picks from the
+            last ranking that it gave. Trials that run go on, and their results are kept on this machine's disk.
 
     Raises:
         ClassArgsError: an argument is unknown or outside its range.
-        StateError: the state file is damaged, was written by a newer version, or cannot be written.
+        StateError: the state file is damaged, was written by a newer version, or cannot be written; or the server is
+            away at the start.
     """
 
     service = False
@@ -93,9 +106,11 @@ class HyperFDTuner(Tuner):
 
     def generate_parameters(self, parameter_id: int, **kwargs: Any) -> Configuration:
         """The next configuration to try."""
-        request = self.ask(parameter_id)
-        if request is None:
-            raise NoMoreTrialError(f"the budget of {self.settings.budget} trials is spent")
+        while (request := self.ask(parameter_id)) is None:
+            pause = self.platform.away
+            if pause is None:
+                raise NoMoreTrialError(f"the budget of {self.settings.budget} trials is spent")
+            time.sleep(pause)
         return request.configuration
 
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
@@ -149,8 +164,12 @@ class HyperFDTuner(Tuner):
             return None
         if trial.phase is Phase.FINE_TUNE and not self._warned:
             self._warn_without_meta_feature()
+        try:
+            job = self.platform.job(self.task_id, trial.phase)
+        except AwayError:
+            return None
         self.platform.start(trial.id, parameter_id)
-        return TrialRequest(trial.configuration, self.platform.job(self.task_id, trial.phase))
+        return TrialRequest(trial.configuration, job, wire.WITHOUT_PLATFORM if trial.id < 0 else None)
 
     def _warn_without_meta_feature(self) -> None:
         task = self.platform.task(self.task_id)
@@ -185,6 +204,11 @@ class ServiceTuner(HyperFDTuner):
         """Whether this is the running trial that describes the data set, and has not done so yet."""
         trial = self.platform.task(self.task_id).running(parameter_id)
         return trial is not None and trial.phase is Phase.EXTRACT
+
+    @property
+    def away(self) -> float | None:
+        """Seconds until a platform that cannot be reached is worth another attempt; None for one that can."""
+        return self.platform.away
 
     def forget(self) -> None:
         """Take the experiment's task out of the state, unless it has results."""
@@ -225,7 +249,10 @@ class ServiceTuner(HyperFDTuner):
 
 def _platform(arguments: ClassArgs) -> PlatformClient:
     """The platform that `classArgs` name."""
-    return EmbeddedPlatform(arguments.state, arguments.warm_start)
+    server = arguments.server
+    if server is None:
+        return EmbeddedPlatform(arguments.state, arguments.warm_start)
+    return PatientPlatform(server.address, server.token_file, server.ca_file, server.continues)
 
 
 def experiment_id() -> str:

@@ -1,6 +1,6 @@
 """The way of a task, from opening to closing: what all experiments share."""
 
-from nni_hyperfd.platform.client import PlatformClient
+from nni_hyperfd.platform.client import AwayError, PlatformClient
 from nni_hyperfd.platform.embedded import EmbeddedPlatform
 from nni_hyperfd.platform.platform import Platform
 from nni_hyperfd.platform.presets import Neighbour, Ranking, Recommendation
@@ -11,6 +11,7 @@ from nni_hyperfd.state.tenants import Caller, Tenants
 from nni_hyperfd.state.views import Results, TaskView, TrialView
 
 __all__ = [
+    "AwayError",
     "Caller",
     "EmbeddedPlatform",
     "HeldError",

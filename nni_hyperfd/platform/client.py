@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from nni_hyperfd.platform.presets import Recommendation
 from nni_hyperfd.space import Configuration, SearchSpace
+from nni_hyperfd.state.errors import StateError
 from nni_hyperfd.state.views import TaskView, TrialView
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate, Job
+
+
+class AwayError(StateError):
+    """The platform cannot be reached, or cannot work, for a while; nothing says that it has not heard the call."""
+
+    def __init__(self, message: str, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+        """After which it is worth another attempt, where the platform says so."""
 
 
 class PlatformClient(ABC):
@@ -37,6 +48,27 @@ class PlatformClient(ABC):
     @abstractmethod
     def start(self, trial_id: int, parameter_id: int) -> None:
         """Note that a planned trial was handed out under NNI's parameter id."""
+
+    @abstractmethod
+    def take(self, task_id: int, parameter_id: int, configuration: Configuration, rank: int | None = None) -> None:
+        """Note that a pick of the client's own was handed out, made while it could not reach the platform.
+
+        It takes the place of a pick that is planned and was not handed out, if there is one, so that no more than the
+        budget is run.
+
+        Args:
+            task_id: of the task.
+            parameter_id: NNI's.
+            configuration: what the trial tries.
+            rank: its place in the ranking that it was picked from.
+
+        Raises:
+            SpaceError: the configuration lies outside the task's search space.
+        """
+
+    @abstractmethod
+    def ranking(self, task_id: int) -> list[Recommendation]:
+        """The best untried candidates as things stand, from the best one, at most as many as the budget."""
 
     @abstractmethod
     def job(self, task_id: int, phase: Phase) -> Job | None:
@@ -102,6 +134,11 @@ class PlatformClient(ABC):
         Raises:
             UnknownTaskError: there is no such task.
         """
+
+    @property
+    def away(self) -> float | None:
+        """Seconds until a platform that cannot be reached is worth another attempt; None for one that can."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from nni_hyperfd.platform import forgetting
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state.views import TaskView, TrialView
 from nni_hyperfd.task import Phase, Status, TaskSettings
@@ -155,6 +156,27 @@ class Start(Message):
     parameter_id: ParameterId
 
 
+class Pick(Message):
+    """A configuration that the client has picked, with its place in the ranking that it had."""
+
+    configuration: dict[str, Any]
+    rank: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+
+
+class Recommended(Message):
+    """A configuration that was not tried, with its place in a ranking, and its score."""
+
+    configuration: dict[str, Any]
+    rank: Annotated[int, Field(ge=1, lt=2**53)]
+    score: Number
+
+
+class RankingMessage(Message):
+    """The best untried candidates, from the best one."""
+
+    recommended: list[Recommended]
+
+
 class JobMessage(Message):
     """What a service trial is to do; its `tensors` are replaced by a body of safetensors, named by their `sha256`."""
 
@@ -198,6 +220,21 @@ class Forgotten(Message):
     """Whether a task was removed."""
 
     removed: bool
+
+
+class Deleted(Message):
+    """What was deleted, and what is left of it (`platform.forgetting.Deleted`)."""
+
+    tasks: list[int]
+    extractors: list[int]
+    newest: bool
+    said: list[str]
+
+    @classmethod
+    def of(cls, deleted: forgetting.Deleted) -> Deleted:
+        """The message that stands for it."""
+        extractors = list(deleted.extractors)
+        return cls(tasks=list(deleted.task_ids), extractors=extractors, newest=deleted.newest, said=deleted.sentences())
 
 
 class Problem(BaseModel):

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.platform import planning
+from nni_hyperfd.platform.auditing import audit
 from nni_hyperfd.platform.learning import Learning
 from nni_hyperfd.platform.planning import Step
 from nni_hyperfd.platform.presets import DefaultPreset, PaperPreset, Preset, Ranking, Recommendation
@@ -109,7 +110,8 @@ class Platform:
                 # Any trial can run this one: should it not know the extract job, it simply tries this configuration.
                 (first,) = self.candidates(space, settings, task.id, 1)
                 task.trials.append(TrialRow(phase=Phase.EXTRACT, configuration=first))
-            return task.id
+        audit("task opened", task=task.id)
+        return task.id
 
     def next_trial(self, task_id: int) -> TrialView | None:
         """The next planned trial, or None while there is none to run.
@@ -143,11 +145,42 @@ class Platform:
                 raise UnknownTaskError(f"there is no trial {trial_id}")
             if trial.status is not Status.PLANNED and trial.parameter_id == parameter_id:
                 return
-            for other in trial.task.trials:
-                if other.parameter_id == parameter_id:
-                    other.parameter_id = None
-            session.flush()
-            trial.status, trial.parameter_id, trial.started = Status.RUNNING, parameter_id, now()
+            _hand_out(session, trial, parameter_id)
+
+    def take(self, task_id: int, parameter_id: int, configuration: Configuration, rank: int | None = None) -> None:
+        """Note that a pick of the client's own was handed out, made while it could not reach the platform.
+
+        It takes the place of a pick that is planned and was not handed out, if there is one, so that no more than the
+        budget is run. A call for a trial that has started already changes nothing.
+
+        Raises:
+            RefusedError: the task is closed.
+            SpaceError: the configuration lies outside the task's search space.
+        """
+        with self.store.write() as session:
+            task = experience.task_row(session, task_id)
+            configuration = space_of(task.space).canonical(configuration)
+            for known in task.trials:
+                same = known.parameter_id == parameter_id and known.configuration == configuration
+                if same and known.status is not Status.PLANNED:
+                    return
+            if task.closed is not None:
+                raise RefusedError(f"task {task_id} is closed, so no trial of it can start")
+            picks = (t for t in task.trials if t.phase is Phase.FINE_TUNE and t.status is Status.PLANNED)
+            trial = next(picks, None)
+            if trial is None:
+                trial = TrialRow(phase=Phase.FINE_TUNE)
+                task.trials.append(trial)
+            trial.configuration, trial.rank, trial.score = configuration, rank, None
+            _hand_out(session, trial, parameter_id)
+
+    def ranking(self, task_id: int) -> list[Recommendation]:
+        """The best untried candidates as things stand, from the best one, at most as many as the budget."""
+        task = self.task(task_id)
+        untried = self._untried(task)
+        if not untried:
+            return []
+        return self._presets[task.settings.preset].rank(task, untried).recommendations[: task.settings.budget]
 
     def may_start_anew(self) -> bool:
         """Whether a client whose detector does not fit the extractor may describe its data by an untrained one.
@@ -266,6 +299,7 @@ class Platform:
                 session.delete(trial)
             session.flush()
             session.delete(task)
+        audit("task without a result removed", task=task_id)
         return True
 
     def preset(self, name: PresetName) -> Preset:
@@ -409,6 +443,15 @@ class Platform:
 
 def _has_learned(trial: TrialRow) -> bool:
     return trial.phase is Phase.LEARN and trial.status is Status.SUCCEEDED
+
+
+def _hand_out(session: Session, trial: TrialRow, parameter_id: int) -> None:
+    """Let a trial run under NNI's parameter id, which from now on means no other trial of its task."""
+    for other in trial.task.trials:
+        if other.parameter_id == parameter_id:
+            other.parameter_id = None
+    session.flush()
+    trial.status, trial.parameter_id, trial.started = Status.RUNNING, parameter_id, now()
 
 
 def keep_space(session: Session, space: SearchSpace) -> str:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, select
 from nni_hyperfd.platform.client import PlatformClient
 from nni_hyperfd.platform.embedded import EmbeddedPlatform
 from nni_hyperfd.platform.platform import Owner
+from nni_hyperfd.platform.presets import Recommendation
 from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state.errors import HeldError, UnknownTaskError
 from nni_hyperfd.state.tables import TaskRow, TrialRow
@@ -58,6 +59,21 @@ class TenantPlatform(PlatformClient):
         task_of_trial = select(TrialRow.task_id).where(TrialRow.id == trial_id).scalar_subquery()
         self._check(TaskRow.id == task_of_trial, f"there is no trial {trial_id}")
         self._platform.start(trial_id, parameter_id)
+
+    def take(self, task_id: int, parameter_id: int, configuration: Configuration, rank: int | None = None) -> None:
+        """Note that a pick of the client's own was handed out, made while it could not reach the platform.
+
+        Raises:
+            RefusedError: the task is closed.
+            SpaceError: the configuration lies outside the task's search space.
+        """
+        self._check_own(task_id)
+        self._platform.take(task_id, parameter_id, configuration, rank)
+
+    def ranking(self, task_id: int) -> list[Recommendation]:
+        """The best untried candidates as things stand, from the best one, at most as many as the budget."""
+        self._check_own(task_id, changes=False)
+        return self._platform.ranking(task_id)
 
     def job(self, task_id: int, phase: Phase) -> Job | None:
         """What a service trial of the task is to do; None for a phase whose trials try a configuration."""

@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 import nni_hyperfd
 from nni_hyperfd.method import weights
 from nni_hyperfd.platform import EmbeddedPlatform, messages
-from nni_hyperfd.server import problems
+from nni_hyperfd.server import metrics, operating, problems
 from nni_hyperfd.server.auth import Authentication
 from nni_hyperfd.server.bodies import LimitedBodies
-from nni_hyperfd.server.dependencies import Own, Served
+from nni_hyperfd.server.dependencies import Own
 from nni_hyperfd.server.limits import Limits, RateLimited, TimeLimited, check_settings
+from nni_hyperfd.server.metrics import Metrics, Observed
 from nni_hyperfd.server.versions import OneVersion
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
@@ -44,7 +45,7 @@ def application(platform: EmbeddedPlatform, limits: Limits | None = None) -> Fas
     """
     limits = limits or Limits()
     app = FastAPI(title="HyperFD platform", version=nni_hyperfd.__version__, docs_url=None, redoc_url=None)
-    app.state.platform = platform
+    app.state.platform, app.state.metrics = platform, Metrics(platform)
     problems.add_handlers(app)
     # The last one is asked first.
     app.add_middleware(RateLimited, limits=limits)
@@ -53,9 +54,13 @@ def application(platform: EmbeddedPlatform, limits: Limits | None = None) -> Fas
     app.add_middleware(OneVersion)
     app.add_middleware(TimeLimited, limits=limits)
     token = Security(HTTPBearer(auto_error=False))  # for the description of the routes; `Authentication` looks at it
+    app.add_middleware(Observed, metrics=app.state.metrics)
     app.include_router(_health, prefix="/health", responses=_PROBLEM)
+    app.include_router(operating.health, prefix="/health", responses=_PROBLEM)
+    app.include_router(metrics.router)
     app.include_router(_tasks, prefix="/v1", responses=_PROBLEM, dependencies=[token])
     app.include_router(_service_trials, prefix="/v1", responses=_PROBLEM, dependencies=[token])
+    app.include_router(operating.deleting, prefix="/v1", responses=_PROBLEM, dependencies=[token])
     return app
 
 
@@ -68,12 +73,6 @@ _health = APIRouter()
 def live() -> dict[str, str]:
     """Whether the process answers."""
     return {"version": nni_hyperfd.__version__}
-
-
-@_health.get("/ready", status_code=204)
-def ready(platform: Served) -> None:
-    """Whether it can work: its database answers."""
-    platform.check()
 
 
 # -- the way of a task -------------------------------------------------------------------------------------------------
@@ -112,6 +111,22 @@ def next_trial(platform: Own, task_id: _TaskId) -> messages.NextTrial:
 def start(platform: Own, trial_id: _TrialId, said: messages.Start) -> None:
     """Note that a trial was handed out."""
     platform.start(trial_id, said.parameter_id)
+
+
+@_tasks.put("/tasks/{task_id}/picks/{parameter_id}", status_code=204)
+def take(platform: Own, task_id: _TaskId, parameter_id: _ParameterId, pick: messages.Pick) -> None:
+    """Note that a pick of the client's own was handed out, made while the server was away."""
+    platform.take(task_id, parameter_id, pick.configuration, pick.rank)
+
+
+@_tasks.get("/tasks/{task_id}/ranking")
+def ranking(platform: Own, task_id: _TaskId) -> messages.RankingMessage:
+    """What the client may pick from while the server is away."""
+    found = [
+        messages.Recommended(configuration=dict(one.configuration), rank=one.rank, score=one.score)
+        for one in platform.ranking(task_id)
+    ]
+    return messages.RankingMessage(recommended=found)
 
 
 @_tasks.put("/tasks/{task_id}/results/{parameter_id}", status_code=204)

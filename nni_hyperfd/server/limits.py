@@ -20,7 +20,7 @@ from nni_hyperfd.server.problems import problem
 from nni_hyperfd.task import SettingsError, TaskSettings
 
 _logger = logging.getLogger(__name__)
-_LEARNING = re.compile(r"/v\d+/tasks/\d+/(close|settle|prepare|next-trial|jobs/.*)")
+_LEARNING = re.compile(r"/v\d+/tasks/\d+/(close|settle|prepare|next-trial|ranking|jobs/.*)")
 MAX_CANDIDATES = 10_000
 """Configurations that one task may have drawn and ranked, which includes its budget."""
 

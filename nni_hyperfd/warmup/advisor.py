@@ -55,6 +55,9 @@ class PairTuner:
         progress = self._file.progress()
         return progress.ended == progress.total
 
+    away = None
+    """Its platform is a file, which is there."""
+
     def update_search_space(self, search_space: dict[str, Any]) -> None:
         """Do nothing: the configurations are in the file already."""
 

@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 import uvicorn
 
-from nni_hyperfd.client import RemotePlatform
+from nni_hyperfd.client import PatientPlatform, RemotePlatform
+from nni_hyperfd.client.outbox import Outbox
 from nni_hyperfd.platform import EmbeddedPlatform, StateError
 from nni_hyperfd.server.app import application
 from support.platform_contract import Contract
@@ -53,6 +54,22 @@ class TestServedFromPostgresql(Served):
     @pytest.fixture
     def state(self, cluster):
         return cluster.new_database()
+
+
+class TestServedPatiently(Contract):
+    """The client of an experiment, whose calls go through its outbox."""
+
+    @pytest.fixture
+    def client(self, tmp_path, monkeypatch):
+        platform = EmbeddedPlatform(tmp_path / "state.sqlite")
+        monkeypatch.setenv("HYPERFD_TOKEN", platform.tenants.add("a"))
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        with served(platform) as address:
+            client = PatientPlatform(address, continues=True)
+            yield client
+            assert not Outbox.of("e") and not Outbox.of("next"), "everything was acknowledged"
+            client.close()
+        platform.close()
 
 
 def test_a_server_that_is_not_there_is_said():

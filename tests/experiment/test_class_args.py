@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nni_hyperfd.experiment.class_args import WARM_STATE, ClassArgs, ClassArgsError
+from nni_hyperfd.experiment.class_args import WARM_STATE, ClassArgs, ClassArgsError, Server
 from nni_hyperfd.platform import default_state
 from nni_hyperfd.task import Preset, Replay, TaskSettings
 
@@ -60,6 +60,48 @@ def test_wrong_class_args_are_named(arguments, message):
 def test_a_wrong_warm_start_is_named(value):
     with pytest.raises(ClassArgsError, match="^classArgs: warm_start: "):
         ClassArgs.of(True, {"warm_start": value})
+
+
+SERVER = {"platform": "https://hyperfd.example.org/"}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"platform": "hyperfd.example.org"}, "platform: 'hyperfd.example.org' is no address such as"),
+        ({"platform": "ftp://a"}, "platform: 'ftp://a' is no address"),
+        ({"platform": 3}, "platform: 3 is no address"),
+        ({"platform": "http://hyperfd.example.org"}, "would send the token and the results in the clear"),
+        ({"platform": "http://127.0.0.1.example.org"}, "would send the token and the results in the clear"),
+        ({"platform": "https://me:secret@a.example"}, "platform: names and passwords do not belong into the address"),
+        ({"platform": "https://a.example/?x=1"}, "must end with its host, port or path"),
+        (SERVER | {"state": "/s.sqlite"}, "state: the server has its own"),
+        (SERVER | {"warm_start": "none"}, "warm_start: the server has its own"),
+        (SERVER | {"token": "secret"}, "token: NNI shows and keeps classArgs"),
+        (SERVER | {"token_file": "token"}, "token_file: 'token' must be an absolute path"),
+        (SERVER | {"ca_file": "/no/such/file"}, "ca_file: there is no file /no/such/file"),
+        (SERVER | {"when_away": "stop"}, "when_away: 'stop' is none of wait, continue"),
+        ({"when_away": "wait"}, "when_away: it belongs to a server"),
+        ({"token_file": "~/token"}, "token_file: it belongs to a server"),
+    ],
+    ids=str,
+)
+def test_a_wrong_server_is_named_and_no_secret_repeated(arguments, message):
+    with pytest.raises(ClassArgsError, match="^classArgs: ") as error:
+        ClassArgs.of(True, arguments)
+    assert message in str(error.value) and "secret" not in str(error.value)
+
+
+def test_arguments_name_a_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("token", "ca.pem"):
+        (tmp_path / name).touch()
+    files = {"token_file": "~/token", "ca_file": str(tmp_path / "ca.pem")}
+    given = ClassArgs.of(True, SERVER | files | {"when_away": "continue", "budget": 2})
+    assert given.server == Server("https://hyperfd.example.org", tmp_path / "ca.pem", tmp_path / "token", True)
+    assert given.settings.budget == 2
+    for local in ("http://localhost:8440", "http://127.0.0.1:8440", "http://[::1]:8440/below"):
+        assert ClassArgs.of(True, {"platform": local}).server == Server(local)
 
 
 def test_every_argument_has_a_default():

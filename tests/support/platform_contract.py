@@ -122,7 +122,32 @@ class Contract:
             client.close_task(task_id, update)
         assert client.task(task_id) == before
 
+    def test_a_pick_of_the_clients_own_takes_the_place_of_a_planned_one(self, client):
+        """As when the server was away, and had planned another one just before."""
+        task_id = described(client)
+        best = client.ranking(task_id)
+        assert [one.rank for one in best] == [1, 2] and len({one.configuration["x"] for one in best}) == 2
+        planned = client.next_trial(task_id)
+        own = next(one for one in best if one.configuration != planned.configuration)
+        for _ in range(2):
+            client.take(task_id, 1, own.configuration, own.rank)
+        (trial,) = [trial for trial in client.task(task_id).trials if trial.tries]
+        assert (trial.id, trial.configuration, trial.rank) == (planned.id, own.configuration, own.rank)
+        client.observe(task_id, 1, 0.5)
+        client.take(task_id, 1, own.configuration, own.rank)
+        client.take(task_id, 2, planned.configuration)
+        tried = [trial for trial in client.task(task_id).trials if trial.tries]
+        assert [(trial.parameter_id, trial.performance) for trial in tried] == [(1, 0.5), (2, None)]
+        assert client.next_trial(task_id) is None, "the budget is spent"
+        with pytest.raises(SpaceError, match="x: 12 is none of"):
+            client.take(task_id, 3, {"x": 12})
+        client.observe(task_id, 2, 0.25)
+        client.close_task(task_id)
+        with pytest.raises(RefusedError, match=f"task {task_id} is closed"):
+            client.take(task_id, 3, {"x": 11})
+
     def test_what_is_not_there_is_said(self, client):
+        opened(client)
         for call in (
             lambda: client.task(77),
             lambda: client.next_trial(77),
@@ -130,6 +155,8 @@ class Contract:
             lambda: client.release(77, {(1, 0)}),
             lambda: client.add_experience(77, {"x": 1}, 0.5),
             lambda: client.settle(77),
+            lambda: client.take(77, 0, {"x": 1}),
+            lambda: client.ranking(77),
             lambda: client.prepare(77),
             lambda: client.close_task(77),
             lambda: client.job(77, Phase.EXTRACT),

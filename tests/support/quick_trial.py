@@ -66,6 +66,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ran", type=Path, required=True, help="file for notes on what was really run")
     parser.add_argument("--data", type=int, default=1)
+    parser.add_argument("--feature-dim", type=int, default=12)
     parser.add_argument("--images", type=Path, help="folder of images in place of made-up features")
     parser.add_argument("--hook", choices=["dataset", "plain", "none"], default="dataset")
     parser.add_argument("--crash", type=int, nargs="*", default=[])
@@ -84,7 +85,7 @@ def main() -> None:
     elif args.hook == "plain":
         parameters = nni_hyperfd.get_next_parameter()
     else:
-        dataset = ImageFolder(args.images) if args.images else QuickDataset(args.data)
+        dataset = ImageFolder(args.images) if args.images else QuickDataset(args.data, args.feature_dim)
         if number in args.hold_service:
             dataset.before = lambda: (note(args.ran, "service", number, {}), wait_for(args.hold, number))
         parameters = nni_hyperfd.get_next_parameter(dataset)

@@ -32,6 +32,7 @@ def add_task(
     experiment: str,
     performances: Sequence[float | None] = (),
     closed: bool = True,
+    learned: bool = True,
     settings: dict[str, Any] | None = None,
     **fields: Any,
 ) -> int:
@@ -43,6 +44,7 @@ def add_task(
         experiment: its name.
         performances: of its picks; None for a failed one.
         closed: whether it is closed.
+        learned: whether the encoder counts as having learned from a closed one.
         settings: that differ from the defaults of a task without service trials.
         fields: of `nni_hyperfd.state.tables.TaskRow`.
     """
@@ -56,6 +58,7 @@ def add_task(
             space_signature=keep_space(session, space),
             settings=TaskSettings(**{"service": False, **(settings or {})}),
             closed=now() if closed else None,
+            learned=now() if closed and learned else None,
             **{"extractor_id": platform.versions.head(session).id, **fields},
         )
         session.add(row)

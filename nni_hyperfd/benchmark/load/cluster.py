@@ -1,11 +1,13 @@
-"""A PostgreSQL cluster of the tests' own, in a temporary folder, without a port."""
+"""A PostgreSQL cluster of one's own, in a temporary folder, without a port: for tests and for measuring."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
@@ -13,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 _USER = "nobody"  # the server refuses to run as root
+_PATIENCE = 60
 _DEBIAN = "/usr/lib/postgresql/*/bin"
 
 
@@ -36,6 +39,27 @@ class Cluster:
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; `immediate` is a crash."""
         self._run("pg_ctl", "-w", "-D", self._data, "-m", mode, "stop")
+
+    def kill(self) -> None:
+        """SIGKILL the server; its connections' processes end when they notice."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """Start a server that was killed, which is refused until the last of its processes has ended.
+
+        Raises:
+            AssertionError: it does not start within `_PATIENCE` seconds.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self.start()
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def new_database(self) -> str:
         """The address of a new, empty database."""
