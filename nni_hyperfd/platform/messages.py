@@ -159,7 +159,7 @@ class Start(Message):
 class Pick(Message):
     """A configuration that the client has picked, with its place in the ranking that it had."""
 
-    configuration: dict[str, Any]
+    configuration: Plain
     rank: Annotated[int, Field(ge=1, lt=2**53)] | None = None
 
 

@@ -39,6 +39,8 @@ CASES = {
     ("POST", "/v1/tasks/{task_id}/experience"): {"configuration": {"x": 1}, "performance": 0.5, "phase": "import"},
     ("POST", "/v1/tasks/{task_id}/settle"): None,
     ("POST", "/v1/tasks/{task_id}/prepare"): None,
+    ("PUT", "/v1/tasks/{task_id}/picks/{parameter_id}"): {"configuration": {"x": 1}, "rank": 1},
+    ("GET", "/v1/tasks/{task_id}/ranking"): None,
     ("POST", "/v1/tasks/{task_id}/release"): {"gone": [[2, 1]]},
     ("GET", "/v1/tasks/{task_id}/jobs/{phase}"): None,
     ("GET", "/v1/tasks/{task_id}/jobs/{phase}/weights/{sha256}"): None,
