@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import postgresql
+from nni_hyperfd.benchmark.load import cluster as postgresql
 from support.finished import Finished, finish
 from support.lab import Lab
 

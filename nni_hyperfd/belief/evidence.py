@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtrs
 
 from nni_hyperfd.belief.scales import ScalePrior, log_slope
 from nni_hyperfd.belief.targets import normal_scores
@@ -166,5 +166,8 @@ def evidence(task: PastTask, features: NDArray[np.float64]) -> Evidence:
 
 def whitened(factor: NDArray[np.floating], values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Solve factor @ x = values, for a lower triangular factor (k, k) and values (k, m) or (k,)."""
-    solution: NDArray[np.float64] = solve_triangular(factor, values, lower=True, check_finite=False)
+    solution: NDArray[np.float64]
+    solution, failed = dtrtrs(factor, values, lower=1)  # for small systems a third of the time of `solve_triangular`
+    if failed:
+        raise np.linalg.LinAlgError("the factor is singular")
     return solution

@@ -152,11 +152,13 @@ class BeliefModel:
 
     def _candidates(self, inputs: NDArray[np.float32]) -> _Candidates:
         """What is believed of candidates (n, d) whichever the task; kept, for the next pick is often among the same."""
-        if not self._kept or not np.array_equal(self._kept[0].inputs, inputs):
+        kept = self._kept[0] if self._kept else None  # read once: on a server, several threads ask
+        if kept is None or not np.array_equal(kept.inputs, inputs):
             assert self.features is not None
             features = [view.of_inputs(inputs) for view in self.features.maps]
-            self._kept[:] = [_Candidates.of(inputs, features, self.beliefs)]
-        return self._kept[0]
+            kept = _Candidates.of(inputs, features, self.beliefs)
+            self._kept[:] = [kept]
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,6 +169,7 @@ class _Candidates:
         inputs: float32 (n, d).
         features: (n, K).
         shared, doubted: (n, K), each view's features times S and times the doubt of m, divided by the number of views.
+        shared_variance, doubted_variance: (n, views), what each view adds to the variance by these.
         widths: features of each view.
     """
 
@@ -174,6 +177,8 @@ class _Candidates:
     features: NDArray[np.float64]
     shared: NDArray[np.float64]
     doubted: NDArray[np.float64]
+    shared_variance: NDArray[np.float64]
+    doubted_variance: NDArray[np.float64]
     widths: Sequence[int]
 
     @classmethod
@@ -182,17 +187,32 @@ class _Candidates:
     ) -> _Candidates:
         """Put the views side by side; features: (n, k) of each view."""
         views = list(zip(features, beliefs, strict=True))
+        shared = [rows @ belief.covariance / len(views) for rows, belief in views]
+        doubted = [rows @ belief.doubt / len(views) for rows, belief in views]
         return cls(
             inputs,
             np.hstack(features),
-            np.hstack([rows @ belief.covariance for rows, belief in views]) / len(views),
-            np.hstack([rows @ belief.doubt for rows, belief in views]) / len(views),
+            np.hstack(shared),
+            np.hstack(doubted),
+            _diagonals(features, shared),
+            _diagonals(features, doubted),
             [rows.shape[1] for rows in features],
         )
 
     def covariance(self, left: Sequence[float]) -> Covariance:
         """The average covariance of the targets (eq. B11), given the share of S that is left in each view (eq. B9)."""
-        return Covariance(self.features, self.shared * np.repeat(left, self.widths) + self.doubted)
+        shares = np.repeat(left, self.widths)
+
+        def columns(indices: list[int]) -> NDArray[np.float64]:
+            column: NDArray[np.float64] = self.features @ (self.shared[indices] * shares + self.doubted[indices]).T
+            return column
+
+        return Covariance(self.shared_variance @ left + self.doubted_variance.sum(axis=1), columns)
+
+
+def _diagonals(left: Sequence[NDArray[np.float64]], right: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """The diagonals (n, views) of each left @ right.T, of matrices (n, k)."""
+    return np.stack([np.einsum("ij,ij->i", *pair) for pair in zip(left, right, strict=True)], axis=1)
 
 
 def _believed(tasks: Sequence[PastTask], view: FeatureMap, apart: NDArray[np.float64]) -> Belief:
@@ -217,4 +237,4 @@ def _first_search(inputs: NDArray[np.float32]) -> Search:
     root /= np.linalg.norm(root, axis=1, keepdims=True)
     squared = np.square(inputs - 0.5).sum(axis=1)
     outer: NDArray[np.bool_] = squared > np.median(squared) + 1e-6
-    return Search(np.zeros(len(inputs)), Covariance(root, root), kernel.noise_variance, None, outer)
+    return Search(np.zeros(len(inputs)), Covariance.product(root, root), kernel.noise_variance, None, outer)

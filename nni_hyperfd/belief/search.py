@@ -7,6 +7,7 @@ Equations B12 to B17 of docs/method.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,19 +18,26 @@ from nni_hyperfd.belief.evidence import OFFSET_VARIANCE, whitened
 from nni_hyperfd.belief.scales import ScalePrior
 
 _FAR = 1e3
+_TINY = 1e-200
 _FIRST_DEVIATIONS = 0.3
 """Standard deviations on top of the mean in the score of a first pick (eq. B17)."""
 
 
 class Covariance(NamedTuple):
-    """Covariance left @ right.T of the candidates' targets.
+    """Covariance of the candidates' targets, of which the columns of few candidates are ever needed.
 
     Attributes:
-        left, right: (n, k).
+        variance: (n,), its diagonal.
+        columns: computes the columns (n, k) of k candidates.
     """
 
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    columns: Callable[[list[int]], NDArray[np.float64]]
+
+    @classmethod
+    def product(cls, left: NDArray[np.float64], right: NDArray[np.float64]) -> Covariance:
+        """The covariance left @ right.T, of matrices (n, k)."""
+        return cls(np.einsum("ij,ij->i", left, right), lambda indices: left @ right[indices].T)
 
 
 class _Posterior(NamedTuple):
@@ -71,7 +79,6 @@ class Search:
         outer: NDArray[np.bool_] | None = None,
     ) -> None:
         self.mean, self.covariance, self.noise, self.scales, self.outer = mean, covariance, noise, scales, outer
-        self._variance: NDArray[np.float64] = np.einsum("ij,ij->i", *covariance)
         # Columns of the covariance, of the observed and the pending candidates only: most are never needed.
         self._covered: NDArray[np.float64] = np.empty((len(mean), 0))
         self._columns: dict[int, int] = {}
@@ -84,7 +91,7 @@ class Search:
     def expected(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mean and standard deviation (n,) of every candidate's target, without noise, after the results."""
         if not self._results:
-            return self.mean, np.sqrt(self._variance)
+            return self.mean, np.sqrt(self.covariance.variance)
         posterior = self._posterior([], 0.0)
         weights = np.exp(posterior.log_weights)
         mean = weights @ posterior.means
@@ -111,7 +118,7 @@ class Search:
 
     def _bounds(self, pending: list[int]) -> NDArray[np.float64]:
         """Upper confidence bounds (n,) before the first result (eq. B17)."""
-        variance = self._variance_beside(pending) if pending else self._variance
+        variance = self._variance_beside(pending) if pending else self.covariance.variance
         bounds = self.mean + _FIRST_DEVIATIONS * np.sqrt(np.maximum(variance, 0))
         rounded: NDArray[np.float64] = bounds.round(9)  # what is equally good but for rounding is drawn from
         return rounded
@@ -124,16 +131,19 @@ class Search:
         best = (results.max() - results.mean()) / posterior.scales
         gap = (posterior.means - best[:, None]) / deviation
         log_weights = posterior.log_weights + np.log(posterior.scales)
-        # logaddexp.reduce is logsumexp over the scales, without the overhead of scipy's.
-        scores: NDArray[np.float64] = np.logaddexp.reduce(log_weights[:, None] + log_unit_improvement(gap))
-        scores += np.log(deviation)
-        return scores
+        improvement: NDArray[np.float64] = np.exp(log_weights) @ unit_improvement(gap)
+        hopeless = improvement < _TINY  # rounded to nothing; logarithms tell them apart, but take thrice the time
+        scores = np.log(np.maximum(improvement, _TINY))
+        if hopeless.any():
+            logarithms = log_weights[:, None] + log_unit_improvement(gap[:, hopeless])
+            scores[hopeless] = np.logaddexp.reduce(logarithms)  # logsumexp, without the overhead of scipy's
+        return scores + np.log(deviation)
 
     def _variance_beside(self, pending: list[int]) -> NDArray[np.float64]:
         """Variance (n,) of the targets before the first result, given the pending candidates."""
         column = self._column(pending)
         taken = whitened(np.linalg.cholesky(column[pending] + self.noise * np.eye(len(pending))), column.T)
-        left: NDArray[np.float64] = self._variance - np.square(taken).sum(axis=0)
+        left: NDArray[np.float64] = self.covariance.variance - np.square(taken).sum(axis=0)
         return left
 
     def _posterior(self, pending: list[int], offset_variance: float) -> _Posterior:
@@ -160,15 +170,29 @@ class Search:
             scales,
             log_weights - np.logaddexp.reduce(log_weights),
             self.mean + surprise.T @ taken[: len(observed)],
-            self._variance + offset_variance - np.square(taken).sum(axis=0),
+            self.covariance.variance + offset_variance - np.square(taken).sum(axis=0),
         )
 
     def _column(self, indices: list[int]) -> NDArray[np.float64]:
         """Columns (n, len(indices)) of the targets' covariance."""
         if new := [index for index in indices if index not in self._columns]:
             self._columns |= {index: self._covered.shape[1] + place for place, index in enumerate(new)}
-            self._covered = np.hstack([self._covered, self.covariance.left @ self.covariance.right[new].T])
+            self._covered = np.hstack([self._covered, self.covariance.columns(new)])
         return self._covered[:, [self._columns[index] for index in indices]]
+
+
+def unit_improvement(gap: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute E[max(0, gap + e)] for a standard normal e: phi(gap) + gap Phi(gap) (eq. B16).
+
+    Args:
+        gap: any shape, distance of the mean from the best so far in standard deviations.
+
+    Returns:
+        The same shape; its relative error is below 1e-11 for gaps down to -37, below which it is 0 or nearly so.
+    """
+    density: NDArray[np.float64] = np.exp(-(gap**2) / 2) / math.sqrt(2 * math.pi)
+    improvement: NDArray[np.float64] = density + gap * ndtr(gap)
+    return improvement
 
 
 def log_unit_improvement(gap: NDArray[np.float64]) -> NDArray[np.float64]:

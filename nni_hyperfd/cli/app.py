@@ -13,6 +13,7 @@ from nni_hyperfd.cli.data import data
 from nni_hyperfd.cli.db import db
 from nni_hyperfd.cli.detect import detect
 from nni_hyperfd.cli.doctor import doctor
+from nni_hyperfd.cli.forget import forget
 from nni_hyperfd.cli.init import init
 from nni_hyperfd.cli.moving import export_experience, import_experience, offline, relearn
 from nni_hyperfd.cli.privacy import privacy
@@ -25,6 +26,7 @@ from nni_hyperfd.cli.state import status, tasks
 from nni_hyperfd.cli.tenant import tenant
 from nni_hyperfd.cli.tune import tune
 from nni_hyperfd.cli.warmup import warmup
+from nni_hyperfd.cli.worker import worker
 from nni_hyperfd.files import FolderError
 from nni_hyperfd.privacy.settings import PrivacyError
 from nni_hyperfd.space import SpaceError
@@ -54,6 +56,8 @@ for command in (
     benchmark,
     reproduce,
     serve,
+    worker,
+    forget,
 ):
     app.command()(command)
 app.command("export")(export_experience)

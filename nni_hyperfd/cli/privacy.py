@@ -173,10 +173,13 @@ def forget(
         traces.remove(paths)
     except OSError as error:
         stop(f"{error.filename}: {error.strerror}; put it right and repeat the command")
-    forgotten = forgetting.forget(open_state(state), experiments) if state.exists() and experiments else set()
+    deleted = forgetting.forget(open_state(state), experiments) if state.exists() and experiments else None
+    forgotten = set() if deleted is None else {*deleted.experiments}
     for each in experiments:
         listed.remove_experiment(each)
     traces.drop(data, forgotten)
     say(f"Removed, and {len(forgotten)} tasks in {state}. The ledger stays: what was spent is spent.")
+    for line in deleted.sentences() if deleted is not None and forgotten else []:
+        say(line)
     if elsewhere := sorted(set(experiments) - forgotten):
         say(f"Tasks of {', '.join(elsewhere)} are not in it: if they are in another state, repeat with --state.")

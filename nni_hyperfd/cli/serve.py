@@ -23,13 +23,24 @@ def serve(
         bool, typer.Option("--insecure", help="Answer other machines without TLS; for a proxy that adds it.")
     ] = False,
     requests_a_minute: Annotated[int, typer.Option(min=1, help="Of one tenant, to this process.")] = 3000,
+    access_log: Annotated[
+        Path | None, typer.Option(help="File for a line of JSON for each request; the error output by default.")
+    ] = None,
+    audit_log: Annotated[
+        Path | None, typer.Option(help="File for who opened, closed and deleted which task; also the error output.")
+    ] = None,
+    abandoned_days: Annotated[
+        float, typer.Option(min=0.01, help="Days without news that close a task; in PostgreSQL, workers do that.")
+    ] = 14.0,
     warm_start: Annotated[
         bool, typer.Option(help="Whether a new state begins with the warm-up of the package.")
     ] = True,
 ) -> None:
     """Share a platform with other machines. Whoever uses it needs a token, which `hyperfd tenant add` makes."""
     with readable_errors(tls_certificate or Path(host), "server"):
-        from nni_hyperfd.server import limits, running
+        from nni_hyperfd.server import chores, limits, logs, running
 
         listening = running.Listening(host, port, tls_certificate, tls_key, insecure)
-        running.serve(database, WARM_STATE if warm_start else None, listening, limits.Limits(requests_a_minute), say)
+        logs.begin(access_log, audit_log)
+        given, pace = limits.Limits(requests_a_minute), chores.Pace(abandoned_days=abandoned_days)
+        running.serve(database, WARM_STATE if warm_start else None, listening, given, pace, say)

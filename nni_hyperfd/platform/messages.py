@@ -9,8 +9,9 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
+from nni_hyperfd.platform import forgetting
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state.views import TaskView, TrialView
 from nni_hyperfd.task import Phase, Status, TaskSettings
@@ -19,8 +20,11 @@ Id = Annotated[int, Field(strict=True, ge=1, lt=2**63)]
 """Of a task or trial."""
 ParameterId = Annotated[int, Field(strict=True, ge=0, lt=2**53)]
 """NNI's name for a trial."""
-Number = Annotated[float, Field(ge=-1e38, le=1e38)]
+_LARGEST, _DEEPEST = 1e38, 50
+Number = Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]
 """A number that the ranker can work with in float32."""
+Plain = Annotated[dict[str, Any], AfterValidator(lambda value: _plain(value))]
+"""A JSON object of the usual size: every number within float32 or, if whole, exact in float64; no text that is none."""
 _Time = Annotated[
     datetime,
     BeforeValidator(lambda time: _from_wire(time)),
@@ -39,7 +43,7 @@ class SpaceMessage(Message):
     """A search space."""
 
     kind: str
-    definition: dict[str, Any]
+    definition: Plain
 
     @classmethod
     def of(cls, space: SearchSpace) -> SpaceMessage:
@@ -129,9 +133,9 @@ class TaskMessage(Message):
 class OpenTask(Message):
     """Asks to begin the task of an experiment, or to go on with it."""
 
-    experiment: Annotated[str, Field(min_length=1, max_length=200)]
+    experiment: Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]+$")]
     space: SpaceMessage
-    settings: dict[str, Any]
+    settings: Plain
 
 
 class OpenedTask(Message):
@@ -189,13 +193,13 @@ class Result(Message):
     """What a trial brought; None for a failed one."""
 
     performance: Number | None
-    reason: Annotated[str, Field(max_length=2000)] | None = None
+    reason: Annotated[str, Field(max_length=2000), AfterValidator(lambda text: text.replace("\0", " "))] | None = None
 
 
 class Experience(Message):
     """A result that comes with its configuration."""
 
-    configuration: dict[str, Any]
+    configuration: Plain
     performance: Number
     phase: Phase
 
@@ -218,6 +222,21 @@ class Forgotten(Message):
     removed: bool
 
 
+class Deleted(Message):
+    """What was deleted, and what is left of it (`platform.forgetting.Deleted`)."""
+
+    tasks: list[int]
+    extractors: list[int]
+    newest: bool
+    said: list[str]
+
+    @classmethod
+    def of(cls, deleted: forgetting.Deleted) -> Deleted:
+        """The message that stands for it."""
+        extractors = list(deleted.extractors)
+        return cls(tasks=list(deleted.task_ids), extractors=extractors, newest=deleted.newest, said=deleted.sentences())
+
+
 class Problem(BaseModel):
     """Why a request was refused (RFC 9457)."""
 
@@ -225,6 +244,27 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A JSON value that any database and any ranker can take."""
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    if isinstance(value, str):
+        value.encode()  # raises for halves of characters
+    elif isinstance(value, dict):
+        for name, entry in value.items():
+            name.encode()
+            _plain(entry, depth + 1)
+    elif isinstance(value, list):
+        for entry in value:
+            _plain(entry, depth + 1)
+    elif isinstance(value, float):
+        if not abs(value) <= _LARGEST:
+            raise ValueError(f"{value} is not finite, or too large")
+    elif isinstance(value, int) and abs(value) >= 2**53:
+        raise ValueError("a whole number is too large")
+    return value
 
 
 def _from_wire(time: Any) -> Any:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from nni_hyperfd.platform import planning
+from nni_hyperfd.platform.auditing import audit
 from nni_hyperfd.platform.learning import Learning
 from nni_hyperfd.platform.planning import Step
 from nni_hyperfd.platform.presets import DefaultPreset, PaperPreset, Preset, Ranking, Recommendation
@@ -109,7 +110,8 @@ class Platform:
                 # Any trial can run this one: should it not know the extract job, it simply tries this configuration.
                 (first,) = self.candidates(space, settings, task.id, 1)
                 task.trials.append(TrialRow(phase=Phase.EXTRACT, configuration=first))
-            return task.id
+        audit("task opened", task=task.id)
+        return task.id
 
     def next_trial(self, task_id: int) -> TrialView | None:
         """The next planned trial, or None while there is none to run.
@@ -297,6 +299,7 @@ class Platform:
                 session.delete(trial)
             session.flush()
             session.delete(task)
+        audit("task without a result removed", task=task_id)
         return True
 
     def preset(self, name: PresetName) -> Preset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from nni_hyperfd.method.drawing import tasks_to_believe
 from nni_hyperfd.platform import planning
 from nni_hyperfd.platform.past import past_tasks
-from nni_hyperfd.space import Configuration
+from nni_hyperfd.space import Configuration, SearchSpace
 from nni_hyperfd.state import experience
 from nni_hyperfd.state.store import Store
 from nni_hyperfd.state.versions import Versions
@@ -162,7 +162,7 @@ class Learned:
     task_ids: list[int]
     extractor_id: int
     model: BeliefModel
-    for_task: int | None
+    for_task: int | None = None
 
 
 class DefaultPreset(Preset):
@@ -207,15 +207,40 @@ class DefaultPreset(Preset):
 
     def _learn(self, task: TaskView) -> Learned:
         """Learn from the closed tasks of a space, unless that is done already."""
-        from nni_hyperfd.belief.evidence import PastTask
-        from nni_hyperfd.belief.model import BeliefModel
-
         seed, space, extractor_id = task.settings.seed, task.space, self._versions.head_id()
         with self._store.read() as session:
             source = (seed, extractor_id, experience.count_closed(session, space))
         known = self.learned.get(space.signature)
         if known is not None and known.source == source and known.for_task in (None, task.id):
             return known
+        pool = planning.candidates(space, task.settings, task.id, task.settings.candidates)
+        learned = self._learned(space, seed, pool, source, None if known is None else known.model)
+        if not any(other.whole for other in learned.model.tasks):
+            learned = replace(learned, for_task=task.id)
+        self.learned[space.signature] = learned
+        return learned
+
+    def _learned(
+        self,
+        space: SearchSpace,
+        seed: int,
+        pool: Sequence[Configuration],
+        source: tuple[Any, ...],
+        before: BeliefModel | None,
+    ) -> Learned:
+        """Learn from the closed tasks of a space; the pool stands for it where no past task is known whole.
+
+        Args:
+            space: the search space.
+            seed: of everything random.
+            pool: configurations of the space.
+            source: what the result is known by; its second part is the version of the extractor.
+            before: an earlier model, whose features may still hold.
+        """
+        from nni_hyperfd.belief.evidence import PastTask
+        from nni_hyperfd.belief.model import BeliefModel
+
+        extractor_id: int = source[1]
         with self._store.read() as session:
             clients, offline = experience.closed_ids(session, space)
             tasks = experience.tasks(session, tasks_to_believe(offline, clients, seed))
@@ -227,14 +252,9 @@ class DefaultPreset(Preset):
             inputs = space.encode(results.configurations).vectors
             sampled = other.id in offline or 2 * len(inputs) >= space.size
             past.append(PastTask(inputs, np.array(results.performance), h, sampled))
-        pool = space.encode(planning.candidates(space, task.settings, task.id, task.settings.candidates)).vectors
-        serves_all = any(other.whole for other in past)
-        before = known.model if known is not None and serves_all else None
-        model = BeliefModel.learned(past, pool, seed, before)
-        ids = [other.id for other in tasks]
-        learned = Learned(source, ids, extractor_id, model, None if serves_all else task.id)
-        self.learned[space.signature] = learned
-        return learned
+        kept = before if any(other.whole for other in past) else None
+        model = BeliefModel.learned(past, space.encode(pool).vectors, seed, kept)
+        return Learned(source, [other.id for other in tasks], extractor_id, model)
 
     def _known(self, task: TaskView) -> tuple[Learned, NDArray[np.float32] | None]:
         """What was learned, and the task's meta-feature (64,) in the same version of the extractor."""

@@ -15,11 +15,12 @@ from starlette.exceptions import HTTPException
 import nni_hyperfd
 from nni_hyperfd.method import weights
 from nni_hyperfd.platform import EmbeddedPlatform, messages
-from nni_hyperfd.server import problems
+from nni_hyperfd.server import metrics, operating, problems
 from nni_hyperfd.server.auth import Authentication
 from nni_hyperfd.server.bodies import LimitedBodies
-from nni_hyperfd.server.dependencies import Own, Served
-from nni_hyperfd.server.limits import Limits, RateLimited, TimeLimited
+from nni_hyperfd.server.dependencies import Own
+from nni_hyperfd.server.limits import Limits, RateLimited, TimeLimited, check_settings
+from nni_hyperfd.server.metrics import Metrics, Observed
 from nni_hyperfd.server.versions import OneVersion
 from nni_hyperfd.task import Phase, TaskSettings
 from nni_hyperfd.wire import Description, ExtractorUpdate
@@ -44,7 +45,7 @@ def application(platform: EmbeddedPlatform, limits: Limits | None = None) -> Fas
     """
     limits = limits or Limits()
     app = FastAPI(title="HyperFD platform", version=nni_hyperfd.__version__, docs_url=None, redoc_url=None)
-    app.state.platform = platform
+    app.state.platform, app.state.metrics = platform, Metrics(platform)
     problems.add_handlers(app)
     # The last one is asked first.
     app.add_middleware(RateLimited, limits=limits)
@@ -53,9 +54,13 @@ def application(platform: EmbeddedPlatform, limits: Limits | None = None) -> Fas
     app.add_middleware(OneVersion)
     app.add_middleware(TimeLimited, limits=limits)
     token = Security(HTTPBearer(auto_error=False))  # for the description of the routes; `Authentication` looks at it
+    app.add_middleware(Observed, metrics=app.state.metrics)
     app.include_router(_health, prefix="/health", responses=_PROBLEM)
+    app.include_router(operating.health, prefix="/health", responses=_PROBLEM)
+    app.include_router(metrics.router)
     app.include_router(_tasks, prefix="/v1", responses=_PROBLEM, dependencies=[token])
     app.include_router(_service_trials, prefix="/v1", responses=_PROBLEM, dependencies=[token])
+    app.include_router(operating.deleting, prefix="/v1", responses=_PROBLEM, dependencies=[token])
     return app
 
 
@@ -70,12 +75,6 @@ def live() -> dict[str, str]:
     return {"version": nni_hyperfd.__version__}
 
 
-@_health.get("/ready", status_code=204)
-def ready(platform: Served) -> None:
-    """Whether it can work: its database answers."""
-    platform.check()
-
-
 # -- the way of a task -------------------------------------------------------------------------------------------------
 
 _tasks = APIRouter()
@@ -85,6 +84,7 @@ _tasks = APIRouter()
 def open_task(platform: Own, asked: messages.OpenTask) -> messages.OpenedTask:
     """Begin the task of an experiment, or go on with it."""
     settings = TaskSettings.from_json(asked.settings)
+    check_settings(settings)
     return messages.OpenedTask(id=platform.open_task(asked.experiment, asked.space.space(), settings))
 
 

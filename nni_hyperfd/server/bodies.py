@@ -1,4 +1,4 @@
-"""Bodies that are too large are refused before they are in memory, and packed ones before they are unpacked."""
+"""Bodies that are too large are refused before they are in memory; packed ones are not taken."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nni_hyperfd.server.problems import Refusal, problem
 
 MAX_BYTES = 2**20
 """Largest body of most routes: 50 times what any of them needs, and too little for a million keys."""
-MAX_TENSOR_BYTES = 48 * 2**20
-"""Largest body with tensors: an update of the extractor of `method.weights.MAX_BYTES`, and its importances, as text."""
+MAX_UPDATE_BYTES = 48 * 2**20
+"""Largest update of an extractor: one of `method.weights.MAX_BYTES`, and its importances, as text."""
 
-_WITH_TENSORS = re.compile(r"/v\d+/tasks/\d+/(close|descriptions/\d+)")
+_WITH_UPDATE = re.compile(r"/v\d+/tasks/\d+/close")
 
 
 class LimitedBodies:
@@ -31,7 +31,7 @@ class LimitedBodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_TENSOR_BYTES if _WITH_TENSORS.fullmatch(scope["path"]) else MAX_BYTES
+        limit = MAX_UPDATE_BYTES if _WITH_UPDATE.fullmatch(scope["path"]) else MAX_BYTES
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         if headers.get(b"content-encoding", b"identity") != b"identity":

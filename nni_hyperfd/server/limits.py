@@ -17,9 +17,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nni_hyperfd.server.auth import OPEN, caller
 from nni_hyperfd.server.problems import problem
+from nni_hyperfd.task import SettingsError, TaskSettings
 
 _logger = logging.getLogger(__name__)
 _LEARNING = re.compile(r"/v\d+/tasks/\d+/(close|settle|prepare|next-trial|ranking|jobs/.*)")
+MAX_CANDIDATES = 10_000
+"""Configurations that one task may have drawn and ranked, which includes its budget."""
+
+
+def check_settings(settings: TaskSettings) -> None:
+    """See that a task does not ask for more work than a shared server should do for one.
+
+    Raises:
+        SettingsError: it does.
+    """
+    if settings.candidates > MAX_CANDIDATES:
+        raise SettingsError(f"candidates: {settings.candidates} are more than this server takes ({MAX_CANDIDATES})")
 
 
 @dataclass(frozen=True)

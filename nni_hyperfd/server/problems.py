@@ -35,6 +35,7 @@ def problem(word: str, status: int, detail: str, retry_after: int | None = None)
         detail: one sentence.
         retry_after: seconds until it may be tried again; of itself, where the server cannot answer now.
     """
+    detail = detail.encode("utf-8", "backslashreplace").decode()  # it may name what a client has sent
     content = {"type": PROBLEMS + word, "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
     headers = {}
     if status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import uvicorn
 
-from nni_hyperfd.platform import EmbeddedPlatform, RefusedError
+from nni_hyperfd.platform import RefusedError
 from nni_hyperfd.server.app import application
+from nni_hyperfd.server.chores import Pace
 from nni_hyperfd.server.limits import Limits
+from nni_hyperfd.server.opening import served_platform
 
 _SHUTDOWN_SECONDS = 30  # requests in progress may end within them
 
@@ -54,7 +56,7 @@ class Listening:
 
 
 def serve(
-    state: str, warm_start: Path | None, listening: Listening, limits: Limits, say: Callable[[str], None]
+    state: str, warm_start: Path | None, listening: Listening, limits: Limits, pace: Pace, say: Callable[[str], None]
 ) -> None:
     """Serve a platform until SIGTERM or SIGINT; requests in progress end first.
 
@@ -63,13 +65,13 @@ def serve(
         warm_start: what a new state begins with.
         listening: where.
         limits: of the requests.
+        pace: of the worker beside a state in a file.
         say: is given what an operator should know at the start.
 
     Raises:
         StateError: the state cannot be used.
     """
-    platform = EmbeddedPlatform(state, warm_start)
-    try:
+    with served_platform(state, warm_start, pace) as platform:
         name = platform.store.name
         say(f"Serving {name} at {listening.address}")
         if not platform.tenants.list():
@@ -81,10 +83,9 @@ def serve(
             ssl_certfile=listening.certificate,
             ssl_keyfile=listening.key,
             server_header=False,
+            access_log=False,  # `logs` writes one without paths
             timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
-    finally:
-        platform.close()
 
 
 def _is_loopback(host: str) -> bool:

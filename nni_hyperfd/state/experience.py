@@ -14,17 +14,18 @@ from nni_hyperfd.state.views import TaskView
 
 
 def count_closed(session: Session, space: SearchSpace) -> int:
-    """How many closed tasks of a space have results. None of these is ever opened again or removed."""
-    closed = select(func.count()).where(
-        TaskRow.space_signature == space.signature,
-        TaskRow.closed.is_not(None),
-        TaskRow.trials.any(TrialRow.is_result),
+    """How many tasks of a space that were learned from have results."""
+    # A join, not EXISTS: PostgreSQL may look through all trials for every task of that.
+    with_results = (
+        select(func.count(TaskRow.id.distinct()))
+        .join(TaskRow.trials)
+        .where(TaskRow.space_signature == space.signature, TaskRow.learned.is_not(None), TrialRow.is_result)
     )
-    return session.scalar(closed) or 0
+    return session.scalar(with_results) or 0
 
 
 def closed_ids(session: Session, space: SearchSpace) -> tuple[list[int], list[int]]:
-    """Ids of the closed tasks of a space that have something to rank: two different results or more.
+    """Ids of the learned tasks of a space that have something to rank: two different results or more.
 
     Returns:
         Those of clients and those of the platform's own data sets, each ascending.
@@ -32,9 +33,9 @@ def closed_ids(session: Session, space: SearchSpace) -> tuple[list[int], list[in
     rows = session.execute(
         select(TaskRow.id, TaskRow.dataset)
         .join(TaskRow.trials)
-        .where(TaskRow.space_signature == space.signature, TaskRow.closed.is_not(None), TrialRow.is_result)
+        .where(TaskRow.space_signature == space.signature, TaskRow.learned.is_not(None), TrialRow.is_result)
         .group_by(TaskRow.id)
-        .having(func.count(TrialRow.performance.distinct()) > 1)
+        .having(func.min(TrialRow.performance) < func.max(TrialRow.performance))
         .order_by(TaskRow.id)
     ).all()
     return [id for id, dataset in rows if dataset is None], [id for id, dataset in rows if dataset is not None]

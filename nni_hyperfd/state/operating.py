@@ -14,12 +14,10 @@ from nni_hyperfd.state.copying import copy_rows
 from nni_hyperfd.state.errors import RefusedError, StateError
 from nni_hyperfd.state.migrations import FORMAT
 from nni_hyperfd.state.store import Store
-from nni_hyperfd.state.tables import Base, BlobRow
+from nni_hyperfd.state.tables import Base, BlobRow, ExtractorRow
+from nni_hyperfd.state.versions import needed_blobs
 
 _BLOBS = 100  # read at a time
-_TABLES = Base.metadata.tables
-_BLOB_NAMES = [_TABLES["extractors"].c.weights, _TABLES["extractors"].c.importance, _TABLES["encoders"].c.weights]
-"""Columns that name a blob, besides those with a foreign key."""
 
 
 @dataclass(frozen=True)
@@ -98,13 +96,15 @@ def _rows(connection: Connection) -> dict[str, int]:
 
 def _missing(session: Session) -> Iterator[str]:
     """Which rows refer to others that are not there."""
-    blobs = _TABLES["blobs"].c.sha256
-    references = [(key.parent, key.column) for table in Base.metadata.sorted_tables for key in table.foreign_keys] + [
-        (column, blobs) for column in _BLOB_NAMES
-    ]
-    for column, referred in references:
-        if count := session.scalar(_dangling(column, referred)):
-            yield f"{column.table.name}.{column.name}: {count} rows refer to {referred.table.name} that are missing"
+    for table in Base.metadata.sorted_tables:
+        for key in table.foreign_keys:
+            if count := session.scalar(_dangling(key.parent, key.column)):
+                yield f"{table.name}.{key.parent.name}: {count} rows refer to {key.column.table.name} that are missing"
+    head_id = session.scalar(select(ExtractorRow.id).where(ExtractorRow.head))
+    needed = needed_blobs(head_id or 0).subquery()
+    (name,) = needed.c
+    if count := session.scalar(select(func.count()).select_from(needed).where(name.not_in(select(BlobRow.sha256)))):
+        yield f"blobs: {count} weights or features that versions and data sets need are missing"
 
 
 def _dangling(column: Column[Any], referred: Column[Any]) -> Select[int]:

@@ -404,17 +404,22 @@ class Versions:
         Those are of extractors that are neither the newest nor an open task's and do not wait to be averaged, of
         encoders that are not their space's newest, and of the platform's own data sets that were replaced.
         """
-        opened = select(TaskRow.extractor_id).where(TaskRow.closed.is_(None))
-        in_use = or_(ExtractorRow.head, ExtractorRow.id.in_(opened), _waits_for(self.head(session).id))
-        newest = select(func.max(EncoderRow.id)).group_by(EncoderRow.space_signature)
-        needed: CompoundSelect[str | None] = union(
-            select(ExtractorRow.weights).where(in_use, ExtractorRow.weights.is_not(None)),
-            select(ExtractorRow.importance).where(in_use, ExtractorRow.importance.is_not(None)),
-            select(EncoderRow.weights).where(EncoderRow.id.in_(newest)),
-            select(OfflineDatasetRow.features),
-        )
+        needed = needed_blobs(self.head(session).id)
         session.flush()
         session.execute(delete(BlobRow).where(BlobRow.sha256.not_in(needed)))
+
+
+def needed_blobs(head_id: int) -> CompoundSelect[str | None]:
+    """The names of all blobs that `Versions.drop_unneeded` leaves, where the newest extractor is that one."""
+    opened = select(TaskRow.extractor_id).where(TaskRow.closed.is_(None))
+    in_use = or_(ExtractorRow.head, ExtractorRow.id.in_(opened), _waits_for(head_id))
+    newest = select(func.max(EncoderRow.id)).group_by(EncoderRow.space_signature)
+    return union(
+        select(ExtractorRow.weights).where(in_use, ExtractorRow.weights.is_not(None)),
+        select(ExtractorRow.importance).where(in_use, ExtractorRow.importance.is_not(None)),
+        select(EncoderRow.weights).where(EncoderRow.id.in_(newest)),
+        select(OfflineDatasetRow.features),
+    )
 
 
 def _offline_features() -> Select[str]:

@@ -7,7 +7,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from nni_hyperfd.belief.scales import ScalePrior
-from nni_hyperfd.belief.search import Covariance, Search, log_unit_improvement
+from nni_hyperfd.belief.search import Covariance, Search, log_unit_improvement, unit_improvement
 
 
 def belief(n=7, seed=0):
@@ -49,7 +49,7 @@ def slow(mean, root, noise, grid, results, pending=(), offset=100.0):
 def test_expected_improvement_against_integration(pending):
     mean, root, noise = belief()
     prior = scales(0.5, 2.0, 1.0)
-    search = Search(mean, Covariance(root, root), noise, prior)
+    search = Search(mean, Covariance.product(root, root), noise, prior)
     results = {2: 1.3, 4: 0.1}
     for index, result in results.items():
         search.observe(index, result)
@@ -92,6 +92,23 @@ def test_log_improvement_against_its_definition():
     assert np.allclose(log_unit_improvement(GAPS.reshape(3, 7)), ours.reshape(3, 7), rtol=0, atol=0)
 
 
+def test_improvement_against_its_definition():
+    gaps = GAPS[GAPS >= -37]
+    for gap, value in zip(gaps, unit_improvement(gaps), strict=True):
+        assert value == pytest.approx(float(mpmath.exp(precise(gap))), rel=1e-11)
+    assert (np.abs(unit_improvement(GAPS[GAPS < -37])) < 1e-250).all()
+
+
+def test_candidates_without_hope_are_told_apart_by_logarithms():
+    """Of one certain candidate and others whose improvement is rounded to 0, and of such as are near to that."""
+    mean = -np.arange(60.0)
+    search = Search(mean, Covariance.product(np.eye(60), np.eye(60)), 1e-6, scales(1.0))
+    for index, result in ((0, 100.0), (1, 99.0)):
+        search.observe(index, result)
+    scores = search.scores([])
+    assert np.isfinite(scores).all() and (np.diff(scores[2:]) < 0).all() and scores[-1] < -460
+
+
 @pytest.mark.parametrize("middle", [-1.0, -1e3, -1e8, -1e20])
 def test_log_improvement_grows_with_the_gap_across_its_cases_and_far_beyond(middle):
     gaps = middle * np.linspace(1.01, 0.99, 1001)
@@ -122,7 +139,7 @@ def test_far_behind_the_best_result_candidates_still_have_an_order(pending):
     """Eight nearly equal results and one that nothing explains: no other candidate is likely to reach it."""
     rng = np.random.default_rng(4)
     mean, root, noise, prior = rng.normal(size=20), 0.02 * rng.normal(size=(20, 5)), 1e-3, scales(1.0, 1.1)
-    search = Search(mean, Covariance(root, root), noise, prior)
+    search = Search(mean, Covariance.product(root, root), noise, prior)
     results = {index: float(mean[index]) for index in range(10, 18)} | {19: 30.0}
     for index, result in results.items():
         search.observe(index, result)
@@ -137,7 +154,10 @@ def test_far_behind_the_best_result_candidates_still_have_an_order(pending):
 def test_the_pick_is_that_of_expected_improvement():
     for seed in range(12):
         mean, root, noise = belief(n=15, seed=seed)
-        prior, search = scales(0.5, 2.0, 1.0), Search(mean, Covariance(root, root), noise, scales(0.5, 2.0, 1.0))
+        prior, search = (
+            scales(0.5, 2.0, 1.0),
+            Search(mean, Covariance.product(root, root), noise, scales(0.5, 2.0, 1.0)),
+        )
         results = {index: float(np.sin(seed + index)) for index in (3, 8, 12)}
         for index, result in results.items():
             search.observe(index, result)
@@ -151,7 +171,7 @@ def test_the_pick_is_that_of_expected_improvement():
 def test_what_is_expected_is_the_mixture_over_the_scales():
     mean, root, noise = belief()
     prior, results = scales(0.2, 5.0), {2: 1.3, 4: 0.1, 5: -0.7}
-    search = Search(mean, Covariance(root, root), noise, prior)
+    search = Search(mean, Covariance.product(root, root), noise, prior)
     for index, result in results.items():
         search.observe(index, result)
     per_scale = slow(mean, root, noise, prior.grid(), results, offset=0.0)
@@ -171,13 +191,13 @@ def test_the_first_pick_has_the_highest_upper_confidence_bound(pending):
     among = covariance[np.ix_(pending, pending)] + noise * np.eye(len(pending))
     left = covariance - covariance[:, pending] @ np.linalg.inv(among) @ covariance[pending]
     assert np.allclose(
-        Search(mean, Covariance(root, root), noise, None).scores(pending), mean + 0.3 * np.sqrt(np.diag(left))
+        Search(mean, Covariance.product(root, root), noise, None).scores(pending), mean + 0.3 * np.sqrt(np.diag(left))
     )
 
 
 def test_an_unknown_offset_makes_the_first_result_say_little():
     mean, root, noise = belief()
-    search = Search(mean, Covariance(root, root), noise, scales(1.0))
+    search = Search(mean, Covariance.product(root, root), noise, scales(1.0))
     before = search.expected()[0]
     search.observe(3, 1000.0)
     assert np.allclose(search.expected()[0], before, atol=0.1)
@@ -187,7 +207,7 @@ def test_results_are_conditioned_on_in_any_order_and_scale_of_offset():
     mean, root, noise = belief()
     told = []
     for order, shift in (([1, 2, 5], 0.0), ([5, 1, 2], 0.0), ([1, 2, 5], 1e4)):
-        search = Search(mean, Covariance(root, root), noise, scales(1.0, 1.2))
+        search = Search(mean, Covariance.product(root, root), noise, scales(1.0, 1.2))
         for index in order:
             search.observe(index, np.sin(index) + shift)
         told.append(search.expected())
@@ -197,7 +217,7 @@ def test_results_are_conditioned_on_in_any_order_and_scale_of_offset():
 
 def test_a_pending_candidate_leaves_the_means_and_takes_its_own_doubt():
     mean, root, noise = belief()
-    search = Search(mean, Covariance(root, root), noise, scales(1.0))
+    search = Search(mean, Covariance.product(root, root), noise, scales(1.0))
     free, waiting = search.scores([]), search.scores([0])
     assert np.all(waiting <= free + 1e-12) and waiting[0] < free[0]
 
@@ -206,7 +226,8 @@ def test_without_past_tasks_the_scales_surround_the_range_of_the_results():
     mean, root, noise = belief()
     results = {0: 3.0, 1: 1.0, 2: 7.0}
     searches = [
-        Search(mean, Covariance(root, root), noise, prior) for prior in (None, ScalePrior(float(np.log(6)), 1.0))
+        Search(mean, Covariance.product(root, root), noise, prior)
+        for prior in (None, ScalePrior(float(np.log(6)), 1.0))
     ]
     for search in searches:
         for index, result in results.items():
@@ -217,8 +238,8 @@ def test_without_past_tasks_the_scales_surround_the_range_of_the_results():
 def test_outer_candidates_come_last_until_two_results_can_be_compared():
     mean, root, noise = belief()
     outer = np.arange(7) >= 3
-    search = Search(mean, Covariance(root, root), noise, scales(1.0), outer)
-    free = Search(mean, Covariance(root, root), noise, scales(1.0))
+    search = Search(mean, Covariance.product(root, root), noise, scales(1.0), outer)
+    free = Search(mean, Covariance.product(root, root), noise, scales(1.0))
     for index, result in [(2, 1.0), (0, 2.0)]:
         held, plain = search.scores([1]), free.scores([1])
         assert held[outer].max() < held[~outer].min() and np.array_equal(held[~outer], plain[~outer])

@@ -16,6 +16,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the extra `server` is not installed")
 
+from nni_hyperfd.benchmark.load.cluster import Cluster
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
 from nni_hyperfd.platform import EmbeddedPlatform
@@ -27,7 +28,6 @@ from support.harness import Experiment
 from support.leaks import BOXES, HEIGHT, WIDTH, make_images, needles, numbers_in, requests_in
 from support.made_up import MadeUpDataset
 from support.own_datasets import begin_warm
-from support.postgresql import Cluster
 from support.serving import Recording, Server
 
 missing = far_host.missing() or (None if shutil.which("tcpdump") else "tcpdump is not installed")

@@ -16,7 +16,7 @@ from nni_hyperfd.server import bodies
 from nni_hyperfd.server.app import application
 from nni_hyperfd.state.store import sqlite_engine
 from nni_hyperfd.task import Scope
-from support.platform_contract import SPACE, described, opened
+from support.platform_contract import SPACE, described, opened, run_next
 
 
 @pytest.fixture
@@ -57,6 +57,9 @@ def test_every_refusal_has_a_word_and_changes_nothing(platform, http, own):
     refused(http.put(f"/v1/tasks/{task_id}"), 405, "request", "Method Not Allowed")
     refused(http.get(f"/v1/tasks/{10**30}"), 422, "request", "task_id")
     refused(http.post("/v1/tasks", json=OPEN | {"settings": {"budget": 0}}), 422, "settings", "budget: 0 is no whole")
+    refused(
+        http.post("/v1/tasks", json=OPEN | {"settings": {"candidates": 10**9}}), 422, "settings", "than this server"
+    )
     refused(http.post("/v1/tasks", json=OPEN | {"colour": 1}), 422, "request", "colour: Extra inputs")
     changed = {"kind": "hpo", "definition": {"y": {"_type": "choice", "_value": [1]}}}
     refused(http.post("/v1/tasks", json=OPEN | {"space": changed}), 422, "search-space", "another search space")
@@ -77,9 +80,41 @@ def test_every_refusal_has_a_word_and_changes_nothing(platform, http, own):
     assert platform.tasks() == before
 
 
+@pytest.mark.parametrize(
+    ("parameter", "detail"),
+    [
+        ({"_type": "choice", "_value": [float("nan"), 1]}, "nan is not finite"),
+        ({"_type": "uniform", "_value": [-1.7e308, 1.7e308]}, "not finite, or too large"),
+        ({"_type": "choice", "_value": [10**400, 1]}, "a whole number is too large"),
+        ({"_type": "randint", "_value": [0, 10**30]}, "a whole number is too large"),
+        ({"_type": "choice", "_value": ["\ud800", "b"]}, "surrogates not allowed"),
+        ({"_type": "choice", "\ud800": 1}, "surrogates not allowed"),
+        ({"_type": "\ud800"}, "surrogates not allowed"),
+        ({"_value": json.loads("[" * 60 + "]" * 60)}, "nested more than 50 deep"),
+    ],
+)
+def test_numbers_and_texts_that_nothing_can_work_with_do_not_come_in(parameter, detail, http, platform):
+    body = json.dumps(OPEN | {"space": {"kind": "hpo", "definition": {"x": parameter}}})
+    answer = http.post("/v1/tasks", content=body, headers={"content-type": "application/json"})
+    refused(answer, 422, "request", detail)
+    assert platform.tasks() == []
+
+
+def test_nul_is_no_part_of_a_name_and_left_out_of_a_reason(http, platform, own):
+    """PostgreSQL does not take it in text."""
+    refused(
+        http.post("/v1/tasks", json=OPEN | {"experiment": "a\0b"}), 422, "request", "experiment: String should match"
+    )
+    task_id = opened(own)
+    run_next(own, task_id, 0)
+    result = {"performance": None, "reason": "a\0b"}
+    assert http.put(f"/v1/tasks/{task_id}/results/0", json=result).status_code == 204
+    assert platform.task(task_id).trials[0].reason == "a b"
+
+
 def test_a_body_that_is_too_large_is_refused_announced_or_not(http, platform, own, monkeypatch):
     task_id = opened(own)
-    monkeypatch.setattr(bodies, "MAX_TENSOR_BYTES", 1000)
+    monkeypatch.setattr(bodies, "MAX_UPDATE_BYTES", 1000)
     place, body = f"/v1/tasks/{task_id}/close", json.dumps({"update": {"x": "y" * 2000}}).encode()
     headers = {"content-type": "application/json"}
     refused(http.post(place, content=body, headers=headers), 413, "too-large", "larger than")
@@ -96,7 +131,7 @@ def test_a_fault_of_the_server_tells_nothing_of_its_inside(http, platform, monke
 
 
 def test_a_state_that_cannot_be_read_is_a_503_with_the_time_to_try_again(http, platform, monkeypatch, tmp_path, caplog):
-    assert http.get("/health/ready").status_code == 204
+    assert http.get("/health/ready").json()["ready"] is True
     monkeypatch.setattr(platform.store.database, "engine", sqlite_engine(tmp_path / "gone" / "state.sqlite"))
     for place in ("/health/ready", "/v1/tasks/1"):
         answer = http.get(place)

@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import gzip
 import multiprocessing
+from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
 from nni_hyperfd.platform import EmbeddedPlatform
+from nni_hyperfd.state import operating
 from nni_hyperfd.state.store import StateError, Store
 from nni_hyperfd.state.tables import Base, BlobRow, ExtractorRow
 from support.platform_contract import SPACE, Contract
-from support.rows import add_task
+from support.rows import add_task, all_rows
 
+FORMATS = Path(__file__).with_name("formats")
 PROCESSES, ROWS = 3, 15
 
 
@@ -93,6 +99,27 @@ def test_what_is_no_state_of_ours_is_refused_and_not_touched(url, cluster):
     assert "secret" not in str(error.value)
     with pytest.raises(StateError, match="the address is not usable"):
         Store("postgresql+nothing://x/y")
+
+
+def test_a_database_of_an_earlier_format_is_upgraded_when_somebody_says_so(cluster, tmp_path):
+    url = cluster.restored(gzip.decompress((FORMATS / "format4.sql.gz").read_bytes()))
+    for use in (Store, operating.check, lambda url: operating.copy(url, str(tmp_path / "copy.sqlite"))):
+        with pytest.raises(
+            StateError, match=r"format 4, this one uses .*run hyperfd db upgrade --database 'postgresql"
+        ):
+            use(url)
+    assert operating.upgrade(url).faults == []
+    same = tmp_path / "state.sqlite"  # the dump was made of this one
+    same.write_bytes(gzip.decompress((FORMATS / "format4.sqlite.gz").read_bytes()))
+    store, expected, new = Store(url), Store(same), Store(cluster.new_database())
+    assert all_rows(store) == all_rows(expected) and differences(store) == differences(new) == []
+    for opened in (store, expected, new):
+        opened.close()
+
+
+def differences(store):
+    with store.engine.begin() as connection:
+        return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata)
 
 
 def test_a_database_begins_with_a_state_file_and_goes_on_counting(url, tmp_path):

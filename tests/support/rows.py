@@ -10,6 +10,20 @@ import numpy as np
 if TYPE_CHECKING:
     from nni_hyperfd.platform import Platform
     from nni_hyperfd.space import SearchSpace
+    from nni_hyperfd.state.store import Store
+
+
+def all_rows(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything that a state holds, by table."""
+    from sqlalchemy import select
+
+    from nni_hyperfd.state.tables import Base
+
+    with store.read() as session:
+        return {
+            table.name: [tuple(row) for row in session.execute(select(table).order_by(*table.primary_key.columns))]
+            for table in Base.metadata.sorted_tables
+        }
 
 
 def add_task(
@@ -18,6 +32,7 @@ def add_task(
     experiment: str,
     performances: Sequence[float | None] = (),
     closed: bool = True,
+    learned: bool = True,
     settings: dict[str, Any] | None = None,
     **fields: Any,
 ) -> int:
@@ -29,6 +44,7 @@ def add_task(
         experiment: its name.
         performances: of its picks; None for a failed one.
         closed: whether it is closed.
+        learned: whether the encoder counts as having learned from a closed one.
         settings: that differ from the defaults of a task without service trials.
         fields: of `nni_hyperfd.state.tables.TaskRow`.
     """
@@ -42,6 +58,7 @@ def add_task(
             space_signature=keep_space(session, space),
             settings=TaskSettings(**{"service": False, **(settings or {})}),
             closed=now() if closed else None,
+            learned=now() if closed and learned else None,
             **{"extractor_id": platform.versions.head(session).id, **fields},
         )
         session.add(row)

@@ -37,17 +37,24 @@ def config(options):
     return scripted(options, [0.1, 0.3, 0.2, 0.2], epochs=3)
 
 
+@pytest.fixture(scope="module")
+def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run is kept that `interrupted` hands out copies of; the first test makes it."""
+    return tmp_path_factory.mktemp("killed") / "run"
+
+
 @pytest.fixture
-def interrupted(config, splits, tmp_path: Path) -> Path:
+def interrupted(config, splits, killed_run: Path, tmp_path: Path) -> Path:
     """The folder of a run that was killed in its third epoch."""
-    with pytest.raises(Killed):
-        train(config, *splits, tmp_path / "run", report=kill_at(3))
-    assert sorted(path.name for path in (tmp_path / "run").glob("*.pth")) == [
+    if not killed_run.exists():
+        with pytest.raises(Killed):
+            train(config, *splits, killed_run, report=kill_at(3))
+    assert sorted(path.name for path in killed_run.glob("*.pth")) == [
         "best_face_ap50_epoch_2.pth",
         "epoch_1.pth",
         "epoch_2.pth",
     ]
-    return tmp_path / "run"
+    return Path(shutil.copytree(killed_run, tmp_path / "run"))
 
 
 @pytest.fixture

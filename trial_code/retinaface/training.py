@@ -122,7 +122,9 @@ def _is_interrupted(config: Config, work_dir: Path) -> bool:
     digest = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
     recorded, last = work_dir / RUN_FILE, work_dir / "last_checkpoint"  # mmengine writes the latter
     if recorded.is_file() and recorded.read_text() == digest and last.is_file():
-        print(f"going on from {last.read_text()}", flush=True)
+        checkpoint = work_dir / Path(last.read_text()).name  # the folder may have been moved since
+        last.write_text(str(checkpoint))
+        print(f"going on from {checkpoint}", flush=True)
         return True
     last.unlink(missing_ok=True)
     files.write_text(recorded, digest)

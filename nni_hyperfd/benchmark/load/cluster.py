@@ -1,11 +1,13 @@
-"""A PostgreSQL cluster of the tests' own, in a temporary folder, without a port."""
+"""A PostgreSQL cluster of one's own, in a temporary folder, without a port: for tests and for measuring."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import glob
@@ -13,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 _USER = "nobody"  # the server refuses to run as root
+_PATIENCE = 60
 _DEBIAN = "/usr/lib/postgresql/*/bin"
 
 
@@ -37,11 +40,51 @@ class Cluster:
         """Stop the server; `immediate` is a crash."""
         self._run("pg_ctl", "-w", "-D", self._data, "-m", mode, "stop")
 
+    def kill(self) -> None:
+        """SIGKILL the server; its connections' processes end when they notice."""
+        pid = int((self._data / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+
+    def start_again(self) -> None:
+        """Start a server that was killed, which is refused until the last of its processes has ended.
+
+        Raises:
+            AssertionError: it does not start within `_PATIENCE` seconds.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                self.start()
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
+
     def new_database(self) -> str:
         """The address of a new, empty database."""
         name = f"d{uuid4().hex}"
         self._run("createdb", "-h", self._socket, "-U", "hyperfd", name)
         return f"postgresql+psycopg://hyperfd@/{name}?host={self._socket}"
+
+    def dump(self, url: str) -> bytes:
+        """What `pg_dump` writes of a database, as SQL."""
+        with tempfile.TemporaryDirectory() as folder:
+            if os.geteuid() == 0:
+                shutil.chown(folder, _USER)
+            self._run("pg_dump", "-h", self._socket, "-U", "hyperfd", "-f", f"{folder}/sql", _name(url))
+            return Path(folder, "sql").read_bytes()
+
+    def restored(self, sql: bytes) -> str:
+        """The address of a new database with what `dump` has written."""
+        url = self.new_database()
+        with tempfile.NamedTemporaryFile(prefix="hfpg") as file:
+            file.write(sql)
+            file.flush()
+            os.chmod(file.name, 0o644)
+            options = ["-v", "ON_ERROR_STOP=1", "-q", "-h", self._socket, "-U", "hyperfd"]
+            self._run("psql", *options, "-f", file.name, _name(url))
+        return url
 
     def _run(self, program: str, *arguments: object) -> None:
         as_user = ["runuser", "-u", _USER, "--"] if os.geteuid() == 0 else []
@@ -82,6 +125,11 @@ def cluster() -> Iterator[Cluster]:
             made.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _name(url: str) -> str:
+    """The name of a database, out of its address."""
+    return url.partition("@/")[2].partition("?")[0]
 
 
 def _binaries() -> Path | None:
