@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import os
 import stat
@@ -14,6 +15,7 @@ import torch
 
 import nni_hyperfd
 from nni_hyperfd import wire
+from nni_hyperfd.experiment import trial as trial_hook
 from nni_hyperfd.experiment.tuner import TrialRequest
 from nni_hyperfd.method import MetaFeatureExtractor, WeightsError, weights
 from nni_hyperfd.privacy import projection as projections
@@ -414,3 +416,39 @@ def test_what_is_learned_depends_on_the_job_and_on_nothing_else(lab):
     assert tensors(seed=3, offline=offline)["tensors"] != first, "the offline data sets are used"
     replay = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
     assert tensors(seed=3, replay=replay)["tensors"] != first, "other clients' meta-features are used"
+
+
+def test_a_trial_on_another_machine_finds_the_manager_in_the_settings_of_the_keeper_there(tmp_path, monkeypatch):
+    """As NNI 3.0 lays them out; after a resume there are two."""
+    asked = []
+    record = {"parameter_id": 3, "parameters": {"x": 1}}
+
+    class Session:
+        def get(self, url, timeout):
+            asked.append(url)
+            answer = {"hyperParameters": [json.dumps(record)]}
+            return SimpleNamespace(raise_for_status=lambda: None, json=lambda: answer)
+
+    environment = tmp_path / "environments" / "remote-worker1"
+    for number, name in enumerate(("trial_keeper", "trial_keeper_1")):
+        settings = environment / name / "trial_keeper_config.json"
+        settings.parent.mkdir(parents=True)
+        settings.write_text(json.dumps({"managerCommandChannel": f"ws://10.0.0.1:808{number}/a/platform/remote/1"}))
+        os.utime(settings, (number, number))
+    monkeypatch.setattr("nni_hyperfd.experiment.manager.requests", Session())
+    monkeypatch.setattr(trial_hook.nni, "get_next_parameter", lambda: {})
+    monkeypatch.setattr(trial_hook.nni, "get_trial_id", lambda: "AbCdE")
+    monkeypatch.setattr(trial_hook.nni.trial, "_params", None)
+    monkeypatch.setenv("NNI_TRIAL_COMMAND_CHANNEL", "http://localhost:41234/env/remote-worker1/AbCdE")
+    monkeypatch.setenv("NNI_OUTPUT_DIR", str(environment / "trials" / "AbCdE"))
+    monkeypatch.setenv("NNI_PLATFORM", "remote")
+    monkeypatch.setenv("HYPERFD_TOKEN", "secret")
+    assert nni_hyperfd.get_next_parameter() == {"x": 1}
+    assert asked == ["http://10.0.0.1:8081/a/api/v1/nni/trial-jobs/AbCdE"]
+    assert "HYPERFD_TOKEN" not in os.environ, "what the trial starts does not get it"
+
+
+def test_a_pick_of_the_last_ranking_is_marked_for_the_web_ui_only(lab, monkeypatch):
+    record = TrialRequest({"x": 1}, note=wire.WITHOUT_PLATFORM).record(3)
+    assert record["parameters"] == {"phase": "fine-tune, platform away", "x": 1}
+    assert given(lab, monkeypatch, record, None) == {"x": 1}

@@ -22,6 +22,7 @@ def make_images(folder: Path, first_seed: int = 0) -> Path:
     """Fill a folder with images, and with their boxes."""
     from PIL import Image
 
+    folder.mkdir(exist_ok=True)
     for seed, name in enumerate(NAMES, first_seed):
         pixels = np.random.default_rng(seed).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
