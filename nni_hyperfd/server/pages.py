@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from nni_hyperfd.task import Scope
 MOST_TASKS = 50
 """Of a tenant, the newest, on its page."""
 _EARLIER = 100  # tasks of all tenants before a task, the newest, from which mean rank is taken
-_WIDTH, _HEIGHT, _MARGIN = 640, 360, 40  # of a drawing, in its own units
+_WIDTH, _HEIGHT, _MARGIN = 400, 260, 36  # of a drawing, in units that are pixels on a wide page
 
 router = APIRouter()
 
@@ -91,7 +90,10 @@ def _tasks_of(platform: EmbeddedPlatform, tenant_id: int) -> list[TaskView]:
 
 def _trial_text(trial: TrialView) -> str:
     """The configuration of a trial, as short as it can be."""
-    return json.dumps(trial.configuration, separators=(", ", ": ")).strip("{}").replace('"', "")
+    return ", ".join(
+        f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}"
+        for name, value in trial.configuration.items()
+    )
 
 
 def _compared(platform: EmbeddedPlatform, tasks: Sequence[TaskView]) -> list[Compared]:
