@@ -21,7 +21,7 @@ ROOMS = {
     "experiment.trial": {"method", "privacy", "wire"},  # it runs in trials, where there is no platform
     "platform": {"belief", "method", "privacy", "recommenders", "space", "state", "task", "wire"},
     "client": {"method", "platform", "space", "task", "wire"},
-    "server": {"", "method", "platform", "space", "state", "task", "wire"},
+    "server": {"", "method", "platform", "report", "space", "state", "task", "wire"},
     "state": {"files", "method", "space", "task", "wire"},
     "recommenders": {"belief", "method", "space"},
     "method": {"space"},

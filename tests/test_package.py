@@ -108,6 +108,7 @@ def test_the_wheel_has_what_is_read_at_run_time(shipped):
         "nni_hyperfd/benchmark/faces_nas/meta.json",
         "nni_hyperfd/benchmark/reproduce/page.html",
         "nni_hyperfd/report/page.html",
+        "nni_hyperfd/server/page.html",
         "nni_hyperfd/search_spaces/hpo.json",
     }
     assert others <= shipped

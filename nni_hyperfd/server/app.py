@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 import nni_hyperfd
 from nni_hyperfd.method import weights
 from nni_hyperfd.platform import EmbeddedPlatform, messages
-from nni_hyperfd.server import metrics, operating, problems
+from nni_hyperfd.server import metrics, operating, pages, problems
 from nni_hyperfd.server.auth import Authentication
 from nni_hyperfd.server.bodies import LimitedBodies
 from nni_hyperfd.server.dependencies import Own
@@ -58,6 +58,7 @@ def application(platform: EmbeddedPlatform, limits: Limits | None = None) -> Fas
     app.include_router(_health, prefix="/health", responses=_PROBLEM)
     app.include_router(operating.health, prefix="/health", responses=_PROBLEM)
     app.include_router(metrics.router)
+    app.include_router(pages.router)
     app.include_router(_tasks, prefix="/v1", responses=_PROBLEM, dependencies=[token])
     app.include_router(_service_trials, prefix="/v1", responses=_PROBLEM, dependencies=[token])
     app.include_router(operating.deleting, prefix="/v1", responses=_PROBLEM, dependencies=[token])

@@ -15,7 +15,7 @@ from nni_hyperfd.platform.problems import ERRORS, PROBLEMS, word_of
 
 _logger = logging.getLogger(__name__)
 _RETRY_SECONDS = 2
-_CHALLENGE = 'Bearer realm="HyperFD", Basic realm="HyperFD", charset="UTF-8"'
+_CHALLENGE = 'Basic realm="HyperFD", charset="UTF-8", Bearer realm="HyperFD"'  # Chromium looks at the first only
 
 
 class Refusal(HTTPException):

@@ -48,7 +48,7 @@ CASES = {
     ("POST", "/v1/tasks/{task_id}/close"): {"update": None},
 }
 """Every route that needs a token, with a body that it understands."""
-OPERATING = {("GET", "/metrics"), ("DELETE", "/v1/tenants/{name}")}
+OPERATING = {("GET", "/metrics"), ("GET", "/ui"), ("DELETE", "/v1/tenants/{name}")}
 """Routes that are an operator's alone, or show each what is his own: tests/server/test_operating.py, test_pages.py."""
 
 

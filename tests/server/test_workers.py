@@ -22,6 +22,7 @@ from nni_hyperfd.server.opening import served_platform
 from nni_hyperfd.space import SearchSpace
 from nni_hyperfd.state.tables import EncoderRow, TaskRow, TrialRow
 from nni_hyperfd.task import Phase, Status
+from support.platform_contract import Contract
 from support.rows import add_task
 
 SPACES = [SearchSpace.from_nni({name: {"_type": "choice", "_value": [1, 2, 3, 4]}}) for name in "xy"]
@@ -179,3 +180,12 @@ def test_tasks_without_news_are_closed_or_removed(tmp_path):
     with platform.store.read() as session:
         assert session.get_one(TaskRow, ids[0]).learned is None
     assert close_abandoned(platform, now - timedelta(days=14)) == ([], [])
+
+
+class TestServedPlatform(Contract):
+    """What every platform does, with a worker beside it."""
+
+    @pytest.fixture
+    def client(self, tmp_path):
+        with served_platform(str(tmp_path / "state.sqlite"), pace=NEVER) as platform:
+            yield platform
