@@ -50,7 +50,7 @@ def running(away):
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_at_each_step_of_a_task(running, lab, caplog):
+def test_a_server_that_is_killed_at_each_step_of_a_task(running, lab, caplog, monkeypatch):
     """The tuner as the advisor drives it; every step is taken while nobody listens, and again the server is killed."""
     tuner = lab.tuner(
         "e", state=None, warm_start=None, platform=running.address, when_away="continue", budget=PICKS, preset="default"
@@ -60,6 +60,7 @@ def test_a_server_that_is_killed_at_each_step_of_a_task(running, lab, caplog):
     assert request.job is not None
     running.kill()
     (answer,), (final,) = lab.serve(request)
+    monkeypatch.setenv("HYPERFD_TOKEN", running.token)  # the trial, here in the tuner's process, has taken it away
     tuner.receive_intermediate(0, answer)
     tuner.receive_trial_result(0, None, final)
     tuner.trial_end(0, True)
