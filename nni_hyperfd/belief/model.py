@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -201,13 +201,13 @@ class _Candidates:
 
     def covariance(self, left: Sequence[float]) -> Covariance:
         """The average covariance of the targets (eq. B11), given the share of S that is left in each view (eq. B9)."""
-        shares = np.repeat(left, self.widths)
-
-        def columns(indices: list[int]) -> NDArray[np.float64]:
-            column: NDArray[np.float64] = self.features @ (self.shared[indices] * shares + self.doubted[indices]).T
-            return column
-
+        columns = partial(self._columns, np.repeat(left, self.widths))
         return Covariance(self.shared_variance @ left + self.doubted_variance.sum(axis=1), columns)
+
+    def _columns(self, shares: NDArray[np.float64], indices: list[int]) -> NDArray[np.float64]:
+        """Columns (n, len(indices)) of the average covariance, given the share (K,) of S that is left."""
+        columns: NDArray[np.float64] = self.features @ (self.shared[indices] * shares + self.doubted[indices]).T
+        return columns
 
 
 def _diagonals(left: Sequence[NDArray[np.float64]], right: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +38,13 @@ class Covariance(NamedTuple):
     @classmethod
     def product(cls, left: NDArray[np.float64], right: NDArray[np.float64]) -> Covariance:
         """The covariance left @ right.T, of matrices (n, k)."""
-        return cls(np.einsum("ij,ij->i", left, right), lambda indices: left @ right[indices].T)
+        return cls(np.einsum("ij,ij->i", left, right), partial(_product, left, right))
+
+
+def _product(left: NDArray[np.float64], right: NDArray[np.float64], indices: list[int]) -> NDArray[np.float64]:
+    """Columns (n, len(indices)) of left @ right.T."""
+    columns: NDArray[np.float64] = left @ right[indices].T
+    return columns
 
 
 class _Posterior(NamedTuple):

@@ -10,6 +10,7 @@ import random
 import sqlite3
 from collections import Counter
 from contextlib import closing, suppress
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -27,6 +28,8 @@ from nni_hyperfd.server.limits import Limits
 from nni_hyperfd.task import Scope
 from support.platform_contract import described, opened, run_next
 
+TASKS = 10
+
 
 @pytest.fixture
 def place(tmp_path):
@@ -35,21 +38,28 @@ def place(tmp_path):
     tenants = platform.tenants
     tokens = {"a": tenants.add("a", open_tasks=0), "reads": tenants.add("a", Scope.READ), None: None}
     own = TenantPlatform(platform, tenants.caller(tokens["a"]))
-    task_id = described(own, budget=4)
-    for parameter_id in (1, 2):
-        run_next(own, task_id, parameter_id)
-    own.observe(task_id, 1, 0.5)  # with a result it is not forgotten
-    opened(own, "next")
     opened(TenantPlatform(platform, tenants.caller(tenants.add("b"))))
-    yield SimpleNamespace(app=application(platform, Limits(10**6)), tokens=tokens, path=platform.store.path)
+    yield SimpleNamespace(app=application(platform, Limits(10**6)), tokens=tokens, path=platform.store.path, own=own)
     platform.close()
 
 
-def aimed(case, generator):
+def known_ids(looking, own):
+    """Ids of tasks and of trials; those that requests have deleted are made up for by new tasks in the middle."""
+    ids = {name: [row[0] for row in looking.execute(f"SELECT id FROM {name}s")] for name in ("task", "trial")}
+    for number in range(len(ids["task"]), TASKS):
+        task_id = described(own, experiment=f"{max(ids['trial'], default=0)} {number}", budget=4)
+        for parameter_id in (1, 2):
+            run_next(own, task_id, parameter_id)
+        own.observe(task_id, 1, 0.5)
+    return ids if len(ids["task"]) >= TASKS else known_ids(looking, own)
+
+
+def aimed(case, ids, generator):
     """Most ids become those of tasks and trials that there are."""
     for name, value in case.path_parameters.items():
+        known = ids.get(name.removesuffix("_id"), range(3))
         if name.endswith("_id") and str(value).isdigit() and generator.random() < 0.8:
-            case.path_parameters[name] = generator.choice([1, 1, 1, 2, 3, 4, 5])
+            case.path_parameters[name] = generator.choice(known)
     return case
 
 
@@ -80,7 +90,8 @@ def test_no_request_breaks_the_server_and_no_refused_one_changes_anything(reques
 
         for number in itertools.count():
             for operation, mode in itertools.product(operations, GenerationMode):
-                strategy = operation.as_strategy(generation_mode=mode).map(lambda case: aimed(case, generator))
+                aim = partial(aimed, ids=known_ids(looking, place.own), generator=generator)
+                strategy = operation.as_strategy(generation_mode=mode).map(aim)
                 examples = settings(
                     max_examples=each, deadline=None, database=None, suppress_health_check=list(HealthCheck)
                 )
@@ -90,4 +101,4 @@ def test_no_request_breaks_the_server_and_no_refused_one_changes_anything(reques
                 break
     print(f"{statuses.total()} requests: {dict(sorted(statuses.items(), key=str))}")
     assert {status for kind, status in statuses if kind is None} <= {200, 204, 401, 404, 405, 413}
-    assert sum(count for (kind, status), count in statuses.items() if kind == "a" and status < 300) > requests / 20
+    assert sum(count for (kind, status), count in statuses.items() if kind == "a" and status < 300) > requests / 50
