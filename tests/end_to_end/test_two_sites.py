@@ -92,6 +92,7 @@ def sites(
                 patch.setenv("HYPERFD_PRIVACY", settings)
                 run = experiments(own, f"--images {images[-1]}", state=state, space=SPACE).create().wait_done()
                 run.end()
+            learn(state, space)
             ended.append(run)
         yield {
             "experiments": ended, "heard": proxy.heard, "packets": folder / "packets", "port": proxy.port,
@@ -105,6 +106,14 @@ def server_token(state: str, name: str) -> str:
         return platform.tenants.add(name)
     finally:
         platform.close()
+
+
+def learn(state: str, space: SearchSpace) -> None:
+    """What a worker does beside the server."""
+    platform = EmbeddedPlatform(state)
+    while platform.learning.learn_next(space.signature):
+        pass
+    platform.close()
 
 
 def test_only_tls_crosses_the_wires(sites: dict) -> None:
