@@ -21,7 +21,7 @@ from nni_hyperfd.state.tables import Base
 _logger = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x48464431  # "HFD1": tells our files from other people's SQLite files
-_SQLITE_HEADER = b"SQLite format 3\0"
+_SMALLEST = 512  # bytes; of one page, of which an SQLite file has at least one
 _BUSY_SECONDS = 120  # transactions take milliseconds; but an upgrade of a large state holds the others up
 
 
@@ -57,7 +57,7 @@ class SqliteFile(Database):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if warm_start is not None and not self.path.exists():
                 self._begin_with(warm_start)
-            self._check_header()
+            self._check_size()
             self.engine = sqlite_engine(self.path)
             if (version := self._format()) < migrations.FORMAT:
                 self._check_may_change(version, create, upgrade)
@@ -120,15 +120,16 @@ class SqliteFile(Database):
 
     # -- what a file is ----------------------------------------------------------------------------------------------
 
-    def _check_header(self) -> None:
-        """SQLite takes a file of a few bytes for an empty database, and would overwrite it."""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                header = file.read(len(_SQLITE_HEADER))
-            if header and header != _SQLITE_HEADER:
-                raise StateError(
-                    f"state {self.path}: the file is damaged or no state; restore it from a backup or name another file"
-                )
+    def _check_size(self) -> None:
+        """SQLite takes a file of a few bytes for an empty database, and would overwrite it.
+
+        The file itself is not opened: closing it would take away the locks of this process' connections to it, after
+        which another process may remove the journal that they write to.
+        """
+        if self.path.exists() and 0 < self.path.stat().st_size < _SMALLEST:
+            raise StateError(
+                f"state {self.path}: the file is damaged or no state; restore it from a backup or name another file"
+            )
 
     def _format(self) -> int:
         """The format of an intact state; 0 for an empty file."""

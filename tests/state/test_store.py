@@ -299,3 +299,26 @@ def test_what_was_written_survives_a_kill_and_what_was_open_leaves_no_trace(path
     assert sorted(blobs(store).values()) == [b"row %d" % number for number in range(5)]
     keep(store, b"goes on")
     assert len(blobs(store)) == 6
+
+
+@pytest.mark.parametrize("ends", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)", "first.close()"])
+def test_a_process_with_two_stores_of_a_file_keeps_its_locks_while_another_process_comes_and_goes(path, ends):
+    """As a server has two; if its locks were gone, the other process would remove the journal that it writes to."""
+    script = textwrap.dedent("""
+        import os, signal, subprocess, sys
+        from nni_hyperfd.state.store import Store
+
+        def keep(store, data):
+            with store.write() as session:
+                store.put(session, data)
+
+        first = Store(sys.argv[1])
+        keep(first, b"before")
+        second = Store(sys.argv[1])
+        visit = "import sys; from nni_hyperfd.state.store import Store; Store(sys.argv[1]).close()"
+        subprocess.run([sys.executable, "-c", visit, sys.argv[1]], check=True)
+        keep(first, b"by the first")
+        keep(second, b"by the second")
+    """)
+    subprocess.run([sys.executable, "-c", script + ends, str(path)], check="SIGKILL" not in ends)
+    assert sorted(blobs(Store(path)).values()) == [b"before", b"by the first", b"by the second"]
