@@ -131,6 +131,24 @@ def subsets(
     say(f"Dropped: {dropped}. {out / 'subsets.csv'} and {out / 'spread.png'} show the others.")
 
 
+@data.command()
+def shift(
+    source: Annotated[Path, typer.Argument(help="A data set.")],
+    out: Annotated[Path, typer.Argument(help="A new folder, or one in which this command was interrupted.")],
+    by: Annotated[
+        list[str], typer.Option(help="masked, sketch, drawn, negative, sideways, upside_down; several, in this order.")
+    ],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of colours and of who wears a mask.")] = 0,
+) -> None:
+    """Make a data set that the starting detector does not know of one that it does, for the warm-up."""
+    with _one_line_errors(out):
+        from nni_hyperfd.datasets import shifted
+
+        report = shifted.shift(source, out, by, seed=seed)
+    counts = ", ".join(f"{count} {split}" for split, count in report["images"].items())
+    say(f"Images: {counts}. {out / 'contact_sheet.jpg'} shows some.")
+
+
 @contextmanager
 def _one_line_errors(folder: Path) -> Iterator[None]:
     """End the command with one line on stderr for an error that its user can correct.
@@ -141,10 +159,11 @@ def _one_line_errors(folder: Path) -> Iterator[None]:
     with readable_errors(folder, "subsets"):
         from nni_hyperfd.datasets.coco import AnnotationError
         from nni_hyperfd.datasets.convert.record import ConvertError
+        from nni_hyperfd.datasets.shifted import ShiftError
         from nni_hyperfd.datasets.subsets.errors import SubsetsError
         from nni_hyperfd.files import FolderError
 
         try:
             yield
-        except (AnnotationError, ConvertError, SubsetsError, FolderError) as error:
+        except (AnnotationError, ConvertError, ShiftError, SubsetsError, FolderError) as error:
             stop(str(error))
