@@ -41,7 +41,8 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
     for name in sorted({pair.data for pair in measured}):
         file = folder / f"{name}.safetensors"
         try:
-            images, counts = features.unpack(weights.loads(file.read_bytes()))
+            packed = weights.loads(file.read_bytes())
+            (images, counts), baseline = features.unpack(packed), features.baseline(packed)
         except OSError as error:
             raise TrainError(f"{file}: {error.strerror}; trial_code/describe.py --whole writes it") from None
         except weights.WeightsError as error:
@@ -57,7 +58,7 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
         except SpaceError as error:
             raise TrainError(f"{pairs.path}: it was measured in another search space: {error}") from None
         performance = [pair.performance for pair in own if pair.performance is not None]
-        data_sets.append(OfflineResults(name, images, counts, configurations, performance))
+        data_sets.append(OfflineResults(name, images, counts, configurations, performance, baseline))
     return data_sets
 
 
