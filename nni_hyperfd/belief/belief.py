@@ -2,10 +2,9 @@
 
 A task's targets are F_t h_t + noise, with F_t the features of its configurations, and h_t ~ N(m, S). Given S, all that
 the tasks say about m is known in closed form; S, which has an inverse-Wishart prior, and the scales of the tasks follow
-from expectation maximisation. The vectors of past tasks that are described alike shift a new task's prior as far as that
-would have predicted the tasks that are known whole. There are two kinds of description, the meta-feature and what the
-starting detector reaches on the data set; the one that predicts better counts. Everything is float64. Equations B6 to B10
-of docs/method.md.
+from expectation maximisation. The vectors of past tasks that are alike shift a new task's prior as far as that would have
+predicted the tasks that are known whole: alike in their meta-features, or in what the starting detector reaches on them,
+whichever predicts better. Everything is float64. Equations B6 to B10 of docs/method.md.
 """
 
 from __future__ import annotations

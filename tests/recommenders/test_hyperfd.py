@@ -231,6 +231,9 @@ def test_data_sets_with_a_like_baseline_are_leaned_on():
         recommender.start_task(Task(baseline=baseline), offered)
         expected, _ = recommender.search.expected()
         assert np.corrcoef(expected, preferred(offered, baseline))[0, 1] > 0.8
+    recommender.start_task(Task(), offered)
+    unsure, _ = recommender.search.expected()
+    assert np.ptp(unsure) < 0.5 * np.ptp(expected)
 
 
 @pytest.mark.parametrize("baseline", [np.nan, np.inf])
