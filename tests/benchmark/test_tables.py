@@ -44,14 +44,6 @@ def test_a_table_is_read_in_the_order_of_its_performances(folder):
     assert table.configurations.graphs.adjacency.shape == (3, 2, 2)
 
 
-def test_what_the_start_reaches_is_a_baseline(folder):
-    assert not len(load(folder).baselines) and load(folder).task(0, 4).baseline is None
-    (folder / "tasks.csv").write_text("task_id,ap_before\nb,\na,0.25\n")
-    table = load(folder)
-    assert [table.task(place, 4).baseline for place in (0, 1)] == [0.25, None]
-    assert table.task(0, 4, meta_features=False).baseline is None
-
-
 def test_a_metric_to_minimise_is_turned_round(folder):
     change_meta(folder, maximize=False)
     assert load(folder).performance[1].tolist() == [-1, -2, -3]

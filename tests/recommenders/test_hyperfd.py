@@ -214,34 +214,6 @@ def test_a_data_set_that_contradicts_the_others_is_no_worse_than_none():
     assert foresight(told) > foresight(untold) - 0.05
 
 
-def test_data_sets_with_a_like_baseline_are_leaned_on():
-    """Where the start finds little, a large first number is best, elsewhere a small one; nothing else is told."""
-
-    def measured(seed, baseline):
-        offered = candidates(seed, 40)
-        return MeasuredDataset(Task(baseline=baseline), offered, preferred(offered, baseline))
-
-    def preferred(offered, baseline):
-        return (1 if baseline < 0.5 else -1) * offered.vectors[:, 0] + 0.1 * offered.vectors[:, 1]
-
-    recommender = HyperFD(0)
-    recommender.know([measured(seed, (0.9, 0.85, 0.95, 0.8)[seed % 4] - 0.7 * (seed > 4)) for seed in range(1, 9)])
-    offered = candidates(50, 60)
-    for baseline in (0.12, 0.88):
-        recommender.start_task(Task(baseline=baseline), offered)
-        expected, _ = recommender.search.expected()
-        assert np.corrcoef(expected, preferred(offered, baseline))[0, 1] > 0.8
-    recommender.start_task(Task(), offered)
-    unsure, _ = recommender.search.expected()
-    assert np.ptp(unsure) < 0.5 * np.ptp(expected)
-
-
-@pytest.mark.parametrize("baseline", [np.nan, np.inf])
-def test_a_baseline_is_a_number(baseline):
-    with pytest.raises(ValueError, match="baseline must be a finite number"):
-        Task(baseline=baseline)
-
-
 # -- what it asks for --------------------------------------------------------------------------------------------------
 
 
