@@ -6,8 +6,8 @@
 
 The platform needs them to transform old meta-features for a newer extractor (eq. 4, docs/method.md). The sub-data-sets
 are clusters of image features, so that they differ. With --whole, each data set becomes one file with its name, as
-`hyperfd warmup train` reads them: --data, or all those in that folder. The files contain features, counts and, with
---whole, AP@50 of the starting detector on the validation split; no pixels.
+`hyperfd warmup train` reads them: --data, or all those in that folder. The files contain features and counts, no
+pixels.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def describe_whole(dataset: FaceDataset, out: Path, images: int | None) -> Path:
     """
     features = dataset.image_features(images or dataset.num_images, dataset.options.seed)
     path = out / f"{dataset.options.data.name}.safetensors"
-    _write(path, features, dataset.num_images, dataset.num_boxes, dataset.evaluate())
+    _write(path, features, dataset.num_images, dataset.num_boxes)
     return path
 
 
@@ -102,14 +102,14 @@ def _boxes(dataset: FaceDataset) -> Tensor:
     return boxes
 
 
-def _write(path: Path, features: Tensor, images: int, boxes: int, baseline: float | None = None) -> None:
+def _write(path: Path, features: Tensor, images: int, boxes: int) -> None:
     import torch
 
     from nni_hyperfd import files
     from nni_hyperfd.weights import dumps, pack_features
 
     counts = torch.tensor([images, boxes], dtype=torch.float32)
-    files.write_bytes(path, dumps(pack_features(features, counts, baseline)))
+    files.write_bytes(path, dumps(pack_features(features, counts)))
 
 
 if __name__ == "__main__":

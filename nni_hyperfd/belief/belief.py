@@ -2,9 +2,8 @@
 
 A task's targets are F_t h_t + noise, with F_t the features of its configurations, and h_t ~ N(m, S). Given S, all that
 the tasks say about m is known in closed form; S, which has an inverse-Wishart prior, and the scales of the tasks follow
-from expectation maximisation. The vectors of past tasks that are alike shift a new task's prior as far as that would have
-predicted the tasks that are known whole: alike in their meta-features, or in what the starting detector reaches on them,
-whichever predicts better. Everything is float64. Equations B6 to B10 of docs/method.md.
+from expectation maximisation. The vectors of past tasks with near meta-features shift a new task's prior as far as that
+would have predicted the tasks that are known whole. Everything is float64. Equations B6 to B10 of docs/method.md.
 """
 
 from __future__ import annotations
@@ -45,11 +44,10 @@ class Belief:
         covariance: (k, k), S, positive definite.
         noise: variance of the noise of one target, > 0.
         scales: the prior of a new task's scale.
-        between: (kinds, tasks, tasks), distances of the tasks by each kind of description (eq. B2).
-        kind: the one that counts.
+        between: (tasks, tasks), distances of the tasks' meta-features (eq. B2).
         trust: the correlation of two tasks' deviations from m is trust * exp(-distance^2 / (2 reach^2)) (eq. B9); 0
-            ignores the descriptions.
-        reach: the distance of two descriptions in it, > 0.
+            ignores the meta-features.
+        reach: the distance of two meta-features in it, > 0.
     """
 
     vectors: NDArray[np.float64]
@@ -59,7 +57,6 @@ class Belief:
     noise: float
     scales: ScalePrior
     between: NDArray[np.float64]
-    kind: int = 0
     trust: float = 0.0
     reach: float = 1.0
 
@@ -76,7 +73,7 @@ class Belief:
             tasks: what each says, at least one.
             amplitude: variance of the targets per unit of the features' inner products.
             noise: variance of the noise of one target, > 0.
-            distances: (kinds, tasks, tasks), of the tasks by each kind of description (eq. B2).
+            distances: (tasks, tasks), of the tasks' meta-features (eq. B2).
         """
         k = tasks[0].features.shape[1]
         isotropic = _DEVIATION_SHARE * amplitude * np.eye(k)
@@ -101,36 +98,36 @@ class Belief:
         """Compute how the prior of a new task's h differs from N(m, S + doubt) (eq. B9).
 
         Args:
-            distances: (kinds, tasks), of the new task to the past ones.
+            distances: (tasks,), of the new task's meta-feature to the past tasks'.
 
         Returns:
             The weight (tasks,) of each past task's deviation from m in the mean, and the share of S that is left.
         """
         if not self.trust:
-            return np.zeros(distances.shape[-1]), 1.0
-        near = _correlation(self.trust, self.reach, distances[self.kind])
+            return np.zeros(len(distances)), 1.0
+        near = _correlation(self.trust, self.reach, distances)
         weights = self._inverse @ near
-        # The floor leaves uncertainty where a past task is described alike.
+        # The floor leaves uncertainty where a past task has the same meta-feature.
         return weights, max(1 - float(weights @ near), 0.05)
 
     @cached_property
     def _inverse(self) -> NDArray[np.floating]:
         """Inverse (tasks, tasks) of the past tasks' correlations."""
-        # Not by Cholesky: where entries of descriptions are unknown, the distances need not be Euclidean, and then the
+        # Not by Cholesky: where entries of meta-features are unknown, the distances need not be Euclidean, and then the
         # correlations need not be positive definite.
-        inverse: NDArray[np.floating] = np.linalg.inv(_among(self.trust, self.reach, self.between[self.kind]))
+        inverse: NDArray[np.floating] = np.linalg.inv(_among(self.trust, self.reach, self.between))
         return inverse
 
     def _calibrated(self, tasks: Sequence[Evidence]) -> Belief:
-        """Choose kind, trust and reach by leave-one-out prediction of the past tasks that are known whole (eq. B10)."""
+        """Choose trust and reach by leave-one-out prediction of the past tasks that are known whole (eq. B10)."""
         places = [place for place, task in enumerate(tasks) if isinstance(task, Whole)]
         if len(places) < _LEAST_TASKS:
             return self
         whole = [task for task in tasks if isinstance(task, Whole)]
-        vectors, count = self.vectors[places], len(places)
+        vectors, apart, count = self.vectors[places], self.between[np.ix_(places, places)], len(places)
         predicted = [task.features @ vectors.T for task in whole]
 
-        def errors(apart: NDArray[np.float64], trust: float, reach: float) -> NDArray[np.float64]:
+        def errors(trust: float, reach: float) -> NDArray[np.float64]:
             """Mean squared error (tasks,) of each task's prior mean, made from the others, up to a constant."""
             result: NDArray[np.float64] = np.empty(count)
             for t, task in enumerate(whole):
@@ -141,14 +138,13 @@ class Belief:
                 result[t] = np.square(predicted[t][:, others] @ shares - task.targets).sum() / task.count
             return result
 
-        kinds = [between[np.ix_(places, places)] for between in self.between]
-        plain, best, most = errors(kinds[0], 0.0, 1.0), (0, 0.0, 1.0), 0.0
-        for kind, trust, reach in itertools.product(range(len(kinds)), _TRUSTS, _REACHES):
-            saved = plain - errors(kinds[kind], trust, reach)
+        plain, best, most = errors(0.0, 1.0), (0.0, 1.0), 0.0
+        for trust, reach in itertools.product(_TRUSTS, _REACHES):
+            saved = plain - errors(trust, reach)
             gain = float(saved.mean() - saved.std(ddof=1) / np.sqrt(count))
             if gain > most:
-                best, most = (kind, trust, reach), gain
-        return replace(self, kind=best[0], trust=best[1], reach=best[2])
+                best, most = (trust, reach), gain
+        return replace(self, trust=best[0], reach=best[1])
 
 
 def _first_scales(tasks: Sequence[Evidence]) -> ScalePrior:

@@ -37,14 +37,12 @@ class PastTask:
         meta_feature: (m,), or None; an entry that is not finite is unknown.
         sampled: whether they represent the space, as those of the platform's own data sets do; False for picks, which
             were chosen for being good.
-        baseline: what the starting detector reaches on the data set, before any trial; None where it is not known.
     """
 
     inputs: NDArray[np.float32]
     performance: NDArray[np.float64]
     meta_feature: NDArray[np.floating] | None = None
     sampled: bool = True
-    baseline: float | None = None
 
     @property
     def whole(self) -> bool:

@@ -108,24 +108,21 @@ class BeliefModel:
         features = before.features if before is not None else None
         if features is None or not features.still_hold(source):
             features = Features.learned(source, pool, np.random.default_rng([seed, len(source)]))
-        apart = np.stack([kind.between for kind in _described(tasks)])
+        apart = MetaFeatures.of([task.meta_feature for task in tasks]).between
         return cls(pool.shape[1], tasks, features, [_believed(tasks, view, apart) for view in features.maps])
 
-    def search(
-        self, inputs: NDArray[np.float32], meta_feature: NDArray[np.floating] | None, baseline: float | None = None
-    ) -> Search:
+    def search(self, inputs: NDArray[np.float32], meta_feature: NDArray[np.floating] | None) -> Search:
         """Start the search for a new task's best candidate, under the average of the views (eq. B11).
 
         Args:
             inputs: (n, d), encoded candidates.
             meta_feature: (m,), or None.
-            baseline: what the starting detector reaches, or None.
         """
         if self.features is None:
             return _first_search(inputs)
         noise = float(np.mean([belief.noise for belief in self.beliefs]))
         scales = ScalePrior.average([belief.scales for belief in self.beliefs])
-        candidates, leanings = self._candidates(inputs), self._leanings(self._distances(meta_feature, baseline))
+        candidates, leanings = self._candidates(inputs), self._leanings(meta_feature)
         vectors = [
             belief.mean + weights @ (belief.vectors - belief.mean)
             for belief, (weights, _) in zip(self.beliefs, leanings, strict=True)
@@ -133,9 +130,7 @@ class BeliefModel:
         mean = candidates.features @ np.concatenate(vectors) / len(vectors)
         return Search(mean, candidates.covariance([left for _, left in leanings]), noise, scales)
 
-    def leaning(
-        self, meta_feature: NDArray[np.floating], baseline: float | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def leaning(self, meta_feature: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the distance (tasks,) of a meta-feature (m,) to each past task's, and the tasks' weights (tasks,).
 
         A weight is that of the past task's deviation from the mean in a new task's prior (eq. B9), averaged over the
@@ -143,21 +138,17 @@ class BeliefModel:
         """
         if not self.beliefs:
             return np.zeros(0), np.zeros(0)
-        apart = self._distances(meta_feature, baseline)
-        return apart[0], np.mean([weights for weights, _ in self._leanings(apart)], axis=0)
+        return self._described.to(meta_feature), np.mean([each for each, _ in self._leanings(meta_feature)], axis=0)
 
-    def _leanings(self, apart: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], float]]:
-        """What each view makes of the distances (kinds, tasks) of a new task (eq. B9)."""
+    def _leanings(self, meta_feature: NDArray[np.floating] | None) -> list[tuple[NDArray[np.float64], float]]:
+        """What each view makes of a meta-feature (eq. B9)."""
+        apart = self._described.to(meta_feature)
         return [belief.leaning(apart) for belief in self.beliefs]
 
-    def _distances(self, meta_feature: NDArray[np.floating] | None, baseline: float | None) -> NDArray[np.float64]:
-        """Distances (kinds, tasks) of a new task to the past ones: by meta-features, by baselines."""
-        by_meta_feature, by_baseline = self._descriptions
-        return np.stack([by_meta_feature.to(meta_feature), by_baseline.to(_entry(baseline))])
-
     @cached_property
-    def _descriptions(self) -> tuple[MetaFeatures, MetaFeatures]:
-        return _described(self.tasks)
+    def _described(self) -> MetaFeatures:
+        """The past tasks' meta-features."""
+        return MetaFeatures.of([task.meta_feature for task in self.tasks])
 
     def _candidates(self, inputs: NDArray[np.float32]) -> _Candidates:
         """What is believed of candidates (n, d) whichever the task; kept, for the next pick is often among the same."""
@@ -225,24 +216,13 @@ def _diagonals(left: Sequence[NDArray[np.float64]], right: Sequence[NDArray[np.f
 
 
 def _believed(tasks: Sequence[PastTask], view: FeatureMap, apart: NDArray[np.float64]) -> Belief:
-    """Learn the belief of one view; apart: (kinds, tasks, tasks), distances of the tasks' descriptions."""
+    """Learn the belief of one view; apart: (tasks, tasks), distances of the tasks' meta-features."""
     return Belief.learned(
         [evidence(task, view.of_inputs(task.inputs)) for task in tasks],
         amplitude=float(view.kernel.amplitude.exp()),
         noise=view.kernel.noise_variance,
         distances=apart,
     )
-
-
-def _described(tasks: Sequence[PastTask]) -> tuple[MetaFeatures, MetaFeatures]:
-    """The kinds of description by which tasks may be alike: their meta-features, and their baselines."""
-    baselines = [_entry(task.baseline) for task in tasks]
-    return MetaFeatures.of([task.meta_feature for task in tasks]), MetaFeatures.of(baselines)
-
-
-def _entry(baseline: float | None) -> NDArray[np.float64]:
-    """A baseline as a description (1,)."""
-    return np.array([np.nan if baseline is None else baseline])
 
 
 def _first_search(inputs: NDArray[np.float32]) -> Search:

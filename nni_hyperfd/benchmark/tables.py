@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,7 +34,6 @@ FORMAT = 1
 """Format of tables and measurements; `meta.json` of the first tables names none."""
 
 _KINDS = ("cat", "num", "log")
-_BASELINE = "ap_before"
 _T = TypeVar("_T")
 
 
@@ -59,8 +58,6 @@ class Table:
         images: of each task its image features (N, 3, 3, D), as `recommenders.Task` takes them; empty where the table
             has none.
         counts: of each task its numbers of images and boxes (2,); empty where the table has no image features.
-        baselines: float64 (tasks,), what the detector that all trials start from reaches, NaN = unknown; of length 0
-            where the table has none.
         columns: number of entries of a configuration's vector that belong to each parameter, in order: one for a
             number, one per value for a category. Empty where it is not known.
 
@@ -77,7 +74,6 @@ class Table:
     images: tuple[NDArray[np.float32], ...] = ()
     counts: tuple[NDArray[np.float32], ...] = ()
     columns: tuple[int, ...] = ()
-    baselines: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         if np.isfinite(self.performance).any(axis=1).sum() < 2:
@@ -95,8 +91,7 @@ class Table:
             return Task(budget)
         images, counts = (self.images[place], self.counts[place]) if self.images else (None, None)
         meta_feature = self.meta_features[place] if self.meta_features.shape[1] else None
-        known = bool(len(self.baselines)) and bool(np.isfinite(self.baselines[place]))
-        return Task(budget, meta_feature, images, counts, float(self.baselines[place]) if known else None)
+        return Task(budget, meta_feature, images, counts)
 
     def with_server(self, names: Sequence[str]) -> Table:
         """The same table with these tasks as the server's own.
@@ -131,7 +126,7 @@ class Table:
         result = hashlib.sha256(repr((self.tasks, self.server, self.columns)).encode())
         graphs = self.configurations.graphs
         arrays: list[NDArray[Any]] = [self.performance, self.configurations.vectors, self.meta_features]
-        arrays += [*self.images, *self.counts, self.baselines]
+        arrays += [*self.images, *self.counts]
         for array in arrays if graphs is None else [*arrays, graphs.ops, graphs.adjacency]:
             result.update(repr((array.shape, array.dtype)).encode() + np.ascontiguousarray(array).tobytes())
         return result.hexdigest()
@@ -167,8 +162,7 @@ def load(folder: str | Path) -> Table:
     tasks, configs, performance = _performance(folder / "performance.npz")
     columns = _columns(folder, meta.get("kinds"), configs)
     vectors = np.concatenate(columns, axis=1).astype(np.float32)
-    rows = _rows(folder / "tasks.csv", "task_id", tasks)
-    meta_features = _meta_features(folder / "tasks.csv", rows)
+    meta_features = _meta_features(folder / "tasks.csv", tasks)
     graphs = _graphs(folder, meta, len(configs)) if (folder / "graphs.npz").exists() else None
     server = _server(folder, meta.get("server", []), tasks)
     images, counts = _features(folder / "features", tasks)
@@ -182,9 +176,6 @@ def load(folder: str | Path) -> Table:
         images=images,
         counts=counts,
         columns=tuple(column.shape[1] for column in columns),
-        baselines=np.array([_number(row[_BASELINE], f"{folder / 'tasks.csv'}: {_BASELINE}") for row in rows])
-        if _BASELINE in rows[0]
-        else np.empty(0),
     )
 
 
@@ -229,8 +220,9 @@ def _columns(folder: Path, kinds: object, configs: Sequence[str]) -> list[NDArra
     return [_encoded([row[name] for row in rows], kind, f"{folder}: column {name}") for name, kind in kinds.items()]
 
 
-def _meta_features(path: Path, rows: Sequence[dict[str, str]]) -> NDArray[np.float32]:
+def _meta_features(path: Path, tasks: Sequence[str]) -> NDArray[np.float32]:
     """(tasks, m), NaN for what is unknown."""
+    rows = _rows(path, "task_id", tasks)
     return np.array(
         [[_number(value, f"{path}: {name}") for name, value in row.items()] for row in rows], dtype=np.float32
     )

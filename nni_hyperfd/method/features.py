@@ -40,19 +40,17 @@ def unpack_images(tensors: Mapping[str, Tensor]) -> Tensor:
     return torch.where(present.bool().unsqueeze(-1), features, torch.nan)
 
 
-def pack(features: Tensor, counts: Tensor, baseline: float | None = None) -> dict[str, Tensor]:
-    """Pack the image features of one data set, its size and its baseline; `unpack` and `baseline` read them.
+def pack(features: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    """Pack the image features of one data set and its size; `unpack` is the inverse.
 
     Args:
         features: float32 (n, 3, 3, D), as for `pack_images`.
         counts: (2,), numbers of images and of boxes of the whole training split.
-        baseline: AP@50 of the starting detector, in [0, 1]; None where it was not measured.
 
     Returns:
-        float32 tensors: those of `pack_images`, "counts" (2,) and, where it is given, "baseline" (1,).
+        float32 tensors: those of `pack_images` and "counts" (2,).
     """
-    known = {} if baseline is None else {"baseline": torch.tensor([baseline])}
-    return {**pack_images(features), "counts": counts.float(), **known}
+    return {**pack_images(features), "counts": counts.float()}
 
 
 def unpack(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -65,20 +63,6 @@ def unpack(tensors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     if counts.shape != (2,):
         raise WeightsError(f"The counts of image features must have shape (2,), got {tuple(counts.shape)}.")
     return features, counts
-
-
-def baseline(tensors: Mapping[str, Tensor]) -> float | None:
-    """Return the baseline that `pack` packed, in [0, 1]; None without one.
-
-    Raises:
-        WeightsError: it is something else.
-    """
-    if "baseline" not in tensors:
-        return None
-    packed = tensors["baseline"]
-    if packed.shape != (1,) or not 0 <= float(packed) <= 1:
-        raise WeightsError(f"The baseline of a data set must be one number between 0 and 1, got {packed.tolist()}.")
-    return float(packed)
 
 
 def _named(tensors: Mapping[str, Tensor], *names: str) -> list[Tensor]:

@@ -41,7 +41,6 @@ class OfflineResults:
         counts: (2,), images and boxes.
         configurations: one or more.
         performance: of the configurations, finite, the higher the better.
-        baseline: AP@50 of the starting detector; None where it was not measured.
     """
 
     name: str
@@ -49,7 +48,6 @@ class OfflineResults:
     counts: Tensor
     configurations: list[Configuration]
     performance: list[float]
-    baseline: float | None = None
 
 
 def add(platform: Platform, name: str, data: bytes, private: bool = False) -> None:
@@ -130,7 +128,7 @@ def begin_with(
     packed, described = {}, {}
     for data_set in data_sets:
         sample = recipe.kept_images(data_set.images, len(data_sets), rng)
-        packed[data_set.name] = weights.dumps(features.pack(sample, data_set.counts, data_set.baseline))
+        packed[data_set.name] = weights.dumps(features.pack(sample, data_set.counts))
         described[data_set.name] = checked_meta_feature(_meta_feature(network, data_set.images, projection))
     given = weights.dumps(warm.extractor.state_dict())
     packed_extractor = PackedExtractor(given, weights.dumps(warm.importance), weights.dumps({}))
@@ -176,7 +174,6 @@ def _closed_task(data_set: OfflineResults, space: SearchSpace, meta_feature: tup
         meta_feature=list(meta_feature),
         num_images=int(data_set.counts[0]),
         num_boxes=int(data_set.counts[1]),
-        baseline=data_set.baseline,
         closed=now(),
         learned=now(),
         trials=[

@@ -187,7 +187,7 @@ class DefaultPreset(Preset):
         recommendations = _from_best_to_worst(candidates, expected[: len(candidates)], deviation)
         if meta_feature is None:
             return Ranking(recommendations, [])
-        distances, weights = learned.model.leaning(meta_feature, task.baseline)
+        distances, weights = learned.model.leaning(meta_feature)
         neighbours = [
             Neighbour(task_id, float(distance), float(weight))
             for task_id, past, distance, weight in zip(
@@ -251,7 +251,7 @@ class DefaultPreset(Preset):
             h = meta_features[other.id].numpy() if other.id in meta_features else None
             inputs = space.encode(results.configurations).vectors
             sampled = other.id in offline or 2 * len(inputs) >= space.size
-            past.append(PastTask(inputs, np.array(results.performance), h, sampled, other.baseline))
+            past.append(PastTask(inputs, np.array(results.performance), h, sampled))
         kept = before if any(other.whole for other in past) else None
         model = BeliefModel.learned(past, space.encode(pool).vectors, seed, kept)
         return Learned(source, [other.id for other in tasks], extractor_id, model)
@@ -271,8 +271,7 @@ class DefaultPreset(Preset):
         tried = [trial for trial in task.trials if trial.tries and trial.status is not Status.FAILED]
         recommender = HyperFD(task.settings.seed, learned.model)
         configurations = [*candidates, *(trial.configuration for trial in tried)]
-        known = Task(len(tried) + left, meta_feature, baseline=task.baseline)
-        recommender.start_task(known, task.space.encode(configurations))
+        recommender.start_task(Task(len(tried) + left, meta_feature), task.space.encode(configurations))
         for index, trial in enumerate(tried, start=len(candidates)):
             recommender.take(index)
             if trial.performance is not None:

@@ -27,8 +27,6 @@ class Task:
         images: float32 (N >= 1, 3, 3, D), image features as `method.meta_feature` takes them, for recommenders that
             learn from images; None without.
         counts: float32 (2,), numbers of images and boxes; None without.
-        baseline: what the starting detector reaches on the data set before any trial, in the unit of the results with
-            higher being better; None where it is not known.
 
     Raises:
         ValueError: a part does not describe a data set.
@@ -38,13 +36,10 @@ class Task:
     meta_feature: NDArray[np.float32] | None = None
     images: NDArray[np.float32] | None = None
     counts: NDArray[np.float32] | None = None
-    baseline: float | None = None
 
     def __post_init__(self) -> None:
         if self.budget < 0:
             raise ValueError(f"A task's budget must be 0 or greater, not {self.budget}.")
-        if self.baseline is not None and not math.isfinite(self.baseline):
-            raise ValueError(f"A task's baseline must be a finite number, not {self.baseline}.")
         if self.meta_feature is not None and self.meta_feature.ndim != 1:
             raise ValueError(f"A task's meta-feature must be one row of numbers, got shape {self.meta_feature.shape}.")
         if self.images is not None:

@@ -55,7 +55,7 @@ class HyperFD(Recommender):
     def start_task(self, task: Task, candidates: EncodedConfigurations) -> None:
         """Begin with the next data set, and learn from the past ones if there is more to learn from."""
         self.task, self.candidates = task, candidates
-        self.search = self._model(candidates.vectors).search(candidates.vectors, task.meta_feature, task.baseline)
+        self.search = self._model(candidates.vectors).search(candidates.vectors, task.meta_feature)
         self._asked: list[int] = []
         self._pending: list[int] = []
         # Equal scores, as of equal candidates, are ordered at random.
@@ -104,7 +104,7 @@ class HyperFD(Recommender):
     ) -> None:
         """Keep a task's results, unless they are all the same: then there is nothing to rank."""
         if len(set(performance.tolist())) > 1:
-            past = PastTask(configurations.vectors, performance, task.meta_feature, sampled, task.baseline)
+            past = PastTask(configurations.vectors, performance, task.meta_feature, sampled)
             self._past.setdefault(configurations.width, []).append(past)
 
     def _model(self, candidates: NDArray[np.float32]) -> BeliefModel:

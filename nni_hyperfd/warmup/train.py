@@ -41,8 +41,7 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
     for name in sorted({pair.data for pair in measured}):
         file = folder / f"{name}.safetensors"
         try:
-            packed = weights.loads(file.read_bytes())
-            (images, counts), baseline = features.unpack(packed), features.baseline(packed)
+            images, counts = features.unpack(weights.loads(file.read_bytes()))
         except OSError as error:
             raise TrainError(f"{file}: {error.strerror}; trial_code/describe.py --whole writes it") from None
         except weights.WeightsError as error:
@@ -58,7 +57,7 @@ def read(pairs: PairFile, folder: Path, space: SearchSpace) -> list[OfflineResul
         except SpaceError as error:
             raise TrainError(f"{pairs.path}: it was measured in another search space: {error}") from None
         performance = [pair.performance for pair in own if pair.performance is not None]
-        data_sets.append(OfflineResults(name, images, counts, configurations, performance, baseline))
+        data_sets.append(OfflineResults(name, images, counts, configurations, performance))
     return data_sets
 
 

@@ -29,9 +29,7 @@ def whole(count, n=30, seed=0):
 
 
 def learned(tasks, amplitude=1.0, noise=0.04, apart=None):
-    """With one kind of description, or several whose distances are given."""
-    apart = np.ones((len(tasks), len(tasks))) if apart is None else apart
-    return Belief.learned(tasks, amplitude, noise, apart if apart.ndim == 3 else apart[None])
+    return Belief.learned(tasks, amplitude, noise, np.ones((len(tasks), len(tasks))) if apart is None else apart)
 
 
 def slow_learned(features, targets, amplitude, noise, rounds=3, prior_tasks=3.0, mean_variance=5.0):
@@ -116,8 +114,8 @@ def test_thousands_of_sparse_tasks_make_the_mean_certain_and_no_task():
 def test_a_new_task_against_the_joint_gaussian():
     points = np.random.default_rng(1).normal(size=(4, 2))
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1)
-    belief = replace(learned(whole(3)), between=apart[None, :-1, :-1], trust=0.8, reach=0.9)
-    weights, share = belief.leaning(apart[None, -1, :-1])
+    belief = replace(learned(whole(3)), between=apart[:-1, :-1], trust=0.8, reach=0.9)
+    weights, share = belief.leaning(apart[-1, :-1])
     correlation = 0.8 * np.exp(-(apart**2) / (2 * 0.9**2))
     np.fill_diagonal(correlation, 1.0)
     joint = np.kron(correlation, belief.covariance)
@@ -139,32 +137,19 @@ def test_meta_features_are_trusted_where_they_foretell(informative):
     assert (belief.trust > 0) == informative
 
 
-@pytest.mark.parametrize("informative", [0, 1])
-def test_of_two_kinds_of_description_the_one_that_foretells_is_trusted(informative):
-    rng = np.random.default_rng(4)
-    told = rng.normal(size=(2, 24, 3))
-    vectors = 2 * told[informative] @ rng.normal(size=(3, K))
-    tasks = [Whole(phi := rng.normal(size=(40, K)), phi @ h + 0.2 * rng.normal(size=40)) for h in vectors]
-    apart = np.stack([distances(list(kind)) for kind in told])
-    belief, alone = learned(tasks, 4.0, apart=apart), learned(tasks, 4.0, apart=apart[informative])
-    assert (belief.kind, belief.trust, belief.reach) == (informative, alone.trust, alone.reach) and belief.trust > 0
-    for ours, theirs in zip(belief.leaning(apart[:, 3]), alone.leaning(apart[informative][None, 3]), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
 def test_distances_that_are_not_euclidean_still_give_a_prior():
     rng = np.random.default_rng(3)
     rows = rng.normal(size=(26, 3))
     rows[rng.random(rows.shape) < 0.4] = np.nan
     apart = distances(list(rows))
-    belief = replace(learned(whole(25)), between=apart[None, :-1, :-1], trust=0.85, reach=1.5)
-    weights, share = belief.leaning(apart[None, -1, :-1])
+    belief = replace(learned(whole(25)), between=apart[:-1, :-1], trust=0.85, reach=1.5)
+    weights, share = belief.leaning(apart[-1, :-1])
     assert np.isfinite(weights).all() and 0.05 <= share <= 1
 
 
 def test_a_task_with_the_same_meta_feature_does_not_end_all_doubt():
-    belief = replace(learned(whole(2)), between=np.array([[[0.0, 9.0], [9.0, 0.0]]]), trust=1.0, reach=1.0)
-    weights, share = belief.leaning(np.array([[0.0, 9.0]]))
+    belief = replace(learned(whole(2)), between=np.array([[0.0, 9.0], [9.0, 0.0]]), trust=1.0, reach=1.0)
+    weights, share = belief.leaning(np.array([0.0, 9.0]))
     assert np.allclose(weights, [1.0, 0.0], atol=1e-6) and share == 0.05
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nni_hyperfd.method import WeightsError, weights
-from nni_hyperfd.method.features import baseline, pack, unpack
+from nni_hyperfd.method.features import pack, unpack
 
 NAN = float("nan")
 COUNTS = torch.tensor([120.0, 431.0])
@@ -30,18 +30,6 @@ def test_packing_leaves_the_features_alone_and_takes_integer_counts():
     packed = pack(features, torch.tensor([3, 4]))
     assert features[2].isnan().all()
     assert all(t.dtype == torch.float32 and t.isfinite().all() for t in packed.values())
-
-
-@pytest.mark.parametrize("value", [None, 0.0, 0.25, 1.0])
-def test_a_baseline_goes_through_and_may_be_left_out(value):
-    packed = weights.loads(weights.dumps(pack(images(), COUNTS, value)))
-    assert baseline(packed) == value and unpack(packed)[1].tolist() == [120.0, 431.0]
-
-
-@pytest.mark.parametrize("value", [torch.tensor([1.5]), torch.tensor([-0.1]), torch.tensor([NAN]), torch.zeros(2)])
-def test_a_baseline_that_is_no_ap_is_refused(value):
-    with pytest.raises(WeightsError, match="one number between 0 and 1"):
-        baseline({"baseline": value})
 
 
 def test_no_images_go_through_too():

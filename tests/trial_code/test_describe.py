@@ -51,11 +51,9 @@ def test_each_data_set_of_a_folder_becomes_one_file(
     ]
     describe.main([*arguments, "--config", str(options.config), "--eval-size", "96", "--images", "3", "--workers", "0"])
     assert capsys.readouterr().out == f"{tmp_path / 'out' / 'plain.safetensors'}\n"
-    packed = weights.loads((tmp_path / "out" / "plain.safetensors").read_bytes())
-    images, counts = features.unpack(packed)
-    dataset = FaceDataset(replace(options, eval_size=96, workers=0))
+    images, counts = features.unpack(weights.loads((tmp_path / "out" / "plain.safetensors").read_bytes()))
+    dataset = FaceDataset(replace(options, eval_size=96))
     assert len(images) == 3 and counts.tolist() == [dataset.num_images, dataset.num_boxes]
-    assert features.baseline(packed) == pytest.approx(dataset.evaluate())
     with pytest.raises(ScriptError, match="is a data set"):
         describe.main([*arguments[:2], str(tmp_path), *arguments[3:]])
 

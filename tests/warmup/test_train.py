@@ -44,8 +44,7 @@ def describe(name: str, width: int = WIDTH) -> bytes:
     images = torch.randn(IMAGES, 3, 3, width, generator=torch.Generator().manual_seed(int(name[-1])))
     images += sign * torch.linspace(-2, 2, width)
     images[::3, :, 0] = torch.nan
-    baseline = None if name.endswith("3") else int(name[-1]) / 10
-    return weights.dumps(features.pack(images, torch.tensor([100.0 + int(name[-1]), 300.0]), baseline))
+    return weights.dumps(features.pack(images, torch.tensor([100.0 + int(name[-1]), 300.0])))
 
 
 @pytest.fixture
@@ -92,10 +91,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[OfflineResul
     sets = []
     for number in range(KINDS):
         configurations = SPACE.sample(WHOLE, np.random.default_rng(number))
-        packed = weights.loads(describe(f"set-{number}"))
+        images, counts = features.unpack(weights.loads(describe(f"set-{number}")))
         performance = [result(f"set-{number}", configuration) for configuration in configurations]
-        (images, counts), baseline = features.unpack(packed), features.baseline(packed)
-        sets.append(OfflineResults(f"set-{number}", images, counts, configurations, performance, baseline))
+        sets.append(OfflineResults(f"set-{number}", images, counts, configurations, performance))
     return sets, train.train(sets, SPACE, seed=0)
 
 
@@ -111,7 +109,6 @@ def test_every_measured_data_set_is_read_with_its_own_results(measured: tuple[Pa
         assert one.performance == [result(one.name, configuration) for configuration in one.configurations]
         images, counts = features.unpack(weights.loads(describe(one.name)))
         assert torch.equal(one.images.nan_to_num(9), images.nan_to_num(9)) and torch.equal(one.counts, counts)
-        assert one.baseline == (pytest.approx(int(one.name[-1]) / 10) if one.name != "set-3" else None)
 
 
 def test_what_cannot_be_learned_from_is_named(measured: tuple[PairFile, Path], tmp_path: Path) -> None:
@@ -169,7 +166,7 @@ def test_a_state_begins_with_the_networks_the_data_sets_and_their_results(state:
         assert {(t.phase, t.status) for t in task.trials} == {(Phase.IMPORT, Status.SUCCEEDED)}
         with torch.no_grad():
             assert task.meta_feature == tuple(warm.extractor(one.images).tolist())
-        assert (task.num_images, task.num_boxes, task.baseline) == (int(one.counts[0]), 300, one.baseline)
+        assert (task.num_images, task.num_boxes) == (int(one.counts[0]), 300)
 
 
 def test_of_each_data_set_a_seeded_share_of_the_images_is_kept(state: Platform, trained: tuple) -> None:
