@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from mmengine.logging import MMLogger
 
 TRIAL_CODE = Path(__file__).resolve().parents[2] / "trial_code"
 sys.path.insert(0, str(TRIAL_CODE))
@@ -17,6 +19,15 @@ import retinaface  # noqa: E402, F401  makes mmdet importable
 from retinaface.options import CONFIGS, Options  # noqa: E402
 
 from nni_hyperfd.datasets import coco, synthetic  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_closed_log_files() -> None:
+    """Servers of other tests configure logging anew, which closes files that mmengine's logger would still write to."""
+    logger = MMLogger.get_current_instance()
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.FileHandler) and handler.stream is None:
+            logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -34,12 +34,13 @@ def test_a_data_set_in_words(side: float, faces: int, words: str) -> None:
 def test_without_a_state_the_warm_up_is_what_is_known_and_nothing_is_made(tmp_path: Path) -> None:
     with first_look.state_or_warm_up(tmp_path / "none.sqlite") as platform:
         tasks = [task for task in platform.tasks() if task.space.kind == "hpo"]
-    assert len(tasks) == 16 and list(tmp_path.iterdir()) == []
-    many = next(task for task in tasks if task.dataset == "yunet-kmeans-5-3")
-    words = "the warm-up's yunet-kmeans-5-3 (71 images, many per image, AP@50 0.03 to 0.26)"
+    assert len(tasks) == 17 and list(tmp_path.iterdir()) == []
+    many = next(task for task in tasks if task.dataset == "events-labels-kmeans-6-5")
+    words = "the warm-up's events-labels-kmeans-6-5 (215 images, many per image, AP@50 0.39 to 0.80)"
     assert first_look.task_in_words(many) == words
-    one = first_look.spread(Ranking([], [Neighbour(many.id, 0.1, 1.0)]), tasks)
-    assert 0.05 < one < 0.15 < first_look.spread(Ranking([], []), tasks)
+    alike = next(task for task in tasks if task.dataset == "joint-labels-agglomerative-9-7")
+    one = first_look.spread(Ranking([], [Neighbour(alike.id, 0.1, 1.0)]), tasks)
+    assert 0.01 < one < 0.06 < first_look.spread(Ranking([], []), tasks)
 
 
 def test_a_deviation_in_words() -> None:
