@@ -2,8 +2,8 @@
 
 A platform's own data sets are often those that its starting detector was trained on. On them the configurations that
 change least are best, and on a data owner's, where that detector finds little, those that learn fast. So the platform
-needs some of the second kind, too: its own images, shifted until the detector does not know them. Which shifts go how
-far is in docs/guides/warm-up.md.
+needs some of the second kind, too: its own images, shifted until the detector does not know them. How far shifts go is
+in nni_hyperfd/benchmark/measured_hpo/README.md.
 """
 
 from __future__ import annotations
@@ -46,12 +46,10 @@ class Shift:
     """One way to another domain.
 
     Attributes:
-        about: what the images are like then.
         paint: what it makes of an image.
         move: where points of an image are then, given its width and height (px).
     """
 
-    about: str
     paint: Paint
     move: Callable[[Points, int, int], Points] = lambda points, width, height: points
 
@@ -87,17 +85,15 @@ def _masked(image: Image, boxes: NDArray[np.float64], rng: Generator) -> Image:
 
 
 SHIFTS: Mapping[str, Shift] = {
-    "masked": Shift("most faces wear a mask of one colour", _masked),
-    "sketch": Shift("grey pencil strokes on white", _sketch),
-    "drawn": Shift("few strong colours with dark outlines", _drawn),
-    "negative": Shift("colours of a photographic negative", _negative),
+    "masked": Shift(_masked),
+    "sketch": Shift(_sketch),
+    "drawn": Shift(_drawn),
+    "negative": Shift(_negative),
     "sideways": Shift(
-        "turned by a quarter",
         lambda image, boxes, rng: np.ascontiguousarray(np.rot90(image)),
         lambda points, width, height: np.stack([points[:, 1], width - points[:, 0]], axis=1),
     ),
     "upside_down": Shift(
-        "turned by a half",
         lambda image, boxes, rng: np.ascontiguousarray(np.rot90(image, 2)),
         lambda points, width, height: np.array([width, height]) - points,
     ),
@@ -123,8 +119,10 @@ def shift(source: Path, out: Path, names: Sequence[str], *, seed: int = 0) -> di
         FolderError: `out` holds a finished run, one with other settings, or something else.
         OSError: a file cannot be read or written.
     """
-    if not names or (unknown := [name for name in names if name not in SHIFTS]):
-        raise ShiftError(f"there is no shift {unknown[0]!r}; use {', '.join(SHIFTS)}." if names else "name a shift.")
+    if not names:
+        raise ShiftError(f"name a shift: {', '.join(SHIFTS)}.")
+    if unknown := [name for name in names if name not in SHIFTS]:
+        raise ShiftError(f"there is no shift {unknown[0]!r}; use {', '.join(SHIFTS)}.")
     splits = [coco.load(source, split) for split in ("train", "val")]
     if (source / "test.json").exists():
         splits.append(coco.load(source, "test"))
