@@ -10,12 +10,15 @@ import typer
 from nni_hyperfd.cli.console import say
 from nni_hyperfd.cli.tune import (
     Budget,
+    CaFile,
     Concurrency,
     Config,
     Options,
+    PlatformOption,
     SpaceOption,
     StartOption,
     StateOption,
+    TokenFile,
     tuning_errors,
 )
 
@@ -29,6 +32,9 @@ def init(
     start: StartOption = None,
     config: Config = None,
     state: StateOption = None,
+    platform: PlatformOption = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     options: Options = "",
 ) -> None:
     """Write an NNI experiment file for a data set, ready for `nnictl create`; nothing is run."""
@@ -45,6 +51,7 @@ def init(
                 "FOLDER, or let `hyperfd tune` do both"
             )
         loaded = data_set.load(data, say)
-        made = plan.make(space, start, config, budget, concurrency, state, options)
+        experience = plan.experience(state, platform, token_file, ca_file)
+        made = plan.make(space, start, config, budget, concurrency, experience, options)
         files.write_text(out, plan.as_yaml(made.experiment(loaded.folder), "init", out.name))
         say(f"{out}: run it with `nnictl create --config {out}`")

@@ -28,6 +28,13 @@ Category = Annotated[list[str] | None, typer.Option(help="Category that counts a
 StateOption = Annotated[
     Path | None, typer.Option("--state", help="The state file.", show_default="in the user's data folder")
 ]
+PlatformOption = Annotated[
+    str | None, typer.Option("--platform", help="Address of a server, in place of --state.", show_default=False)
+]
+TokenFile = Annotated[Path | None, typer.Option(help="File with the token for --platform.", show_default=False)]
+CaFile = Annotated[
+    Path | None, typer.Option(help="Certificates to check that of --platform against.", show_default="the system's")
+]
 Options = Annotated[str, typer.Option(help="More options of finetune.py, such as '--size 320 --epochs 5'.")]
 
 
@@ -44,6 +51,9 @@ def tune(
     layout: Layout = None,
     category: Category = None,
     state: StateOption = None,
+    platform: PlatformOption = None,
+    token_file: TokenFile = None,
+    ca_file: CaFile = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65534, help="Of NNI's web UI.", show_default="8080, or a free one")
     ] = None,
@@ -59,14 +69,15 @@ def tune(
     target = out or Path(f"{data.resolve().name}-tuned")
     with tuning_errors(target):
         _check_machine(target)
-        made = plan.make(space, start, config, budget, concurrency, state, options)
+        experience = plan.experience(state, platform, token_file, ca_file)
+        made = plan.make(space, start, config, budget, concurrency, experience, options)
         with run.workplace(target):
             prepared = data_set.prepare(data, target / "data", say, layout, category or ())
             with changing_line("NNI starts") as show:
                 record, progress = run.run(made, prepared, target, port, say, show)
             if progress is None:
                 say(f"Experiment {record.experiment} has ended before; to tune anew, name another folder with --out")
-            for line in finish(record.folder(target), target, made.state, say):
+            for line in finish(record.folder(target), target, None if state is None else state.expanduser(), say):
                 say(line)
 
 

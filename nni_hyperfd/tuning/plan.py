@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from nni_hyperfd.client import token_of
 from nni_hyperfd.detector import search_spaces, trial_code
+from nni_hyperfd.experiment.class_args import ClassArgs, ClassArgsError
+from nni_hyperfd.platform import TokenError
 from nni_hyperfd.space import SearchSpace, SpaceError
 from nni_hyperfd.tuning.errors import TuningError
 
@@ -53,7 +57,7 @@ class Plan:
         start: the detector to start from.
         budget: configurations to try, at least 1.
         concurrency: trials side by side, at least 1.
-        state: the state file (absolute); None for the user's own.
+        experience: where what earlier tasks have brought is kept, as `experience` has it.
         options: more options of `finetune.py`, as on a command line.
     """
 
@@ -62,7 +66,7 @@ class Plan:
     start: Start
     budget: int
     concurrency: int
-    state: Path | None
+    experience: dict[str, str]
     options: str = ""
 
     def experiment(self, data: Path, working_directory: Path | None = None) -> dict[str, Any]:
@@ -74,7 +78,6 @@ class Plan:
         """
         words = [sys.executable, "finetune.py", "--data", str(data)]
         words += ["--weights", str(self.start.weights), "--config", str(self.start.config)]
-        class_args = {"budget": self.budget} | ({} if self.state is None else {"state": str(self.state)})
         experiment: dict[str, Any] = {
             "experimentName": f"HyperFD on {data.name}",
             "searchSpace": self.definition,
@@ -84,7 +87,7 @@ class Plan:
             "tuner": {
                 "codeDirectory": str(trial_code()),
                 "className": "nni_hyperfd.HyperFDAdvisor",
-                "classArgs": class_args,
+                "classArgs": {"budget": self.budget, **self.experience},
             },
             "trainingService": {"platform": "local"},
         }
@@ -99,7 +102,7 @@ def make(
     config: Path | None,
     budget: int = 4,
     concurrency: int = 1,
-    state: Path | None = None,
+    experience: Mapping[str, str] | None = None,
     options: str = "",
 ) -> Plan:
     """Check what the user wants to be run.
@@ -110,7 +113,7 @@ def make(
         config: MMDetection config of that detector; the one that comes with the space by default.
         budget: configurations to try.
         concurrency: trials side by side.
-        state: the state file; the user's own by default.
+        experience: where experience is kept (`experience`); the user's own state by default.
         options: more options of `finetune.py`.
 
     Raises:
@@ -125,8 +128,40 @@ def make(
         shlex.split(options)
     except ValueError as error:
         raise TuningError(f"--options {options!r}: {error}") from None
-    absolute = None if state is None else state.expanduser().absolute()
-    return Plan(definition, kind, start_of(kind, start, config), budget, concurrency, absolute, options)
+    return Plan(definition, kind, start_of(kind, start, config), budget, concurrency, dict(experience or {}), options)
+
+
+def experience(
+    state: Path | None = None,
+    platform: str | None = None,
+    token_file: Path | None = None,
+    ca_file: Path | None = None,
+) -> dict[str, str]:
+    """Check where experience is kept: in a state file, or on a server.
+
+    Args:
+        state: the state file; the user's own by default.
+        platform: address of a server, in place of a state.
+        token_file: file with the token for the server.
+        ca_file: certificates that the server's is checked against, in place of the system's.
+
+    Returns:
+        The entries of `classArgs` that say so, paths absolute.
+
+    Raises:
+        TuningError: a file is missing, or the address is none.
+    """
+    named = {"state": state, "token_file": token_file, "ca_file": ca_file}
+    files = {name: file.expanduser().absolute() for name, file in named.items() if file is not None}
+    entries = {name: str(file) for name, file in files.items()} | ({} if platform is None else {"platform": platform})
+    try:
+        ClassArgs.of(service=True, arguments=entries)
+        token = token_of(files.get("token_file")) if platform is not None else ""
+    except (ClassArgsError, TokenError) as error:
+        raise TuningError(str(error).removeprefix("classArgs: ")) from None
+    if token is None:
+        raise TuningError(f"--platform {platform}: it asks for a token; name its file with --token-file")
+    return entries
 
 
 def space_definition(space: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""`hyperfd tune` that is stopped goes on, and one that cannot work says why. docs/tutorial.md has the usual way."""
+"""`hyperfd tune` that is stopped goes on, with a server as well, and one that cannot work says why.
+
+docs/tutorial.md has the usual way.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("fastapi", reason="the extra `server` is not installed")
+
 from nni_hyperfd import Platform
 from nni_hyperfd.datasets import synthetic
+from support import serving
 from support.processes import Marked, command
 
 pytestmark = pytest.mark.nni
@@ -31,7 +37,7 @@ class Tuning:
     def __init__(self, data: Path, folder: Path) -> None:
         self.folder, self.out, self.state = folder, folder / "out", folder / "state.sqlite"
         self.processes = Marked()
-        self.words = ["tune", data, "--budget", "1", "--out", self.out, "--state", self.state, "--options", OPTIONS]
+        self.words = ["tune", data, "--budget", "1", "--out", self.out, "--options", OPTIONS]
 
     def start(self, *more: object) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "NNI_"))}
@@ -51,8 +57,18 @@ def tuning(drawn: Path, tmp_path: Path) -> Iterator[Tuning]:
     made.processes.kill_all()
 
 
-def test_a_stopped_command_leaves_nothing_running_and_goes_on(tuning: Tuning) -> None:
-    running = tuning.start()
+@pytest.fixture
+def server(tuning: Tuning) -> Iterator[list[object]]:
+    """A server with the state of the tuning, as words of the command."""
+    with serving.server(tuning.state) as running:
+        token = tuning.folder / "token"
+        token.write_text(running.token)
+        token.chmod(0o600)
+        yield ["--platform", running.address, "--token-file", token]
+
+
+def test_a_stopped_command_leaves_nothing_running_and_goes_on(tuning: Tuning, server: list[object]) -> None:
+    running = tuning.start(*server)
     while not any("finetune.py" in command(process) for process in tuning.processes.alive()):
         assert running.poll() is None, running.communicate()
         time.sleep(0.1)
@@ -61,7 +77,7 @@ def test_a_stopped_command_leaves_nothing_running_and_goes_on(tuning: Tuning) ->
     assert running.returncode == 143 and "the same command goes on" in output, output + errors
     assert tuning.processes.alive() == []
 
-    output, errors = (again := tuning.start()).communicate(timeout=900)
+    output, errors = (again := tuning.start(*server)).communicate(timeout=900)
     assert again.returncode == 0, output + errors
     assert "Going on with experiment" in output and "Result 1 of 1: AP@50" in output
     assert (tuning.out / "detector" / "model.onnx").is_file() and (tuning.out / "report.html").is_file()
@@ -73,7 +89,7 @@ def test_a_stopped_command_leaves_nothing_running_and_goes_on(tuning: Tuning) ->
 @pytest.mark.long
 def test_what_the_first_trial_dies_of_is_said_and_nothing_stays(tuning: Tuning) -> None:
     (wrong := tuning.folder / "wrong.pth").write_text("no weights")
-    failed = tuning.start("--start", wrong)
+    failed = tuning.start("--state", tuning.state, "--start", wrong)
     output, errors = failed.communicate(timeout=600)
     assert failed.returncode == 1, output + errors
     assert "the first trial has failed: finetune.py: " in errors and "wrong.pth" in errors

@@ -22,7 +22,9 @@ def test_every_space_has_a_detector_that_fits(space: str, kind: str) -> None:
 
 def test_the_experiment_file_is_one_that_nni_takes(tmp_path: Path) -> None:
     data = tmp_path / "my faces"
-    made = plan.make("hpo", None, None, budget=3, concurrency=2, state=Path("s.sqlite"), options="--size 96")
+    made = plan.make(
+        "hpo", None, None, budget=3, concurrency=2, experience=plan.experience(Path("s.sqlite")), options="--size 96"
+    )
     path = tmp_path / "experiment.yml"
     path.write_text(plan.as_yaml(made.experiment(data, tmp_path / "nni"), "tune", path.name))
     config = ExperimentConfig.load(path)
@@ -47,3 +49,27 @@ def test_what_cannot_be_run_is_said(tmp_path: Path) -> None:
             plan.make(*arguments)
     with pytest.raises(TuningError, match="--options .*No closing quotation"):
         plan.make("hpo", None, None, options="'--size")
+
+
+def test_experience_is_kept_in_a_state_or_on_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HYPERFD_TOKEN", raising=False)
+    address = "https://hyperfd.example.org"
+    (token := tmp_path / "token").write_text("secret")
+    with pytest.raises(TuningError, match=f"token_file {token}: others may read it; run: chmod 600"):
+        plan.experience(platform=address, token_file=token)
+    token.chmod(0o600)
+    entries = plan.experience(platform=address, token_file=token)
+    assert entries == {"platform": address, "token_file": str(token)}
+    content = plan.make("hpo", None, None, experience=entries).experiment(tmp_path)
+    assert content["tuner"]["classArgs"] == {"budget": 4, **entries} and "secret" not in json.dumps(content)
+    for arguments, words in [
+        ({"platform": address}, "it asks for a token; name its file with --token-file"),
+        ({"platform": address, "token_file": tmp_path / "none"}, "^token_file: there is no file .*none"),
+        ({"platform": "http://far.example.org", "token_file": token}, "^platform: .* in the clear; use https://"),
+        ({"platform": address, "token_file": token, "state": tmp_path / "s"}, "^state: the server has its own"),
+        ({"token_file": token}, "^token_file: it belongs to a server"),
+    ]:
+        with pytest.raises(TuningError, match=words):
+            plan.experience(**arguments)
+    monkeypatch.setenv("HYPERFD_TOKEN", "secret")
+    assert plan.experience(platform=address) == {"platform": address}
