@@ -33,6 +33,7 @@ ROOMS = {
     "files": set(),
     "datasets": {"files"},
     "tuning": {
+        "client",
         "datasets",
         "detector",
         "experiment",
