@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -104,6 +102,7 @@ def audit(
     from nni_hyperfd.privacy import auditing, settings
     from nni_hyperfd.privacy.projection import ProjectionError
     from nni_hyperfd.state.store import head_of
+    from nni_hyperfd.tuning.errors import TuningError
 
     owner = settings.of_owner()
     if owner.off:
@@ -116,7 +115,7 @@ def audit(
             files = [_described(path, Path(folder)) if path.is_dir() else path for path in data]
             vectors = auditing.read(files, head[0], owner)
         found = auditing.audit(vectors, owner, runs, seed)
-    except (ProjectionError, auditing.AuditError) as error:
+    except (ProjectionError, TuningError, auditing.AuditError) as error:
         stop(str(error))
     table = Table("attack", "guessing", "without noise", f"epsilon {owner.epsilon:g}", "bound")
     for row in found:
@@ -126,17 +125,11 @@ def audit(
 
 
 def _described(data: Path, out: Path) -> Path:
-    """The image features of a data set's folder, made by the trials' code in a process of its own."""
-    from nni_hyperfd.detector import trial_code
+    """The image features of a data set's folder."""
+    from nni_hyperfd.tuning import image_features
 
     say(f"Describing {data} ...")
-    options = ["--whole", "--images", str(_AUDITED), "--workers", "0"]
-    places = ["--data", str(data.resolve()), "--out", str(out.resolve())]
-    command = [sys.executable, "describe.py", *options, *places]
-    done = subprocess.run(command, cwd=trial_code(), capture_output=True, text=True)
-    if done.returncode:
-        stop(f"{data} cannot be described: {done.stderr.strip().splitlines()[-1]}")
-    return out / f"{data.resolve().name}.safetensors"
+    return image_features.write(data, out, _AUDITED)
 
 
 @privacy.command()

@@ -82,7 +82,7 @@ def read(files: Sequence[Path], extractor_weights: bytes, settings: PrivacySetti
         settings: the owner's, who may name a projection.
 
     Raises:
-        AuditError: a file cannot be read, or there is no projection for the extractor.
+        AuditError: a file cannot be read, two have the same name, or there is no projection for the extractor.
     """
     import torch
 
@@ -95,6 +95,8 @@ def read(files: Sequence[Path], extractor_weights: bytes, settings: PrivacySetti
         raise AuditError("there is no projection for the extractor of this state; name one in HYPERFD_PRIVACY")
     data_sets = {}
     for file in files:
+        if file.stem in data_sets:
+            raise AuditError(f"{file}: there are two data sets of this name; rename one of them")
         try:
             images, _ = features.unpack(weights.loads(file.read_bytes(), max_bytes=2**30))
             with torch.no_grad():

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +9,6 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nni_hyperfd.datasets import coco
-from nni_hyperfd.detector import trial_code
 from nni_hyperfd.method import weights
 from nni_hyperfd.method.features import unpack
 from nni_hyperfd.method.meta_feature import MetaFeatureExtractor
@@ -20,6 +16,7 @@ from nni_hyperfd.method.recipe import INITIAL_SEED
 from nni_hyperfd.platform import Platform
 from nni_hyperfd.privacy import release
 from nni_hyperfd.privacy.settings import PrivacySettings
+from nni_hyperfd.tuning import image_features
 from nni_hyperfd.tuning.errors import TuningError
 from nni_hyperfd.tuning.first_look import faces_in_words
 
@@ -51,7 +48,9 @@ def describe(platform: Platform, data: coco.CocoSplit, options: str = "") -> Des
         TuningError: it cannot be described, or the state was learned with another detector than the trials describe by.
     """
     extractor, digest = _extractor(platform)
-    features, _ = unpack(weights.loads(_features(data.folder, options)))
+    with TemporaryDirectory() as place:
+        file = image_features.write(data.folder, Path(place), _IMAGES, options)
+        features, _ = unpack(weights.loads(file.read_bytes()))
     width = features.shape[-1]
     if extractor is None:
         extractor = MetaFeatureExtractor.initial(width, INITIAL_SEED)
@@ -76,20 +75,3 @@ def _extractor(platform: Platform) -> tuple[MetaFeatureExtractor | None, str | N
     if not known:
         return None, None
     return MetaFeatureExtractor.from_weights(known), weights.sha256(weights.dumps(known))
-
-
-def _features(folder: Path, options: str) -> bytes:
-    """The image features of a data set, by the trials' own script, as safetensors."""
-    with TemporaryDirectory() as place:
-        links = Path(place) / "data"
-        links.mkdir()
-        (links / "described").symlink_to(folder.resolve(), target_is_directory=True)
-        command = [sys.executable, "describe.py", "--whole", "--images", str(_IMAGES), "--data", str(links)]
-        command += ["--out", place, "--workers", "0"]
-        ended = subprocess.run(
-            [*command, *shlex.split(options)], cwd=trial_code(), capture_output=True, text=True, check=False
-        )
-        if ended.returncode:
-            last = (ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"])[-1]
-            raise TuningError(f"{folder}: it cannot be described: {last}; `hyperfd doctor` looks for the cause")
-        return (Path(place) / "described.safetensors").read_bytes()

@@ -86,6 +86,7 @@ def test_what_cannot_be_audited_is_named(hyperfd, set_to, tmp_path, described):
     one_line_error(hyperfd("privacy", "audit", tmp_path / "none"), "No such file")
     (tmp_path / "bad").write_bytes(b"x")
     one_line_error(hyperfd("privacy", "audit", tmp_path / "bad"), "not intact safetensors")
+    one_line_error(hyperfd("privacy", "audit", *described, described[0]), "there are two data sets of this name")
     one_line_error(hyperfd("privacy", "audit", *described, "--state", tmp_path / "bad"), "it has no extractor")
 
 
@@ -109,7 +110,7 @@ def test_audit_describes_a_folder_by_the_trials_detector(hyperfd, set_to, tmp_pa
     assert not list(tmp_path.rglob("ledger.json")) and not list((tmp_path / "faces").rglob("*.safetensors"))
     (tmp_path / "faces" / "train.json").write_text("{}")
     code, _, err = hyperfd(*audit)
-    assert code == 1 and "faces cannot be described: describe.py: " in err and "is not COCO" in err
+    assert code == 1 and "faces: it cannot be described: describe.py: " in err and "is not COCO" in err
 
 
 def test_nothing_is_known_of_a_data_set_that_no_trial_has_seen(hyperfd, set_to, tmp_path, monkeypatch):
