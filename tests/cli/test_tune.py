@@ -70,4 +70,4 @@ def test_tune_takes_no_foreign_folder_no_used_port_and_no_folder_at_work(hyperfd
 def test_doctor_looks_at_everything(hyperfd):
     code, out, _ = hyperfd("doctor", "--space", "nas")
     assert code == 0 and "Ready: hyperfd tune DATA" in out
-    assert "retinaface_mobilenetv2.safetensors" in out and "mmcv" in out
+    assert "retinaface_proxylessnas.safetensors" in out and "mmcv" in out

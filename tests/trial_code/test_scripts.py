@@ -101,6 +101,21 @@ def test_pretraining_writes_a_detector_to_start_from(options, tmp_path: Path, ca
     load_detector(options.load_config(), tmp_path / "start.safetensors")
 
 
+def test_pretraining_may_write_the_mean_of_the_weights_before_and_after(options, tmp_path: Path) -> None:
+    out = {name: tmp_path / f"{name}.safetensors" for name in ("after", "mean")}
+    pretrain.main([*command_line(options), "--out", str(out["after"])])
+    pretrain.main([*command_line(options), "--average", "--out", str(out["mean"])])
+    before, after, mean = (
+        load_detector(options.load_config(), file).state_dict() for file in (options.weights, *out.values())
+    )
+    for name, tensor in mean.items():
+        wanted = (before[name] + after[name]) / 2 if tensor.is_floating_point() else before[name]
+        torch.testing.assert_close(tensor, wanted)
+    unnamed = [text for text in command_line(options) if text not in ("--weights", options.weights)]
+    with pytest.raises(ScriptError, match="--average needs the detector that training starts from, --weights"):
+        pretrain.main([*unnamed, "--average", "--out", str(tmp_path / "none.safetensors")])
+
+
 def test_benchmark_counts_both_in_one_run(options, capsys) -> None:
     whole, bare = benchmark_extract.main([*command_line(options), "--limit", "4", "--repeats", "1"])
     assert whole > 0 and bare > 0
