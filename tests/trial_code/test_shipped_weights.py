@@ -17,14 +17,14 @@ from retinaface.training import validate
 from nni_hyperfd.datasets import coco
 from nni_hyperfd.space import PARAMETERS, ArchitectureSpace
 
-HPO, NAS = (WEIGHTS / f"retinaface_{name}.safetensors" for name in ("wider", "mobilenetv2"))
+HPO, NAS, DESCRIBER = (WEIGHTS / f"retinaface_{name}.safetensors" for name in ("wider", "proxylessnas", "mobilenetv2"))
 
 
 def test_a_trial_without_weights_starts_from_the_wider_trained_detector() -> None:
     assert Options(Path()).require_weights() == str(HPO)
 
 
-@pytest.mark.parametrize(("shipped", "most"), [(HPO, 2_000_000), (NAS, 8_000_000)])
+@pytest.mark.parametrize(("shipped", "most"), [(HPO, 2_000_000), (NAS, 4_000_000), (DESCRIBER, 4_000_000)])
 def test_they_are_small_and_fit_the_configs_of_their_name(shipped: Path, most: int) -> None:
     assert shipped.stat().st_size < most
     load_detector(Options(Path(), config=CONFIGS / f"{shipped.stem}.py").load_config(), shipped)
@@ -39,7 +39,14 @@ def test_searched_backbones_inherit_from_it() -> None:
 
 @pytest.mark.parametrize(
     ("shipped", "domain", "least"),
-    [(HPO, "facemask", 0.8), (HPO, "toon_scooby", 0.8), (NAS, "fddb", 0.7), (NAS, "portrait_grey", 0.7)],
+    [
+        (HPO, "facemask", 0.8),
+        (HPO, "toon_scooby", 0.8),
+        (NAS, "facemask", 0.7),
+        (NAS, "toon_scooby", 0.7),
+        (DESCRIBER, "fddb", 0.7),
+        (DESCRIBER, "portrait_grey", 0.7),
+    ],
 )
 def test_they_find_faces(real_data: Path, shipped: Path, domain: str, least: float) -> None:
     """Floors below what was measured on more images (trial_code/weights/README.md)."""

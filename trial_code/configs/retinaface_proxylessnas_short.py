@@ -2,11 +2,9 @@
 
 The result of a short run that ends at its full rate depends much on chance. On facemask and FDDB (3 epochs, 128 pixels)
 the AP of different configurations of hpo.json varies 1 to 2 times as much as that of different seeds without this
-schedule, and 2 to 5 times as much with it. It begins ten times as high as that of a long run, as a backbone that has
-inherited its weights loses much of what they knew at first.
+schedule, and 2 to 5 times as much with it.
 """
 
 _base_ = "retinaface_proxylessnas.py"
 
-optim_wrapper = {"optimizer": {"lr": 1e-2}}
 param_scheduler = [{"type": "CosineAnnealingLR", "by_epoch": False}]
