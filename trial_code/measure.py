@@ -71,7 +71,6 @@ def main(argv: list[str] | None = None) -> None:
     options = Options.from_arguments(arguments).with_start()
     space = read_space(arguments.space)
     configurations = drawn(space, arguments.configurations)
-    names = list(configurations)[arguments.skip :]
     folders = data_sets(options.data.resolve(), "test", arguments.only)
     with locked(arguments.out):
         note_all(arguments.out, options, space, configurations, folders)
@@ -88,9 +87,9 @@ def main(argv: list[str] | None = None) -> None:
             run(trials, rows, arguments.processes)
 
         try:
-            run_all(in_turn(list(folders), names, max(arguments.repeated, 0), seeds))
+            run_all(in_turn(list(folders), list(configurations), max(arguments.repeated, 0), seeds))
             if arguments.best:
-                run_all(repeats_of_best(rows.rows, list(folders), names, arguments.best, seeds))
+                run_all(repeats_of_best(rows.rows, list(folders), list(configurations), arguments.best, seeds))
         except KeyboardInterrupt:
             sys.exit("measure.py: stopped; the same command goes on.")
 
@@ -102,7 +101,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder for the rows and for what they were measured with")
     add("--space", type=Path, required=True, help="NNI search space file (JSON)")
     add("--configurations", type=int, default=60, help="how many, drawn at random; fewer are the first of more")
-    add("--skip", type=int, default=0, help="how many of the first configurations are left out")
     add("--only", nargs="+", help="names of the data sets to use; all by default")
     add("--repeated", type=int, default=10, help="how many of the first configurations are measured with other seeds")
     add("--best", type=int, default=0, help="how many are measured with other seeds on the data sets they do best on")
@@ -112,8 +110,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("configurations", "seeds", "processes"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be 1 or more")
-    if not 0 <= arguments.skip < arguments.configurations:
-        parser.error("--skip must be 0 or more, and below --configurations")
     return arguments
 
 
