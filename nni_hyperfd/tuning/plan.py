@@ -53,7 +53,8 @@ class Plan:
         start: the detector to start from.
         budget: configurations to try, at least 1.
         concurrency: trials side by side, at least 1.
-        experience: where what earlier tasks have brought is kept, as `experience` has it.
+        experience: entries of `classArgs` that name the state file or the server (`experience`); empty for the user's own
+            state.
         options: more options of `finetune.py`, as on a command line.
     """
 
@@ -109,7 +110,7 @@ def make(
         config: MMDetection config of that detector; the one that comes with the space by default.
         budget: configurations to try.
         concurrency: trials side by side.
-        experience: where experience is kept (`experience`); the user's own state by default.
+        experience: entries of `classArgs` (`experience`); the user's own state by default.
         options: more options of `finetune.py`.
 
     Raises:
@@ -133,7 +134,7 @@ def experience(
     token_file: Path | None = None,
     ca_file: Path | None = None,
 ) -> dict[str, str]:
-    """Check where experience is kept: in a state file, or on a server.
+    """Check the names of what holds the experience of earlier tasks: a state file, or a server.
 
     Args:
         state: the state file; the user's own by default.
@@ -142,7 +143,7 @@ def experience(
         ca_file: certificates that the server's is checked against, in place of the system's.
 
     Returns:
-        The entries of `classArgs` that say so, paths absolute.
+        Entries of `classArgs`, with absolute paths.
 
     Raises:
         TuningError: a file is missing, or the address is none.
