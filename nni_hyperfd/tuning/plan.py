@@ -53,8 +53,8 @@ class Plan:
         start: the detector to start from.
         budget: configurations to try, at least 1.
         concurrency: trials side by side, at least 1.
-        experience: entries of `classArgs` that name the state file or the server (`experience`); empty for the user's own
-            state.
+        experience: entries of `classArgs` that name the state file or the server (`experience`); empty for the user's
+            own state.
         options: more options of `finetune.py`, as on a command line.
     """
 
