@@ -15,13 +15,13 @@ def report(
     state: State,
     task: TaskArgument = None,
     out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("report.html"),
-    platform: Annotated[bool, typer.Option("--platform", help="The whole state in place of one task.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="The whole state in place of one task.")] = False,
     price: Annotated[float | None, typer.Option(min=0, help="Of an hour of a trial, in any currency.")] = None,
 ) -> None:
-    """Write one offline HTML page: what a task has gained and why, or with --platform how the state has developed."""
-    if platform:
+    """Write one offline HTML page: what a task has gained and why, or with --whole how the state has developed."""
+    if whole:
         if task is not None:
-            stop("--platform is about the whole state; leave the task out")
+            stop("--whole is about the whole state; leave the task out")
         with readable_errors(out, "detector"):
             from nni_hyperfd.report import state as of_state
 

@@ -24,8 +24,11 @@ SPACES = {"hpo": "hpo.json", "nas": "proxylessnas.json", "joint": "joint.json", 
 _CONFIGS = {"hpo": "retinaface_wider.py", "nas": "retinaface_proxylessnas.py", "joint": "retinaface_proxylessnas.py"}
 _HEAD = """\
 # Made by `hyperfd {command}`. `nnictl create --config {name}` runs it as well.
-# Web UI: http://localhost:8080; what came out: `hyperfd tasks`; the best detector: `hyperfd best`.
+# Web UI: http://localhost:8080; {afterwards}.
 """
+# A server's tasks are not in the user's state, and so an experiment of it is named by its id.
+_OF_STATE = "what came out: `hyperfd tasks`; the best detector: `hyperfd best`"
+_OF_SERVER = "what came out: `hyperfd report EXPERIMENT`; the best detector: `hyperfd best EXPERIMENT`"
 
 
 @dataclass(frozen=True)
@@ -223,4 +226,5 @@ def as_yaml(experiment: dict[str, Any], command: str, name: str) -> str:
         name: of the file.
     """
     body = yaml.safe_dump(experiment, sort_keys=False, width=1000, allow_unicode=True)
-    return _HEAD.format(command=command, name=name) + body
+    served = "platform" in experiment["tuner"]["classArgs"]
+    return _HEAD.format(command=command, name=name, afterwards=_OF_SERVER if served else _OF_STATE) + body

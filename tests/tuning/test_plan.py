@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -34,6 +35,10 @@ def test_the_experiment_file_is_one_that_nni_takes(tmp_path: Path) -> None:
     content = yaml.safe_load(path.read_text())
     assert content["tuner"]["classArgs"] == {"budget": 3, "state": str(Path.cwd() / "s.sqlite")}
     assert "`nnictl create --config experiment.yml`" in path.read_text()
+    assert "`hyperfd tasks`" in path.read_text()
+    served = dataclasses.replace(made, experience={"platform": "http://localhost:8300"})
+    text = plan.as_yaml(served.experiment(data, tmp_path / "nni"), "init", path.name)
+    assert "`hyperfd best EXPERIMENT`" in text and "`hyperfd tasks`" not in text
 
 
 def test_what_cannot_be_run_is_said(tmp_path: Path) -> None:
