@@ -197,7 +197,8 @@ def start_of(kind: str, weights: Path | None, config: Path | None) -> Start:
     code = trial_code()
     config = code / "configs" / _CONFIGS[kind] if config is None else _in_trial_code(config)
     if weights is None:
-        shipped = code / "weights" / f"{config.stem}.safetensors"
+        # As trials do: a config with this ending differs from another one in the schedule only.
+        shipped = code / "weights" / f"{config.stem.removesuffix('_short')}.safetensors"
         if not shipped.is_file():
             raise TuningError(f"--config {config}: no detector comes with it; name its weights with --start")
         return Start(shipped, config, own=False)

@@ -21,6 +21,11 @@ def test_every_space_has_a_detector_that_fits(space: str, kind: str) -> None:
     assert Config.fromfile(made.start.config, import_custom_modules=False).model.type
 
 
+def test_a_config_of_short_runs_has_the_start_of_the_long_one() -> None:
+    short, long = (plan.make("nas", None, config).start for config in (Path("retinaface_proxylessnas_short.py"), None))
+    assert short.weights == long.weights and short.config != long.config
+
+
 def test_the_experiment_file_is_one_that_nni_takes(tmp_path: Path) -> None:
     data = tmp_path / "my faces"
     made = plan.make(
