@@ -40,7 +40,7 @@ def test_the_default_state_is_the_one_in_the_users_data_folder(hyperfd, tmp_path
     code, out, _ = hyperfd("status")
     assert code == 0 and str(tmp_path / "data" / "nni_hyperfd" / "state.sqlite") in out and "There is none yet" in out
     assert rows(out)["tasks"] == "0, 0 of them closed"
-    assert rows(out)["warm-up, hpo"] == "726 results on 17 data sets"
+    assert rows(out)["warm-up, hpo"] == "1020 results on 17 data sets"
     (tmp_path / "data" / "nni_hyperfd").mkdir(parents=True)
     (tmp_path / "data" / "nni_hyperfd" / "state.sqlite").write_bytes(two_tasks)
     assert hyperfd("status")[0] == 0
