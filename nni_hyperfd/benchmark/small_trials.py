@@ -137,11 +137,16 @@ def _first_seed(folder: MeasuredFolder) -> dict[tuple[str, str], tuple[float, fl
 
 
 def statement(found: Sequence[Transfer]) -> str:
-    """The means over the data sets, in one sentence."""
+    """The means over the data sets with their standard errors, in one sentence."""
 
     def mean(name: str) -> str:
         values = np.array([getattr(one, name) for one in found])
-        return f"{values[np.isfinite(values)].mean():.3g}" if np.isfinite(values).any() else "unknown"
+        known = values[np.isfinite(values)]
+        if len(known) == 0:
+            return "unknown"
+        if np.ptp(known) == 0:
+            return f"{known[0]:.3g}"
+        return f"{known.mean():.3g} ± {known.std(ddof=1) / np.sqrt(len(known)):.2g}"
 
     return (
         f"Means over {len(found)} data sets: rank correlation of small and large trials {mean('correlation')} (test"
@@ -168,9 +173,9 @@ def main(
     writer.writeheader()
     writer.writerows(map(asdict, found))
     write_text(out / "small_trials.csv", text.getvalue())
-    shown = Printed(*(name.replace("_", " ") for name in names), box=SIMPLE)
-    for one in found:
-        shown.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in asdict(one).values()))
+    shown = Printed("", *(one.domain for one in found), box=SIMPLE)
+    for name in names[1:]:
+        shown.add_row(name.replace("_", " "), *(f"{getattr(one, name):.3g}" for one in found))
     console = Console()
     console.print(shown)
     console.print(statement(found), highlight=False, markup=False)

@@ -53,7 +53,7 @@ def test_the_program_compares_what_both_have(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     told = " ".join(result.output.split())
     assert "Means over 2 data sets: rank correlation of small and large trials 0 " in told
-    assert "of the best small one 66.7 (chance 66.7)" in told
+    assert "of the best small one 66.7 ± 33 (chance 66.7)" in told
     with (tmp_path / "out" / "small_trials.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert [(line["domain"], line["configurations"]) for line in found] == [("mask", "3"), ("toon", "3")]
