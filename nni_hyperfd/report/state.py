@@ -110,8 +110,8 @@ def write(state: Path, out: Path) -> Path:
         raise FolderError(f"state {state}: no task has a result yet; wait for the first trial of an experiment")
     trials = sum(len(task.results.performance) for task in history.clients)
     lead = [
-        f"{len(history.clients)} tasks with {trials} results, and {len(history.offline)} data sets of the platform's "
-        "own. The platform has no image of any of them.",
+        f"Tasks: {len(history.clients)}, with {trials} results. Data sets of the platform's own: "
+        f"{len(history.offline)}. The platform has no image of any of them.",
     ]
     panels = [
         panel("Tasks over time", "AP@50 before fine-tuning and of the best trial.", lambda: tasks(history)),
@@ -155,7 +155,7 @@ def tasks(history: History) -> Markup:
         axes.plot(places, before, "o", color=BEFORE, label="before")
         axes.plot(places, after, "o", color=AFTER, label="best trial")
         axes.set(xlabel="task, in order of arrival", ylabel="AP@50")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(True, axis="y")
         figure.legend(loc="outside upper right", ncols=2)
 
@@ -242,7 +242,7 @@ def forgetting(history: History) -> Markup:
         axes.plot(places, known[:, 1], "o-", color=AFTER, label="asked again now")
         axes.axhline(0, color=INK, linewidth=0.6)
         axes.set(xlabel="task", ylabel="rank correlation", ylim=(-1.05, 1.05))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(True, axis="y")
         figure.legend(loc="outside upper right", ncols=2)
 

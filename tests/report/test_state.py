@@ -27,7 +27,7 @@ def test_the_page_has_every_panel(three_tasks: Lab, tmp_path) -> None:
     page = of_state.write(three_tasks.state, tmp_path / "state.html").read_text()
     for title in ("Tasks over time", "Gain against mean rank", "Forgetting", "Drift of the extractor", "Versions"):
         assert f"<h2>{title}</h2>" in page
-    assert "3 tasks with 12 results, and 0 data sets of the platform" in page
+    assert "Tasks: 3, with 12 results. Data sets of the platform" in page
     assert "On average the first pick brought" in page and "asked again now" in page
     assert "There are no two versions of the extractor" in page, "no data set of its own has moved"
 
