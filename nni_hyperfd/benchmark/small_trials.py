@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Printed
-from scipy.stats import rankdata
+from scipy.stats import rankdata, sem
 
 from nni_hyperfd.benchmark import measured
 from nni_hyperfd.benchmark.measured import START, MeasuredFolder
@@ -146,7 +146,7 @@ def statement(found: Sequence[Transfer]) -> str:
             return "unknown"
         if np.ptp(known) == 0:
             return f"{known[0]:.3g}"
-        return f"{known.mean():.3g} ± {known.std(ddof=1) / np.sqrt(len(known)):.2g}"
+        return f"{known.mean():.3g} ± {sem(known):.2g}"
 
     return (
         f"Means over {len(found)} data sets: rank correlation of small and large trials {mean('correlation')} (test"
