@@ -11,8 +11,8 @@ import gzip
 import io
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,6 +72,20 @@ class MeasuredFolder:
     configurations: dict[str, Configuration]
     domains: dict[str, dict[str, Any]]
     trials: list[MeasuredTrial]
+
+    def only(self, names: Sequence[str]) -> MeasuredFolder:
+        """What was measured on some of the data sets.
+
+        Args:
+            names: of the data sets.
+
+        Raises:
+            TableError: one of them was not measured.
+        """
+        if strange := [name for name in names if name not in self.domains]:
+            raise TableError(f"{strange[0]} was not measured; there are {', '.join(self.domains)}.")
+        domains = {name: about for name, about in self.domains.items() if name in names}
+        return replace(self, domains=domains, trials=[trial for trial in self.trials if trial.domain in domains])
 
 
 def read(folder: Path) -> MeasuredFolder:

@@ -33,10 +33,9 @@ def pairs_of(found: MeasuredFolder, server: Sequence[str]) -> list[MeasuredTrial
     Raises:
         TableError: a data set was not measured, or there is no result.
     """
-    if strange := [name for name in server if name not in found.domains]:
-        raise TableError(f"{strange[0]} was not measured; there are {', '.join(found.domains)}.")
-    first = [trial for trial in found.trials if trial.seed == found.settings["seed"] and not trial.failed]
-    chosen = [trial for trial in first if trial.domain in server and trial.configuration != START]
+    own = found.only(server).trials
+    first = [trial for trial in own if trial.seed == found.settings["seed"] and not trial.failed]
+    chosen = [trial for trial in first if trial.configuration != START]
     if not chosen:
         raise TableError("None of these data sets has a result; measure on.")
     return chosen

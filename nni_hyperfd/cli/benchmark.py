@@ -78,6 +78,7 @@ def make_table(
     features: Annotated[
         Path | None, typer.Option(help="Folder of the data sets' image features, by trial_code/describe.py --whole.")
     ] = None,
+    only: Annotated[str, typer.Option(help="Data sets to take, separated by commas; all by default.")] = "",
     server: Annotated[str, typer.Option(help="Data sets that are the server's own, separated by commas.")] = "",
 ) -> None:
     """Make a table for `hyperfd benchmark` of measured configurations."""
@@ -85,8 +86,10 @@ def make_table(
     from nni_hyperfd.benchmark.tables import TableError
 
     try:
+        found = measured.read(folder)
+        chosen = found.only(listed(only)) if only else found
         own = listed(server) if server else []
-        written = lookup.write(measured.read(folder), out, about.read_text() if about else "", features, own)
+        written = lookup.write(chosen, out, about.read_text() if about else "", features, own)
     except (TableError, OSError) as error:
         raise typer.BadParameter(str(error)) from None
     size = f"{len(written.tasks)} data sets x {len(written.configurations)} configurations"

@@ -110,6 +110,20 @@ def test_a_table_takes_image_features_along_and_names_the_servers_data_sets(fold
     assert CliRunner().invoke(app, [*benchmark, "--out", str(tmp_path / "runs")]).exit_code == 0
 
 
+def test_a_table_may_be_of_some_of_the_data_sets(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = CliRunner().invoke(app, ["table", str(folder), str(out), "--only", "fisheye, mask"])
+    assert result.exit_code == 0, result.output
+    table = tables.load(out)
+    assert table.tasks == ["mask", "fisheye"]  # in the order of the folder
+    np.testing.assert_allclose(table.performance[:, 0], [0.5, 0.7])
+    assert {trial.domain for trial in measured.read_trials(out / "trials.csv.gz")} == {"mask", "fisheye"}
+    command = ["table", str(folder), str(tmp_path / "other"), "--only", "mask,moon"]
+    result = CliRunner().invoke(app, command, env={"COLUMNS": "500"})
+    assert result.exit_code != 0 and "moon was not measured; there are mask, toon, fisheye" in result.output
+    assert not (tmp_path / "other").exists()
+
+
 def test_its_configurations_are_encoded_as_the_platform_does_it(folder: Path, tmp_path: Path) -> None:
     """One-hot, so distances between configurations are the same; columns may come in another order."""
     CliRunner().invoke(app, ["table", str(folder), str(tmp_path / "out")])
