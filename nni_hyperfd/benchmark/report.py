@@ -71,7 +71,8 @@ class Estimate:
         return cls(over_seeds.mean, over_seeds.error, size * apart)
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g} ± {self.error:.2g}"
+        mean = round(self.mean, 9)  # what rounding leaves of differences that cancel is no figure
+        return f"{mean:.3g} ± {self.error:.2g}"
 
     @property
     def both(self) -> str:

@@ -96,6 +96,12 @@ def test_equal_values_have_no_spread() -> None:
     assert Estimate.of([0.1] * 7).error == 0, "whatever the mean of equal values is rounded to"
 
 
+def test_an_estimate_is_printed_without_what_rounding_leaves() -> None:
+    assert str(Estimate.of([0.1, 0.2, -0.3])) == "0 ± 0.15"
+    assert str(Estimate(0.00123456, 0.000456)) == "0.00123 ± 0.00046"
+    assert str(Estimate.of([])) == "nan ± nan"
+
+
 def test_budgets_and_regimes_are_summarised_apart() -> None:
     two, cold = Protocol(offline=1, budget=2), Protocol(Regime.COLD, offline=0)
     runs = made("x", [{"a": 3}], two) + made("x", [{"a": 5}], cold)
