@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -62,9 +63,7 @@ class SqliteFile(Database):
             if (version := self._format()) < migrations.FORMAT:
                 self._check_may_change(version, create, upgrade)
                 self._create_or_upgrade(backup)
-            # Only now: this is written into the file, and other people's files stay as they are.
-            with closing(self.engine.raw_connection()) as connection:
-                connection.cursor().execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()  # only now: it is written into the file, and other people's files stay as they are
 
     @property
     def name(self) -> str:
@@ -88,6 +87,22 @@ class SqliteFile(Database):
                 advice = "check the path and its permissions"
             message = f"state {self.path}: cannot {action} it ({cause}); {advice}; nothing in it was changed"
             raise StateError(message) from error
+
+    def _write_ahead(self) -> None:
+        """Let readers read while another process writes.
+
+        Where two connections ask for this at once, SQLite fails without waiting, whatever its timeout is.
+        """
+        until = time.monotonic() + _BUSY_SECONDS
+        with closing(self.engine.raw_connection()) as connection:
+            while True:
+                try:
+                    connection.cursor().execute("PRAGMA journal_mode = WAL")
+                    return
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error) or time.monotonic() > until:
+                        raise
+                time.sleep(0.02)
 
     # -- a new file --------------------------------------------------------------------------------------------------
 
