@@ -45,7 +45,6 @@ lint: install
 
 # The documentation as a site in site/.
 docs: install
-	$(BIN)/pip install -q -c .ci/constraints.txt -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:

@@ -91,7 +91,8 @@ class SqliteFile(Database):
     def _write_ahead(self) -> None:
         """Let readers read while another process writes.
 
-        Where two connections ask for this at once, SQLite fails without waiting, whatever its timeout is.
+        The first who opens a new file changes it. While another process writes to that file, SQLite refuses the change
+        at once, whatever its timeout is, so the waiting is done here.
         """
         until = time.monotonic() + _BUSY_SECONDS
         with closing(self.engine.raw_connection()) as connection:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from contextlib import closing
 
 import pytest
 from sqlalchemy import select
@@ -47,14 +48,13 @@ def test_a_state_is_made_with_its_folder_and_opened_again(path):
 def test_who_opens_a_new_state_waits_for_another_that_writes_to_it(path):
     """A new state has no write-ahead journal yet; SQLite itself would not wait there."""
     Store(path).close()
-    with sqlite3.connect(path, isolation_level=None, check_same_thread=False) as other:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("PRAGMA journal_mode = DELETE")
         other.execute("BEGIN IMMEDIATE")
         release = threading.Timer(0.3, other.execute, ("COMMIT",))
         release.start()
         store = Store(path)
         release.join()
-    other.close()
     with store.read() as session:
         assert session.connection().exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
     store.close()
