@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Printed
-from scipy.stats import rankdata, sem
+from scipy.stats import rankdata
 
 from nni_hyperfd.benchmark import measured
 from nni_hyperfd.benchmark.measured import START, MeasuredFolder
+from nni_hyperfd.benchmark.report import Estimate
 from nni_hyperfd.benchmark.spread import rank_correlation
 from nni_hyperfd.benchmark.tables import TableError
 from nni_hyperfd.files import write_text
@@ -146,7 +147,7 @@ def statement(found: Sequence[Transfer]) -> str:
             return "unknown"
         if np.ptp(known) == 0:
             return f"{known[0]:.3g}"
-        return f"{known.mean():.3g} ± {sem(known):.2g}"
+        return str(Estimate.of(known.tolist()))
 
     return (
         f"Means over {len(found)} data sets: rank correlation of small and large trials {mean('correlation')} (test"
